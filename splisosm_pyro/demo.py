@@ -1,0 +1,174 @@
+"""The demonstration: a simulated tissue, its genes fitted, the estimates beside the truth."""
+
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from splisosm_pyro.genes.run import GeneResult, RunOptions, estimates, fit_gene
+from splisosm_pyro.model import MultinomGLMM
+from splisosm_pyro.plots import GeneMaps, gene_figure
+from splisosm_pyro.simulate import Tissue, simulate_tissue
+
+# Reads a spot, gene after gene: the mean of real genes, a well expressed gene, a deep one.
+DEPTHS = (0.3, 1.0, 5.0, 0.3, 1.0, 20.0)
+N_ISOS = 3
+N_LAYERS = 3
+DRAWN = 3  # genes in the figure
+
+
+@dataclass(frozen=True, eq=False)
+class Demo:
+    """What the demonstration found.
+
+    Attributes
+    ----------
+    tissue : Tissue
+    results : tuple of GeneResult
+        In the order of the tissue's genes.
+    table : DataFrame
+        One row for each gene and parameter: truth, GLM and GLMM estimates, standard errors.
+    """
+
+    tissue: Tissue
+    results: tuple[GeneResult, ...]
+    table: pd.DataFrame
+
+    def text(self) -> str:
+        """Return the estimates beside the truth, a block of lines for each gene."""
+        return _text(self)
+
+    def figure(self) -> Figure:
+        """Return the maps of a few genes, from the shallowest to the deepest."""
+        depth = self.tissue.counts.sum((1, 2)).numpy()
+        fitted = [g for g in np.argsort(depth, kind="stable") if self.results[g].glmm is not None]
+        if not fitted:
+            raise ValueError(
+                "no gene of the demonstration could be fitted, there is nothing to draw"
+            )
+        chosen = [fitted[i] for i in np.unique(np.linspace(0, len(fitted) - 1, DRAWN).astype(int))]
+        rows = [_maps(self.tissue, self.results[g].glmm, int(g)) for g in chosen]
+        return gene_figure(self.tissue.coords, rows, scale_bar=(500.0, "500 µm"))
+
+
+def run_demo(n_genes: int = 8, n_spots: int = 900, seed: int = 0, *, quiet: bool = False) -> Demo:
+    """Simulate a tissue, fit the GLM and the marginal GLMM to its genes, compare with the truth.
+
+    Parameters
+    ----------
+    n_genes, n_spots : int
+        At least 1 gene; the tissue has 3 layers.
+    seed : int
+    quiet : bool
+        No progress bar.
+
+    Returns
+    -------
+    Demo
+
+    Raises
+    ------
+    ValueError
+        If a size is too small.
+    """
+    tissue = demo_tissue(n_genes, n_spots, seed)
+    design = pd.DataFrame(tissue.design.numpy(), columns=list(tissue.design_names))
+    results = tuple(
+        fit_gene(counts.numpy(), design, tissue.kernel, RunOptions())
+        for counts in tqdm(tissue.counts, unit="gene", desc="fitting", disable=quiet)
+    )
+    rows = [row for g in range(n_genes) for row in _compare(tissue, results[g], g)]
+    return Demo(tissue, results, pd.DataFrame(rows))
+
+
+def demo_tissue(n_genes: int, n_spots: int, seed: int) -> Tissue:
+    """Draw the tissue: most genes as shallow as real ones, every third deeper.
+
+    Parameters
+    ----------
+    n_genes, n_spots, seed : int
+
+    Returns
+    -------
+    Tissue
+    """
+    rng = np.random.default_rng(seed)
+    return simulate_tissue(
+        n_spots,
+        n_genes,
+        N_ISOS,
+        n_layers=N_LAYERS,
+        depth=np.resize(DEPTHS, n_genes),
+        sigma=rng.uniform(0.6, 1.4, n_genes),
+        theta=rng.uniform(0.2, 0.9, n_genes),
+        seed=rng,
+    )
+
+
+def _truth(tissue: Tissue, g: int) -> dict[str, float]:
+    """Return the true parameters of a gene under the names of the table of fits."""
+    truth = tissue.truth
+    named = {"sigma": truth.sigma[g, 0].item(), "theta": truth.theta[g, 0].item()}
+    named |= {f"bias_eta_{q}": value.item() for q, value in enumerate(truth.bias_eta[g])}
+    for name, row in zip(tissue.design_names, truth.beta[g], strict=True):
+        named |= {f"beta_{name}_{q}": value.item() for q, value in enumerate(row)}
+    return named
+
+
+def _compare(tissue: Tissue, result: GeneResult, g: int) -> Iterator[dict[str, object]]:
+    """Return a row for each parameter of a gene."""
+    names = list(tissue.design_names)
+    glm = {} if result.glm is None else estimates(result.glm, names)
+    glmm = {} if result.glmm is None else estimates(result.glmm, names)
+    for parameter, truth in _truth(tissue, g).items():
+        yield {
+            "gene": f"gene {g}",
+            "reads_per_spot": tissue.counts[g].sum().item() / len(tissue.coords),
+            "status": result.row["status"],
+            "parameter": parameter,
+            "truth": truth,
+            "glm": glm.get(parameter, np.nan),
+            "glm_se": glm.get(f"{parameter}_se", np.nan),
+            "glmm": glmm.get(parameter, np.nan),
+            "glmm_se": glmm.get(f"{parameter}_se", np.nan),
+        }
+
+
+def _text(demo: Demo) -> str:
+    """Lay the table out with a column for each parameter and four lines for each gene."""
+    tissue = demo.tissue
+    empty = float((tissue.counts.sum(2) == 0).double().mean())
+    head = f"{tissue}, {100 * empty:.0f} % of the spot-gene pairs without a read"
+    table = demo.table.assign(gene=[_title(row) for row in demo.table.to_dict("records")])
+    order = {"truth": "truth", "glm": "GLM", "glmm": "GLMM", "glmm_se": "+-"}
+    long = table.melt(["gene", "parameter"], list(order), var_name="line")
+    wide = long.pivot(index=["gene", "line"], columns="parameter", values="value")
+    index = [(gene, line) for gene in table["gene"].unique() for line in order]
+    wide = wide.loc[index, list(table["parameter"].unique())].rename(index=order)
+    wide.columns = [
+        name.replace("bias_eta", "bias").replace("layer ", "L") for name in wide.columns
+    ]
+    wide.index.names = [None, None]
+    return f"{head}\n\n{wide.to_string(float_format='{:.2f}'.format, na_rep='')}"
+
+
+def _title(row: Mapping[Hashable, object]) -> str:
+    """Return a gene's name with its depth and how its fit ended."""
+    return f"{row['gene']}: {row['reads_per_spot']:.2f} reads a spot, {row['status']}"
+
+
+def _maps(tissue: Tissue, model: MultinomGLMM, g: int) -> GeneMaps:
+    """Return the maps of the isoform whose true usage varies most."""
+    truth = tissue.truth.ratio[g].numpy()
+    counts = tissue.counts[g].numpy()
+    return GeneMaps(
+        title=f"gene {g}\n{counts.sum() / len(counts):.2g} reads a spot",
+        counts=counts.astype(np.float64),
+        ratio=model.get_isoform_ratio()[0].detach().numpy(),
+        ratio_se=model.ratio_standard_errors()[0].detach().numpy(),
+        isoform=int(truth.std(0).argmax()),
+        truth=truth,
+    )

@@ -1,0 +1,257 @@
+"""The GLMM of one gene: from counts and options to a fit with a status and a certificate."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import expit
+
+from splisosm_pyro.fit.glm import GLMFit, fit_glm
+from splisosm_pyro.fit.glm_rows import DesignRows
+from splisosm_pyro.fit.joint import JointObjective
+from splisosm_pyro.fit.latent import GeneData, LatentProblem
+from splisosm_pyro.fit.marginal_fit import MarginalObjective
+from splisosm_pyro.fit.options import GLMMOptions
+from splisosm_pyro.fit.outer import Evaluation, SearchResult, best_start, search
+from splisosm_pyro.fit.parameters import OuterSpace
+from splisosm_pyro.fit.reasons import boundary_reason
+from splisosm_pyro.fit.result import GeneFit, Status, failed
+from splisosm_pyro.fit.variance import Variances
+from splisosm_pyro.maths.nugget_laplace import LaplaceNugget
+from splisosm_pyro.maths.priors import Prior
+from splisosm_pyro.maths.protocols import Kernel
+from splisosm_pyro.maths.spot import FloatArray, SpotLikelihood
+
+# The joint density's variances are degenerate; the search stops at this floor (sigma^2 >= 1e-2).
+JOINT_SIGMA_FLOOR = 0.1
+# Where the search looks first; the best of these points is where it climbs.
+START_SIGMAS = (0.4, 1.2)
+START_THETA_LOGITS = {"marginal": (-1.0, 1.5), "joint": (0.0, 15.0)}
+
+Objective = MarginalObjective | JointObjective
+Params = Mapping[str, FloatArray]
+
+
+@dataclass(frozen=True, eq=False)
+class GLMMSpec:
+    """What is fitted, the same for every gene of a batch.
+
+    Attributes
+    ----------
+    kernel
+        The spatial covariance V over S spots.
+    design
+        (S, F) covariates without intercept.
+    share_variance
+        One (sigma, theta) for all logits, or one each.
+    fix_sigma
+        Whether sigma stays where it starts.
+    prior
+        The prior on sigma.
+    options
+        Method, optimiser, tolerances.
+    names
+        The covariates' names, for the reasons.
+    """
+
+    kernel: Kernel
+    design: FloatArray
+    share_variance: bool
+    fix_sigma: bool
+    prior: Prior
+    options: GLMMOptions
+    names: tuple[str, ...] = ()
+
+    @property
+    def joint(self) -> bool:
+        """Whether the method maximises the joint density."""
+        return self.options.method.startswith("joint")
+
+    @property
+    def sigma_floor(self) -> float:
+        """The least sigma in force."""
+        return JOINT_SIGMA_FLOOR if self.joint else 0.0
+
+    def spots(self, counts: FloatArray) -> SpotLikelihood:
+        """Return the treatment of the nugget at the occupied spots, ``counts`` (n, P)."""
+        return LaplaceNugget(counts)
+
+    def problem(self, counts: FloatArray) -> LatentProblem:
+        """Return the latent problem of a gene, ``counts`` (S, P)."""
+        gene = GeneData.from_arrays(counts, self.design)
+        return LatentProblem(gene, self.kernel, self.spots(gene.counts))
+
+    def objective(
+        self, problem: LatentProblem, coefficients: FloatArray, free: FloatArray, sigma: FloatArray
+    ) -> Objective:
+        """Return what the method maximises; ``free`` (F+1, Q) says which coefficients move."""
+        fixed = np.maximum(sigma, self.sigma_floor) if self.fix_sigma else None
+        moving = np.zeros_like(free) if self.joint else free
+        space = OuterSpace(
+            n_components=sigma.size,
+            fixed_sigma=fixed,
+            free=moving,
+            coefficients=coefficients,
+            prior=self.prior,
+            residual=self.kernel.residual,
+            sigma_floor=self.sigma_floor,
+        )
+        if self.joint:
+            return JointObjective(problem, space, free)
+        return MarginalObjective(problem, space)
+
+
+def fit_gene(
+    spec: GLMMSpec,
+    rows: DesignRows,
+    counts: FloatArray,
+    start: Params,
+    *,
+    warm: bool = False,
+    keep_path: bool = False,
+) -> GeneFit:
+    """Fit one gene.
+
+    Parameters
+    ----------
+    spec
+        What to fit and how.
+    rows
+        The design's distinct rows, for the GLM that the search starts from.
+    counts
+        (S, P).
+    start
+        Documented parameters without the gene axis. ``sigma`` is where it stays if it is fixed.
+    warm
+        Start the search at ``start`` alone: it is the end of an earlier fit.
+    keep_path
+        Return the parameters after each epoch.
+
+    Returns
+    -------
+    GeneFit
+    """
+    problem = spec.problem(counts)
+    if problem.gene.occupied.size == 0:
+        return _without_counts(spec, start)
+    glm = fit_glm(counts, rows, names=spec.names)
+    objective = spec.objective(problem, glm.B, ~glm.held, start["sigma"])
+    first = best_start(objective, _starts(spec, objective, start, glm.B, warm=warm))
+    result = search(objective, first, spec.options, keep_trace=keep_path)
+    result = _against_glm(objective, result, glm, spec, keep_trace=keep_path)
+    return _finish(spec, objective, result, glm)
+
+
+def _starts(
+    spec: GLMMSpec, objective: Objective, start: Params, coefficients: FloatArray, *, warm: bool
+) -> list[FloatArray]:
+    """Return the search vectors to look at first."""
+    space = objective.space
+    if warm:
+        own = np.vstack([start["beta"], start["bias_eta"]])
+        least = np.maximum(start["sigma"], 1e-300)
+        return [space.start(own, least, start["theta_logit"])]
+    ones = np.ones(space.n_components)
+    sigmas = [start["sigma"]] if spec.fix_sigma else [s * ones for s in START_SIGMAS]
+    logits = START_THETA_LOGITS["joint" if spec.joint else "marginal"]
+    return [space.start(coefficients, sigma, t * ones) for sigma in sigmas for t in logits]
+
+
+def _against_glm(
+    objective: Objective,
+    result: SearchResult,
+    glm: GLMFit,
+    spec: GLMMSpec,
+    *,
+    keep_trace: bool,
+) -> SearchResult:
+    """Search again from sigma at its floor where the GLM, which is that limit, is better."""
+    space = objective.space
+    if spec.joint or spec.fix_sigma:
+        return result
+    low = result.best.u.copy()
+    low[: space.n_sigma] = space.box().lower[: space.n_sigma]
+    coefficients, variances = space.unpack(low)
+    if glm.log_lik + space.log_prior(variances) <= result.best.value + 1e-9:
+        return result
+    u = space.start(glm.B, variances.sigma, low[space.n_sigma : space.n_variance])
+    again = search(objective, best_start(objective, [u]), spec.options, keep_trace=keep_trace)
+    return again if again.best.value > result.best.value else result
+
+
+def _finish(
+    spec: GLMMSpec, objective: Objective, result: SearchResult, glm: GLMFit
+) -> GeneFit:
+    """Lay out parameters, status, reason and certificate."""
+    best, space = result.best, objective.space
+    reasons = boundary_reason(space, result, joint=spec.joint)
+    if glm.fixed.any():
+        reasons.append(glm.reason)
+    if not result.converged:
+        status = Status.MAX_EPOCHS if result.exhausted else failed("no ascent along the search step")
+        reasons.append("raise max_epochs" if result.exhausted else "the best point seen is returned")
+    else:
+        status = Status.BOUNDARY if reasons else Status.CONVERGED
+    inside = best.gradient[~result.at_bound]
+    return GeneFit(
+        params=params_of(objective, best),
+        standard_errors={},
+        objective="log_joint" if spec.joint else "log_marginal",
+        value=best.value,
+        status=status,
+        reason="; ".join(reasons),
+        gradient_norm=float(np.linalg.norm(inside)),
+        min_eigenvalue=np.inf,
+        epochs=len(result.path),
+        values=np.array(result.path),
+        params_path=[params_of(objective, at) for at in result.trace],
+    )
+
+
+def params_of(objective: Objective, at: Evaluation) -> dict[str, FloatArray]:
+    """Return the documented parameters at an evaluation."""
+    mode, space = at.state.mode, objective.space
+    theta_logit = at.u[space.n_sigma : space.n_variance]
+    return {
+        "beta": mode.coefficients[:-1],
+        "bias_eta": mode.coefficients[-1],
+        "nu": field_of(objective.problem, at),
+        "sigma": at.state.variances.sigma,
+        "theta_logit": theta_logit,
+    }
+
+
+def field_of(problem: LatentProblem, at: Evaluation) -> FloatArray:
+    """Return nu (S, Q) at a mode: ``D^1/2 w`` everywhere, and ``T a`` where there are counts."""
+    mode, occupied = at.state.mode, problem.gene.occupied
+    nu = mode.root * problem.kernel.smooth(mode.alpha, occupied)
+    nu[occupied] = mode.root * mode.w + at.state.variances.nugget * mode.terms.score
+    return nu
+
+
+def _without_counts(spec: GLMMSpec, start: Params) -> GeneFit:
+    """A gene without counts: everything stays at its start, the field and coefficients at zero."""
+    params = {name: np.zeros_like(value) for name, value in start.items()}
+    params["sigma"], params["theta_logit"] = start["sigma"], start["theta_logit"]
+    value = float(spec.prior.value(start["sigma"]).sum())
+    if spec.joint:
+        variances = Variances(
+            np.maximum(start["sigma"], spec.sigma_floor),
+            expit(start["theta_logit"]),
+            start["bias_eta"].size,
+        )
+        for spatial, white in zip(variances.spatial, variances.white, strict=True):
+            log_det = spec.kernel.log_det_terms(float(spatial), float(white))[0]
+            value -= 0.5 * (log_det + spec.kernel.n_spots * np.log(2.0 * np.pi))
+    return GeneFit(
+        params=params,
+        standard_errors={},
+        objective="log_joint" if spec.joint else "log_marginal",
+        value=value,
+        status=Status.NO_COUNTS,
+        reason="the gene has no counts; its parameters were left at their start",
+        gradient_norm=0.0,
+        min_eigenvalue=np.inf,
+        epochs=0,
+        values=np.empty(0),
+    )

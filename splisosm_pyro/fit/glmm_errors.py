@@ -1,0 +1,102 @@
+"""Standard errors of a fitted GLMM, gene by gene."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from splisosm_pyro.fit.glm import fit_glm
+from splisosm_pyro.fit.glm_rows import DesignRows
+from splisosm_pyro.fit.glmm import GLMMSpec, Params
+from splisosm_pyro.fit.joint import JointObjective
+from splisosm_pyro.fit.marginal_fit import MarginalObjective
+from splisosm_pyro.fit.outer import Evaluation, differenced_hessian
+from splisosm_pyro.fit.parameters import OuterSpace
+from splisosm_pyro.fit.uncertainty import (
+    OuterUncertainty,
+    field_posterior,
+    ratio_standard_errors,
+)
+from splisosm_pyro.maths.spot import FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class GeneErrors:
+    """Standard errors of the parameters by name, of the ratios (S, P), and the least curvature."""
+
+    standard_errors: Params
+    ratio: FloatArray
+    min_eigenvalue: float
+
+
+def unknown_errors(counts: FloatArray, params: Params) -> GeneErrors:
+    """Return infinite errors: nothing is known of this gene."""
+    names = {"beta": "beta", "bias_eta": "bias_eta", "sigma": "log_sigma", "theta_logit": "theta_logit"}
+    errors = {new: np.full_like(params[old], np.inf) for old, new in names.items()}
+    return GeneErrors(errors, np.full_like(counts, np.inf), -np.inf)
+
+
+def gene_errors(
+    spec: GLMMSpec, rows: DesignRows, counts: FloatArray, params: Params
+) -> GeneErrors:
+    """Return the standard errors of one gene at ``params``."""
+    problem = spec.problem(counts)
+    if problem.gene.occupied.size == 0:
+        return unknown_errors(counts, params)
+    held = fit_glm(counts, rows).held
+    coefficients = np.vstack([params["beta"], params["bias_eta"]])
+    objective = spec.objective(problem, coefficients, ~held, params["sigma"])
+    u = objective.space.start(coefficients, params["sigma"], params["theta_logit"])
+    marginal, at, outer = (
+        _of_joint(objective, u) if isinstance(objective, JointObjective) else _of_marginal(objective, u)
+    )
+    design = np.column_stack([spec.design, np.ones(len(spec.design))])
+    posterior = field_posterior(marginal, at, design)
+    ratio = ratio_standard_errors(posterior.eta, posterior.total_covariance(outer.covariance))
+    return GeneErrors(_by_name(marginal.space, outer), ratio, outer.min_eigenvalue)
+
+
+_Errors = tuple[MarginalObjective, Evaluation, OuterUncertainty]
+
+
+def _of_marginal(objective: MarginalObjective, u: FloatArray) -> _Errors:
+    """Curvature of ``log_marginal`` in all outer unknowns that are not at a bound."""
+    at = objective.evaluate(u)
+    at_bound = objective.space.box().blocked(u, at.gradient)
+    return objective, at, OuterUncertainty.from_hessian(*differenced_hessian(objective, at, at_bound))
+
+
+def _of_joint(objective: JointObjective, u: FloatArray) -> _Errors:
+    """Curvature of ``log_joint``: the variances' profile, and the coefficients at given variances."""
+    joint = objective.evaluate(u)
+    at_bound = objective.space.box().blocked(u, joint.gradient)
+    variance = OuterUncertainty.from_hessian(*differenced_hessian(objective, joint, at_bound))
+    joint = objective.evaluate(u)
+    mode, own = joint.state.mode, objective.space
+    space = own.with_free(objective.free, mode.coefficients)
+    marginal = MarginalObjective(objective.problem, space)
+    schur = mode.linearisation.schur
+    k = own.n_variance
+    total = np.zeros((space.size, space.size))
+    if variance.covariance is not None:
+        total[:k, :k] = variance.covariance
+    least = variance.min_eigenvalue
+    if schur is not None:
+        total[k:, k:] = np.linalg.inv(schur)
+        least = min(least, float(np.linalg.eigvalsh(schur)[0]))
+    known = np.concatenate([variance.known & (variance.covariance is not None), np.ones(space.size - k, bool)])
+    at = marginal.evaluate(space.start(mode.coefficients, joint.state.variances.sigma, u[own.n_sigma : k]))
+    return marginal, at, OuterUncertainty(known, least, total)
+
+
+def _by_name(space: OuterSpace, outer: OuterUncertainty) -> dict[str, FloatArray]:
+    """Lay the outer standard errors out under the parameters' names; 0 for what is fixed by choice."""
+    errors = outer.standard_errors()
+    coefficients = np.full(space.free.shape, np.inf)
+    coefficients[space.free] = errors[space.n_variance :]
+    log_sigma = errors[: space.n_sigma] if space.n_sigma else np.zeros(space.n_components)
+    return {
+        "beta": coefficients[:-1],
+        "bias_eta": coefficients[-1],
+        "log_sigma": log_sigma,
+        "theta_logit": errors[space.n_sigma : space.n_variance],
+    }

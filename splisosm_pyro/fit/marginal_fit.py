@@ -1,0 +1,87 @@
+"""The maximum of the log marginal likelihood of one gene over its outer parameters."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from splisosm_pyro.fit.latent import LatentProblem
+from splisosm_pyro.fit.marginal import (
+    MarginalGradient,
+    follow_mode,
+    log_marginal,
+    marginal_gradient,
+)
+from splisosm_pyro.fit.mode import Mode, cold_start, find_mode, with_border
+from splisosm_pyro.fit.outer import Evaluation
+from splisosm_pyro.fit.parameters import OuterSpace
+from splisosm_pyro.fit.variance import Variances
+from splisosm_pyro.maths.spot import FloatArray
+
+
+@dataclass(frozen=True)
+class MarginalState:
+    """What the objective keeps with a point."""
+
+    mode: Mode
+    variances: Variances
+    gradient: MarginalGradient | None = None
+
+
+@dataclass(frozen=True)
+class MarginalObjective:
+    """``log_marginal + log p(sigma)`` as a function of the outer unknowns."""
+
+    problem: LatentProblem
+    space: OuterSpace
+
+    def value(
+        self, u: FloatArray, near: Evaluation[MarginalState] | None
+    ) -> tuple[float, MarginalState]:
+        """Find the mode at ``u``, starting from that of ``near``, and return the objective."""
+        coefficients, variances = self.space.unpack(u)
+        if near is None:
+            start = cold_start(
+                self.problem, coefficients, variances.spatial, variances.nugget
+            )
+        else:
+            old = near.state
+            if old.gradient is None:
+                start = old.mode
+            else:
+                start = follow_mode(
+                    self.problem, old.mode, old.gradient, coefficients, old.variances, variances
+                )
+        mode = find_mode(self.problem, start, variances.spatial, variances.nugget)
+        value = log_marginal(self.problem, mode) + self.space.log_prior(variances)
+        return value, MarginalState(mode, variances)
+
+    def gradient(self, u: FloatArray, state: MarginalState) -> tuple[FloatArray, MarginalState]:
+        """Return the exact gradient at the mode of ``state``."""
+        gradient = marginal_gradient(self.problem, state.mode)
+        by_sigma, by_theta = state.variances.pull_back(gradient.log_spatial, gradient.nugget)
+        by_sigma = by_sigma + self.space.prior_gradient(state.variances)
+        packed = self.space.pack(by_sigma, by_theta, gradient.coefficients)
+        return packed, replace(state, gradient=gradient)
+
+    def evaluate(
+        self, u: FloatArray, near: Evaluation[MarginalState] | None = None
+    ) -> Evaluation[MarginalState]:
+        """Value and gradient."""
+        value, state = self.value(u, near)
+        gradient, state = self.gradient(u, state)
+        return Evaluation(u, value, gradient, state)
+
+    def information(self, at: Evaluation[MarginalState]) -> FloatArray:
+        """Return a first guess of the negative Hessian: the average information of the working model.
+
+        Linearised, a gene is a Gaussian model with covariance ``C + W^-1``; with ``P`` the inverse of
+        that covariance the coefficients have ``X' P X`` and the variances ``1/2 v_i' P v_j``, where
+        ``v_i`` is the field's part that scales with parameter ``i`` (Gilmour, Thompson and Cullis,
+        1995, doi:10.2307/2533274).
+        """
+        mode, variances = at.state.mode, at.state.variances
+        linear = with_border(self.problem, mode.linearisation, self.space.free)
+        parts = self.space.field_parts(
+            mode.root * mode.w, variances.nugget * mode.terms.score, variances
+        )
+        return self.space.assemble(linear, parts)

@@ -1,0 +1,106 @@
+"""What a fit of one gene hands back. Failure is data: a status, a reason, a certificate."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+
+
+class Status(StrEnum):
+    """How a fit ended; a fit that broke has the string of ``failed`` instead.
+
+    Examples
+    --------
+    >>> print(Status.CONVERGED)
+    converged
+    """
+
+    CONVERGED = "converged"
+    BOUNDARY = "boundary"
+    MAX_EPOCHS = "max_epochs"
+    NO_COUNTS = "no counts"
+
+
+def failed(why: object) -> str:
+    """Return the status of a fit that broke.
+
+    Examples
+    --------
+    >>> failed("the information is not finite")
+    'failed: the information is not finite'
+    """
+    return f"failed: {why}"
+
+
+@dataclass(frozen=True, eq=False)
+class GeneFit:
+    """The fit of one gene, whichever model and method.
+
+    Attributes
+    ----------
+    params : mapping of name to ndarray
+        The parameters at the end, documented names, documented shapes without the gene axis.
+    standard_errors : mapping of name to ndarray
+        Infinite where there is no finite optimum or nothing to learn from; never NaN.
+    objective : str
+        The name of what was maximised, such as ``'log_lik'``.
+    value : float
+        Its value at ``params``, in nats.
+    status : str
+        A ``Status`` or ``failed(why)``.
+    reason : str
+        What is at a bound, or why the fit stopped short, with the remedy; empty if converged.
+    gradient_norm : float
+        Euclidean norm of the objective's gradient in the free parameters at ``params``.
+    min_eigenvalue : float
+        Smallest eigenvalue of the observed information in the free parameters at ``params``.
+    epochs : int
+        Epochs taken.
+    values : ndarray, shape (epochs,)
+        The objective after each epoch.
+    params_path : sequence of mappings
+        ``params`` after each epoch; may be empty if no history was asked for.
+    """
+
+    params: Mapping[str, Array]
+    standard_errors: Mapping[str, Array]
+    objective: str
+    value: float
+    status: str
+    reason: str
+    gradient_norm: float
+    min_eigenvalue: float
+    epochs: int
+    values: Array
+    params_path: Sequence[Mapping[str, Array]] = field(default_factory=list)
+
+    @property
+    def settled(self) -> bool:
+        """True if the fit ended where it should: at an optimum, or at a named boundary."""
+        return self.status in (Status.CONVERGED, Status.BOUNDARY, Status.NO_COUNTS)
+
+
+def broken_fit(start: Mapping[str, Array], objective: str, why: object) -> GeneFit:
+    """Return what stands for a fit that raised: the parameters stay at their finite start.
+
+    Examples
+    --------
+    >>> broken_fit({"beta": np.zeros(2)}, "log_lik", "overflow").status
+    'failed: overflow'
+    """
+    return GeneFit(
+        params=start,
+        standard_errors={name: np.full_like(value, np.inf) for name, value in start.items()},
+        objective=objective,
+        value=-np.inf,
+        status=failed(why),
+        reason=f"{why}; the parameters of this gene were left at their start",
+        gradient_norm=np.inf,
+        min_eigenvalue=-np.inf,
+        epochs=0,
+        values=np.empty(0),
+    )

@@ -1,0 +1,128 @@
+"""How sure one can be of a marginal fit: outer parameters, linear predictor, isoform ratios.
+
+The negative Hessian of ``log_marginal + log prior`` comes from central differences of its exact
+gradient. Given the outer parameters the linear predictor at a spot has the posterior covariance
+
+    Sigma_s = (I - T A) D^1/2 P_s D^1/2 (I - A T) + T - T A T,
+
+and to first order the outer parameters ``u`` add ``J_s Cov(u) J_s'`` with ``J_s = d eta_s / d u``
+through the implicit derivative of the mode (Kass and Steffey, 1989, doi:10.2307/2289653).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from splisosm_pyro.fit.marginal import mode_push
+from splisosm_pyro.fit.marginal_fit import MarginalObjective, MarginalState
+from splisosm_pyro.fit.outer import Evaluation
+from splisosm_pyro.maths.spot import FloatArray
+
+
+@dataclass(frozen=True)
+class OuterUncertainty:
+    """What the curvature of the objective says of the outer unknowns.
+
+    ``covariance`` (K, K) is zero in the rows of unknowns that are not ``known`` (K,), at a bound for
+    example. ``min_eigenvalue`` is that of the negative Hessian in the ``known`` ones; where it is not
+    positive there is no covariance.
+    """
+
+    known: FloatArray
+    min_eigenvalue: float
+    covariance: FloatArray | None
+
+    @classmethod
+    def from_hessian(cls, neg_hessian: FloatArray, at_bound: FloatArray) -> "OuterUncertainty":
+        """Invert the negative Hessian (K, K) in the unknowns that are not at a bound."""
+        known = np.flatnonzero(~at_bound)
+        inside = neg_hessian[np.ix_(known, known)]
+        least = float(np.linalg.eigvalsh(inside)[0]) if known.size else np.inf
+        covariance = None
+        if least > 0:
+            covariance = np.zeros_like(neg_hessian)
+            covariance[np.ix_(known, known)] = np.linalg.inv(inside)
+        return cls(~at_bound, least, covariance)
+
+    def standard_errors(self) -> FloatArray:
+        """Square roots of the variances; infinite where nothing is known."""
+        errors = np.full(self.known.size, np.inf)
+        if self.covariance is not None:
+            errors[self.known] = np.sqrt(self.covariance.diagonal()[self.known])
+        return errors
+
+
+@dataclass(frozen=True)
+class FieldPosterior:
+    """The linear predictor at all spots: mean (S, Q), covariance given u (S, Q, Q), J (S, Q, K)."""
+
+    eta: FloatArray
+    covariance: FloatArray
+    response: FloatArray
+
+    def total_covariance(self, outer: FloatArray | None) -> FloatArray:
+        """Return the covariance (S, Q, Q) with the outer parameters' part, where it is known."""
+        if outer is None:
+            return self.covariance
+        pushed = np.einsum("sqk,kl->sql", self.response, outer)
+        return self.covariance + np.einsum("sqk,spk->sqp", pushed, self.response)
+
+
+def field_posterior(
+    objective: MarginalObjective,
+    at: Evaluation[MarginalState],
+    design: FloatArray,  # (S, F+1)
+) -> FieldPosterior:
+    """Return the posterior of ``eta`` at all spots, occupied or not."""
+    problem, state = objective.problem, objective.value(at.u, at)[1]
+    gradient = objective.gradient(at.u, state)[1].gradient
+    assert gradient is not None
+    mode, variances = state.mode, state.variances
+    occupied, nugget = problem.gene.occupied, variances.nugget
+    covariance = mode.root[:, None] * mode.linearisation.factor.all_blocks() * mode.root
+    shrink = np.eye(nugget.size) - nugget[:, None] * mode.terms.neg_hessian
+    there = covariance[occupied]
+    covariance += np.diag(nugget)
+    covariance[occupied] = shrink @ there @ shrink.transpose(0, 2, 1) + shrink * nugget
+    smooth = mode.root * problem.kernel.smooth(mode.alpha, occupied)
+    eta = design @ mode.coefficients + smooth
+    eta[occupied] += nugget * mode.terms.score
+    columns = []
+    for offset, d_log, d_nugget in _directions(objective, design, state):
+        push = mode_push(mode, gradient.spots, offset[occupied], d_log, d_nugget)
+        d_w = mode.linearisation.factor.solve(push)
+        d_alpha = push - np.einsum("sab,sb->sa", mode.linearisation.precision, d_w)
+        d_smooth = 0.5 * d_log * smooth + mode.root * problem.kernel.smooth(d_alpha, occupied)
+        d_eta = offset + d_smooth
+        moved = np.einsum("sab,sb->sa", mode.terms.neg_hessian, d_eta[occupied])
+        d_score = gradient.spots.score_nugget @ d_nugget - moved
+        d_eta[occupied] += d_nugget * mode.terms.score + nugget * d_score
+        columns.append(d_eta)
+    return FieldPosterior(eta, covariance, np.stack(columns, axis=-1))
+
+
+def _directions(
+    objective: MarginalObjective, design: FloatArray, state: MarginalState
+) -> list[tuple[FloatArray, FloatArray, FloatArray]]:
+    """Change of (offset, log D, nugget) along every outer unknown."""
+    space, n_logits = objective.space, state.variances.n_logits
+    still = np.zeros((len(design), n_logits))
+    pairs = [state.variances.directions(c) for c in range(space.n_components)]
+    moves = [(still, *pair[0]) for pair in pairs[: space.n_sigma]]
+    moves += [(still, *pair[1]) for pair in pairs]
+    zero = np.zeros(n_logits)
+    for f, q in np.argwhere(space.free):
+        moves.append((design[:, f, None] * np.eye(n_logits)[q], zero, zero))
+    return moves
+
+
+def ratio_standard_errors(eta: FloatArray, covariance: FloatArray) -> FloatArray:
+    """Standard errors (S, P) of ``softmax([eta, 0])`` by the delta method."""
+    padded = np.column_stack([eta, np.zeros(len(eta))])
+    ratio = np.exp(padded - padded.max(axis=1, keepdims=True))
+    ratio /= ratio.sum(axis=1, keepdims=True)
+    n_logits = eta.shape[1]
+    slope = -ratio[:, :, None] * ratio[:, None, :n_logits]
+    slope[:, np.arange(n_logits), np.arange(n_logits)] += ratio[:, :n_logits]
+    variance = np.einsum("spa,sab,spb->sp", slope, covariance, slope)
+    return np.sqrt(np.maximum(variance, 0.0))

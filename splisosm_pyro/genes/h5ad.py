@@ -1,0 +1,134 @@
+"""Reading an ``.h5ad``: isoforms in columns, the name of their gene in ``var``."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from splisosm_pyro.genes.slide import (
+    GeneGroup,
+    PathLike,
+    Slide,
+    as_coords,
+    encode,
+    existing,
+    join_covariates,
+)
+
+
+def read_h5ad(
+    path: PathLike,
+    *,
+    layer: str = "counts",
+    group_iso_by: str = "gene_symbol",
+    covariates: Sequence[str] = (),
+    spatial_key: str = "spatial",
+    n_isos: int | None = None,
+) -> Slide:
+    """Read isoform counts from an AnnData file, spots in rows and isoforms in columns.
+
+    Parameters
+    ----------
+    path : str or path
+    layer : str
+        Name of the layer with the counts; ``'X'`` stands for the main matrix.
+    group_iso_by : str
+        Column of ``var`` with the gene of each isoform.
+    covariates : sequence of str
+        Columns of ``obs`` or matrices of ``obsm``; categories become indicators of all levels but
+        the first.
+    spatial_key : str
+        Key of ``obsm`` with the coordinates; the first two columns are taken.
+    n_isos : int, optional
+        Read the genes with this number of isoforms alone.
+
+    Returns
+    -------
+    Slide
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If the package anndata is not installed.
+    ValueError
+        If something asked for is not in the file.
+    """
+    adata = _open(path)
+    coords = as_coords(np.asarray(_entry(adata.obsm, spatial_key, "obsm"))[:, :2], spatial_key)
+    matrix = adata.X if layer == "X" else _entry(adata.layers, layer, "layers")
+    genes = _entry(adata.var, group_iso_by, "var")
+    if genes.isna().any():
+        raise ValueError(
+            f"var[{group_iso_by!r}] must name a gene for every isoform, "
+            f"came {int(genes.isna().sum())} without"
+        )
+    groups, single = _groups(matrix, genes.astype(str), adata.var_names, n_isos)
+    columns = [_covariate(adata, name) for name in covariates]
+    return Slide(coords, join_covariates(columns, len(coords)), groups, single)
+
+
+def _open(path: PathLike) -> Any:
+    """Read an AnnData file, or say what is missing to do so."""
+    try:
+        import anndata
+    except ImportError:
+        raise ModuleNotFoundError(
+            "reading an .h5ad needs the package anndata: pip install 'splisosm-pyro[anndata]'"
+        ) from None
+    return anndata.read_h5ad(existing(path))
+
+
+def _entry(mapping: Any, key: str, where: str) -> Any:
+    """Return an entry of one of AnnData's mappings, or raise with those that there are."""
+    if key not in mapping:
+        there = ", ".join(map(repr, mapping.keys())) or "nothing"
+        raise ValueError(f"{where} has no {key!r}; it has {there}")
+    return mapping[key]
+
+
+def _groups(
+    matrix: Any, genes: "pd.Series[str]", iso_names: pd.Index, n_isos: int | None
+) -> tuple[tuple[GeneGroup, ...], tuple[str, ...]]:
+    """Gather the columns of each gene, genes of the same number of isoforms together."""
+    codes, names = pd.factorize(genes.to_numpy())
+    sizes = np.bincount(codes)
+    first = np.cumsum(sizes) - sizes
+    order = np.argsort(codes, kind="stable")  # columns gene by gene, in the order of the file
+    wanted = [int(size) for size in np.unique(sizes) if size > 1 and n_isos in (None, size)]
+    if not wanted:
+        raise ValueError(f"no gene of this file has {n_isos or 'two or more'} isoforms")
+    by_column = matrix.tocsc() if hasattr(matrix, "tocsc") else matrix
+    groups = []
+    for size in wanted:
+        members = np.flatnonzero(sizes == size)
+        columns = order[first[members, None] + np.arange(size)]  # (G, P)
+        groups.append(
+            GeneGroup(
+                counts=_gather(by_column, columns),
+                gene_names=np.asarray(names[members], dtype=str),
+                iso_names=np.asarray(iso_names, dtype=str)[columns],
+            )
+        )
+    return tuple(groups), tuple(str(name) for name in names[sizes == 1])
+
+
+def _gather(matrix: Any, columns: NDArray[np.intp]) -> NDArray[Any]:  # (G, S, P)
+    """Pick the columns (G, P) of a dense or sparse matrix (S, isoforms)."""
+    picked = matrix[:, columns.ravel()]
+    dense = picked.toarray() if hasattr(picked, "toarray") else np.asarray(picked)
+    n_genes, n_isos = columns.shape
+    return np.ascontiguousarray(dense.T.reshape(n_genes, n_isos, -1).transpose(0, 2, 1))
+
+
+def _covariate(adata: Any, name: str) -> pd.DataFrame:
+    """Encode a column of obs, or a matrix of obsm."""
+    if name in adata.obs:
+        return encode(name, adata.obs[name])
+    if name not in adata.obsm:
+        there = ", ".join([*map(str, adata.obs), *map(str, adata.obsm)])
+        raise ValueError(f"covariate {name!r} is neither in obs nor in obsm; they have {there}")
+    values = adata.obsm[name]
+    named = list(map(str, values.columns)) if isinstance(values, pd.DataFrame) else None
+    return encode(name, np.asarray(values), named)

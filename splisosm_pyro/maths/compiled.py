@@ -1,0 +1,13 @@
+"""The one way this package compiles a function: numba, cached on disk, without the GIL."""
+
+from collections.abc import Callable
+from typing import TypeVar, cast
+
+import numba
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def compiled(function: F) -> F:
+    """Compile ``function`` on its first call; the type checker keeps its signature."""
+    return cast("F", numba.njit(cache=True, nogil=True, error_model="numpy")(function))

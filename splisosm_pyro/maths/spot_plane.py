@@ -1,0 +1,361 @@
+"""The nugget of two logits integrated out: a trapezoidal lattice in the plane.
+
+One spot, three isoforms, both nugget variances positive and not large. In coordinates z, whitened at
+the spot's mode by the Cholesky factor of ``I + T^1/2 W T^1/2`` so that z_1 moves the first logit
+alone, the lattice obeys the steps of ``spot_line.even_step``; rows are marched from the mode, each from
+the best node of the row before, until the log-concave integrand has dropped by ``drop`` nats, so
+that nothing outside its convex support is visited. As on the line the nodes move with x at the rate
+of the mode, ``d eta / dx = C = (I + T W)^-1``, with ``K = W C``:
+
+    phi_a = sum_j C_ja l_j + (K e)_a,    phi_ab = sum C_ia C_jb l_ij - (K T K)_ab,    phi_abc = ...
+
+and g's derivatives are joint cumulants (``spot_cumulants``).
+"""
+
+import math
+from typing import NamedTuple
+
+from splisosm_pyro.maths.compiled import compiled
+from splisosm_pyro.maths.spot_line import ENDLESS, FloatArray, Rule, even_step, stiffness
+
+MANY = 12.0  # totals up to here, if whole, take powers
+
+
+class Plane(NamedTuple):
+    """One spot's mode and the lattice about it (floats; names as in the module's text)."""
+
+    m: float
+    p0: float  # ratios at the mode
+    p1: float
+    c00: float  # C
+    c01: float
+    c10: float
+    c11: float
+    k00: float  # K
+    k01: float
+    k11: float
+    b00: float  # logits per unit of z: d eta_0 = b00 z_1 + b01 z_2, d eta_1 = b11 z_2
+    b01: float
+    b11: float
+    tilt0: float  # y - e / T
+    tilt1: float
+    half0: float  # 1 / 2T
+    half1: float
+    h0: float  # steps in z
+    h1: float
+    score0: float  # derivatives in x of the log integrand at the mode
+    score1: float
+    peak: float  # log of mode value times the volume of a cell over (2 pi)
+
+
+@compiled
+def plane_mode(y: FloatArray, x: FloatArray, nugget: FloatArray) -> tuple[float, float]:
+    """Give the e that maximises l(x + e) - e' T^-1 e / 2 (damped Newton, concave)."""
+    y0, y1, m = y[0], y[1], y[0] + y[1] + y[2]
+    t0, t1 = nugget[0], nugget[1]
+    g0 = t0 * (y0 + 0.3) * (m - y0 + 0.3) / (m + 0.6)
+    g1 = t1 * (y1 + 0.3) * (m - y1 + 0.3) / (m + 0.6)
+    e0 = g0 / (1.0 + g0) * (math.log((y0 + 0.3) / (y[2] + 0.3)) - x[0])
+    e1 = g1 / (1.0 + g1) * (math.log((y1 + 0.3) / (y[2] + 0.3)) - x[1])
+    value = _height(y0, y1, m, x[0] + e0, x[1] + e1) - 0.5 * (e0 * e0 / t0 + e1 * e1 / t1)
+    for _ in range(200):
+        p0, p1, p2 = _ratios(x[0] + e0, x[1] + e1)
+        w00, w01, w11 = m * p0 * (1.0 - p0), -m * p0 * p1, m * p1 * (1.0 - p1)
+        r0, r1 = y0 - m * p0 - e0 / t0, y1 - m * p1 - e1 / t1
+        h00, h11 = w00 + 1.0 / t0, w11 + 1.0 / t1
+        det = m * m * p0 * p1 * p2 + w00 / t1 + w11 / t0 + 1.0 / (t0 * t1)
+        s0, s1 = (h11 * r0 - w01 * r1) / det, (h00 * r1 - w01 * r0) / det
+        decrement = s0 * r0 + s1 * r1
+        if decrement < 1e-6:
+            break
+        for _ in range(60):
+            a0, a1 = e0 + s0, e1 + s1
+            new = _height(y0, y1, m, x[0] + a0, x[1] + a1)
+            new -= 0.5 * (a0 * a0 / t0 + a1 * a1 / t1)
+            if new > value:
+                break
+            s0, s1 = 0.5 * s0, 0.5 * s1
+        if not new > value:
+            break
+        e0, e1, value = a0, a1, new
+    return e0, e1
+
+
+@compiled
+def _height(y0: float, y1: float, m: float, u0: float, u1: float) -> float:
+    """Give the log-likelihood of the spot without its coefficient."""
+    top = max(u0, u1, 0.0)
+    norm = math.exp(u0 - top) + math.exp(u1 - top) + math.exp(-top)
+    return y0 * u0 + y1 * u1 - m * (top + math.log(norm))
+
+
+@compiled
+def _ratios(u0: float, u1: float) -> tuple[float, float, float]:
+    """Give the isoform ratios."""
+    top = max(u0, u1, 0.0)
+    q0, q1, q2 = math.exp(u0 - top), math.exp(u1 - top), math.exp(-top)
+    norm = q0 + q1 + q2
+    return q0 / norm, q1 / norm, q2 / norm
+
+
+@compiled
+def plane(
+    y: FloatArray, x: FloatArray, nugget: FloatArray, rule: Rule, e: tuple[float, float]
+) -> Plane:
+    """Lay out the lattice of one spot about its mode x + e."""
+    m, t0, t1 = y[0] + y[1] + y[2], nugget[0], nugget[1]
+    p0, p1, p2 = _ratios(x[0] + e[0], x[1] + e[1])
+    w00, w01, w11 = m * p0 * (1.0 - p0), -m * p0 * p1, m * p1 * (1.0 - p1)
+    volume = m * m * p0 * p1 * p2
+    det = 1.0 + t0 * w00 + t1 * w11 + t0 * t1 * volume
+    c00, c01 = (1.0 + t1 * w11) / det, -t0 * w01 / det
+    c10, c11 = -t1 * w01 / det, (1.0 + t0 * w00) / det
+    k00, k01, k11 = (w00 + t1 * volume) / det, w01 / det, (w11 + t0 * volume) / det
+    l00 = math.sqrt(1.0 + t0 * w00)
+    l11 = math.sqrt(det) / l00
+    b00, b11 = math.sqrt(t0) / l00, math.sqrt(t1) / l11
+    b01 = -t0 * w01 * math.sqrt(t1) / (l00 * l00 * l11)
+    stiff = stiffness(m)
+    h0 = even_step(rule, 1.0, 0.0, stiff * b00 * b00)
+    reach = max(b01, b11, 0.0) - min(b01, b11, 0.0)
+    h1 = even_step(rule, 1.0, 0.0, stiff * reach * reach)
+    r0, r1 = y[0] - m * p0, y[1] - m * p1
+    peak = _height(y[0], y[1], m, x[0] + e[0], x[1] + e[1])
+    peak -= 0.5 * (e[0] * e[0] / t0 + e[1] * e[1] / t1)
+    peak += math.log(h0 * h1 / (2.0 * math.pi * l00 * l11))
+    return Plane(
+        m,
+        p0,
+        p1,
+        c00,
+        c01,
+        c10,
+        c11,
+        k00,
+        k01,
+        k11,
+        b00,
+        b01,
+        b11,
+        y[0] - e[0] / t0,
+        y[1] - e[1] / t1,
+        0.5 / t0,
+        0.5 / t1,
+        h0,
+        h1,
+        c00 * r0 + c10 * r1 + k00 * e[0] + k01 * e[1],
+        c01 * r0 + c11 * r1 + k01 * e[0] + k11 * e[1],
+        peak,
+    )
+
+
+@compiled
+def plane_sums(at: Plane, rule: Rule, order: int, sums: FloatArray) -> None:
+    """Sum over the lattice into ``sums`` (20,); its contents are those of ``_add2`` or ``_add4``."""
+    sums[:] = 0.0
+    n = rule[3]
+    shift = 0.5 if n > 0 and n % 2 == 0 else 0.0
+    first = 0
+    for side in range(2):
+        count = ENDLESS if n == 0 else (n + 1 - side) // 2
+        best, before = first, math.inf
+        for k in range(count):
+            z = ((k if side == 0 else -(k + 1)) + shift) * at.h1
+            best, top = _row(at, z, best if n == 0 else 0, shift, rule, order, sums)
+            if side == 0 and k == 0:
+                first = best
+            if top < math.exp(-rule[2]) and top <= before:
+                break
+            before = top
+
+
+@compiled
+def _row(
+    at: Plane, z: float, start: int, shift: float, rule: Rule, order: int, sums: FloatArray
+) -> tuple[int, float]:
+    """Sum the row at z_2 = z both ways from node ``start``; give its best node and integrand.
+
+    Along the row exp eta_0 and the normal density go by recurrence, and a small whole total takes
+    powers instead of a logarithm: then a node costs no transcendental function.
+    """
+    n, floor = rule[3], math.exp(-rule[2])
+    few = at.m <= MANY and at.m == math.floor(at.m)
+    power = int(at.m) if few else 0
+    du1 = at.b11 * z
+    rise1 = math.expm1(du1)
+    fixed = du1 * (at.tilt1 - at.half1 * du1)
+    size = at.b00 * at.h0
+    bend = math.exp(-2.0 * at.half0 * size * size)
+    best, top, origin, before = start, -1.0, 0.0, -1.0
+    for side in range(2):
+        count = ENDLESS if n == 0 else (n + 1 - side) // 2
+        i, sign = (start, 1) if side == 0 else (start - 1, -1)
+        step = sign * size
+        du0 = at.b01 * z + (i + shift) * size
+        rise0, factor = math.expm1(du0), math.expm1(step)
+        normal = math.exp(fixed + du0 * (at.tilt0 - at.half0 * du0))
+        ratio = math.exp(step * (at.tilt0 - at.half0 * (2.0 * du0 + step)))
+        for k in range(count):
+            load = at.p0 * rise0 + at.p1 * rise1
+            rest = 1.0 / (1.0 + load)
+            if few:
+                w = normal
+                for _ in range(power):
+                    w *= rest
+            else:
+                psi = fixed + du0 * (at.tilt0 - at.half0 * du0)
+                w = math.exp(psi - at.m * math.log1p(load))
+            if w > top:
+                best, top = i, w
+            if w >= floor:
+                a0, a1 = at.p0 * (rise0 - load) * rest, at.p1 * (rise1 - load) * rest
+                if order == 2:
+                    _add2(at, w, du0, du1, a0, a1, sums)
+                else:
+                    _add4(at, w, du0, du1, a0, a1, sums)
+            elif w <= before and (side == 1 or k > 0):
+                break
+            before = w
+            if side == 0 and k == 0:
+                origin = w
+            i += sign
+            du0 += step
+            rise0 += factor * (1.0 + rise0)
+            normal *= ratio
+            ratio *= bend
+        before = origin
+    return best, top
+
+
+@compiled
+def _add2(
+    at: Plane, w: float, du0: float, du1: float, a0: float, a1: float, sums: FloatArray
+) -> None:
+    """Add a node: 1, d (2), d d' (3), the ratios' change a (2) and a a' (3)."""
+    d0 = at.k00 * du0 + at.k01 * du1 - at.m * (at.c00 * a0 + at.c10 * a1)
+    d1 = at.k01 * du0 + at.k11 * du1 - at.m * (at.c01 * a0 + at.c11 * a1)
+    sums[0] += w
+    sums[1] += w * d0
+    sums[2] += w * d1
+    sums[3] += w * d0 * d0
+    sums[4] += w * d0 * d1
+    sums[5] += w * d1 * d1
+    sums[6] += w * a0
+    sums[7] += w * a1
+    sums[8] += w * a0 * a0
+    sums[9] += w * a0 * a1
+    sums[10] += w * a1 * a1
+
+
+@compiled
+def _turn2(at: Plane, l00: float, l01: float, l11: float) -> tuple[float, float, float]:
+    """Give C' l C for a symmetric l."""
+    u0, u1 = at.c00 * l00 + at.c10 * l01, at.c00 * l01 + at.c10 * l11
+    v0, v1 = at.c01 * l00 + at.c11 * l01, at.c01 * l01 + at.c11 * l11
+    return at.c00 * u0 + at.c10 * u1, at.c01 * u0 + at.c11 * u1, at.c01 * v0 + at.c11 * v1
+
+
+@compiled
+def _turn3(
+    at: Plane, l000: float, l001: float, l011: float, l111: float
+) -> tuple[float, float, float, float]:
+    """Give a symmetric third-order l with C on every index."""
+    p0, p1, p2 = _turn2(at, l000, l001, l011)
+    q0, q1, q2 = _turn2(at, l001, l011, l111)
+    return (
+        at.c00 * p0 + at.c10 * q0,
+        at.c00 * p1 + at.c10 * q1,
+        at.c00 * p2 + at.c10 * q2,
+        at.c01 * p2 + at.c11 * q2,
+    )
+
+
+@compiled
+def _add4(
+    at: Plane, w: float, du0: float, du1: float, a0: float, a1: float, sums: FloatArray
+) -> None:
+    """Add a node: B of orders 0 to 4 (1, 2, 3, 4, 5 entries); fourth derivatives of l apart, not turned (5)."""
+    m, p0, p1 = at.m, at.p0, at.p1
+    d0 = at.k00 * du0 + at.k01 * du1 - m * (at.c00 * a0 + at.c10 * a1)
+    d1 = at.k01 * du0 + at.k11 * du1 - m * (at.c01 * a0 + at.c11 * a1)
+    # the Hessian of l less that at the mode, no digits lost where the ratios hardly change
+    d00, d01, d11 = _turn2(
+        at,
+        -m * a0 * (1.0 - 2.0 * p0 - a0),
+        m * (a0 * a1 + p0 * a1 + p1 * a0),
+        -m * a1 * (1.0 - 2.0 * p1 - a1),
+    )
+    p0, p1 = p0 + a0, p1 + a1
+    q0, q1, q01 = p0 * (1.0 - p0), p1 * (1.0 - p1), p0 * p1
+    skew0, skew1 = 1.0 - 2.0 * p0, 1.0 - 2.0 * p1
+    t0, t1, t2, t3 = _turn3(at, -m * q0 * skew0, m * q01 * skew0, m * q01 * skew1, -m * q1 * skew1)
+    e00, e01, e11 = d0 * d0, d0 * d1, d1 * d1
+    sums[0] += w
+    sums[1] += w * d0
+    sums[2] += w * d1
+    sums[3] += w * (d00 + e00)
+    sums[4] += w * (d01 + e01)
+    sums[5] += w * (d11 + e11)
+    sums[6] += w * (t0 + d0 * (3.0 * d00 + e00))
+    sums[7] += w * (t1 + 2.0 * d01 * d0 + d1 * (d00 + e00))
+    sums[8] += w * (t2 + 2.0 * d01 * d1 + d0 * (d11 + e11))
+    sums[9] += w * (t3 + d1 * (3.0 * d11 + e11))
+    sums[10] += w * (4.0 * t0 * d0 + 3.0 * d00 * d00 + e00 * (6.0 * d00 + e00))
+    sums[11] += w * (t0 * d1 + 3.0 * (t1 * d0 + d00 * d01 + d00 * e01 + d01 * e00) + e00 * e01)
+    sums[12] += w * (
+        2.0 * (t1 * d1 + t2 * d0 + d01 * d01)
+        + d00 * d11
+        + d00 * e11
+        + 4.0 * d01 * e01
+        + d11 * e00
+        + e00 * e11
+    )
+    sums[13] += w * (t3 * d0 + 3.0 * (t2 * d1 + d11 * d01 + d11 * e01 + d01 * e11) + e11 * e01)
+    sums[14] += w * (4.0 * t3 * d1 + 3.0 * d11 * d11 + e11 * (6.0 * d11 + e11))
+    w *= -m
+    sums[15] += w * q0 * (1.0 - 6.0 * q0)
+    sums[16] -= w * q01 * (1.0 - 6.0 * q0)
+    sums[17] -= w * q01 * (skew0 + skew1 - 1.0 + 6.0 * q01)
+    sums[18] -= w * q01 * (1.0 - 6.0 * q1)
+    sums[19] += w * q1 * (1.0 - 6.0 * q1)
+
+
+@compiled
+def plane_value(at: Plane, sums: FloatArray, score: FloatArray, neg_hessian: FloatArray) -> float:
+    """Give g from the sums of ``_add2``; write g' and -g''."""
+    s = sums / sums[0]
+    turned = _turn2(
+        at,
+        -at.m * ((1.0 - 2.0 * at.p0) * s[6] - s[8]),
+        at.m * (s[9] + at.p0 * s[7] + at.p1 * s[6]),
+        -at.m * ((1.0 - 2.0 * at.p1) * s[7] - s[10]),
+    )
+    score[0], score[1] = at.score0 + s[1], at.score1 + s[2]
+    neg_hessian[0, 0] = at.k00 - turned[0] - (s[3] - s[1] * s[1])
+    neg_hessian[0, 1] = at.k01 - turned[1] - (s[4] - s[1] * s[2])
+    neg_hessian[1, 0] = neg_hessian[0, 1]
+    neg_hessian[1, 1] = at.k11 - turned[2] - (s[5] - s[2] * s[2])
+    return at.peak + math.log(sums[0])
+
+
+@compiled
+def plane_moments(at: Plane, sums: FloatArray, weight: FloatArray, packed: FloatArray) -> None:
+    """Pack the sums of ``_add4`` as ``spot_cumulants.derive`` reads them (7, 2)."""
+    s = sums / sums[0]
+    t = _turn3(at, s[15], s[16], s[17], s[18])
+    u = _turn3(at, s[16], s[17], s[18], s[19])
+    f0 = s[10] + at.c00 * t[0] + at.c10 * u[0]
+    f1 = s[11] + at.c01 * t[0] + at.c11 * u[0]
+    f2 = s[12] + at.c01 * t[1] + at.c11 * u[1]
+    f3 = s[13] + at.c01 * t[2] + at.c11 * u[2]
+    f4 = s[14] + at.c01 * t[3] + at.c11 * u[3]
+    m00, m01, m11 = weight[0, 0], 2.0 * weight[0, 1], weight[1, 1]
+    packed[0, 0], packed[0, 1] = s[1], s[2]
+    packed[1, 0], packed[1, 1] = s[3], s[4]
+    packed[2, 0], packed[2, 1] = s[4], s[5]
+    packed[3, 0], packed[3, 1] = s[6], s[8]
+    packed[4, 0], packed[4, 1] = s[7], s[9]
+    packed[5, 0] = m00 * s[6] + m01 * s[7] + m11 * s[8]
+    packed[5, 1] = m00 * s[7] + m01 * s[8] + m11 * s[9]
+    packed[6, 0] = m00 * f0 + m01 * f1 + m11 * f2
+    packed[6, 1] = m00 * f2 + m01 * f3 + m11 * f4

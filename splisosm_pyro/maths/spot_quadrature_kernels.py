@@ -1,0 +1,130 @@
+"""The loops over spots of ``nugget_quadrature``: which rule a spot takes, and its results.
+
+Two logits with moderate nuggets take the plane, all else the star; without any nugget ``g`` is the
+log-likelihood itself.
+"""
+
+import math
+
+import numpy as np
+
+from splisosm_pyro.maths.compiled import compiled
+from splisosm_pyro.maths.spot_cumulants import add_diagonal, derive, flat_sums
+from splisosm_pyro.maths.spot_line import FloatArray, Rule
+from splisosm_pyro.maths.spot_plane import (
+    plane,
+    plane_mode,
+    plane_moments,
+    plane_sums,
+    plane_value,
+)
+from splisosm_pyro.maths.spot_star import NODES, star
+
+# From this many nodes on the plane is dearer than the star (measured).
+PLANE_NODES = 1200.0
+
+
+@compiled
+def _on_plane(y: FloatArray, nugget: FloatArray, rule: Rule, h: float) -> bool:
+    """Tell whether a lattice of cells of area h is the cheaper rule."""
+    return rule[3] > 0 or 145.0 < PLANE_NODES * h
+
+
+@compiled
+def _flat(y: FloatArray, x: FloatArray, score: FloatArray, neg_hessian: FloatArray) -> float:
+    """No nugget: the multinomial log-likelihood itself; write its score and information."""
+    top = max(x.max(), 0.0)
+    norm = math.exp(-top) + np.exp(x - top).sum()
+    value, m = -y.sum() * (top + math.log(norm)), y.sum()
+    for a in range(x.size):
+        value += y[a] * x[a]
+        p = math.exp(x[a] - top) / norm
+        score[a] = y[a] - m * p
+        for b in range(x.size):
+            neg_hessian[a, b] = -m * p * math.exp(x[b] - top) / norm
+        neg_hessian[a, a] += m * p
+    return value
+
+
+@compiled
+def evaluate_spots(
+    counts: FloatArray, x: FloatArray, nugget: FloatArray, rule: Rule, plane_rule: Rule
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Give g, g', -g'' of every spot, and where its plane is centred (NaN: it is not a plane)."""
+    n, n_logits = x.shape
+    value, score = np.empty(n), np.empty((n, n_logits))
+    neg_hessian, e = np.zeros((n, n_logits, n_logits)), np.full((n, 2), np.nan)
+    parts, weight = np.empty((NODES, 4, n_logits)), np.empty(NODES)
+    sums = np.empty(20)
+    for s in range(n):
+        if nugget.max() == 0.0:
+            value[s] = _flat(counts[s], x[s], score[s], neg_hessian[s])
+            continue
+        if n_logits == 2 and nugget.min() > 0.0:
+            e0, e1 = plane_mode(counts[s], x[s], nugget)
+            at = plane(counts[s], x[s], nugget, plane_rule, (e0, e1))
+            if _on_plane(counts[s], nugget, plane_rule, at.h0 * at.h1):
+                e[s, 0], e[s, 1] = e0, e1
+                plane_sums(at, plane_rule, 2, sums)
+                value[s] = plane_value(at, sums, score[s], neg_hessian[s])
+                continue
+        value[s], nodes = star(counts[s], x[s], nugget, rule, parts, weight)
+        _star_score(parts, weight, nodes, score[s], neg_hessian[s])
+    return value, score, neg_hessian, e
+
+
+@compiled
+def _star_score(
+    parts: FloatArray, weight: FloatArray, nodes: int, score: FloatArray, neg_hessian: FloatArray
+) -> None:
+    """Write g' and -g'' from the nodes of a star; centre ``parts`` about its means."""
+    n_logits = score.size
+    for a in range(n_logits):
+        score[a], curve = 0.0, 0.0
+        for i in range(nodes):
+            score[a] += weight[i] * parts[i, 0, a]
+            curve += weight[i] * parts[i, 1, a]
+        neg_hessian[a, a] = -curve
+        for i in range(nodes):
+            parts[i, 0, a] -= score[a]
+            parts[i, 1, a] -= curve
+    for a in range(n_logits):
+        for b in range(n_logits):
+            for i in range(nodes):
+                neg_hessian[a, b] -= weight[i] * parts[i, 0, a] * parts[i, 0, b]
+
+
+@compiled
+def derive_spots(
+    counts: FloatArray,
+    x: FloatArray,
+    nugget: FloatArray,
+    rule: Rule,
+    plane_rule: Rule,
+    e: FloatArray,
+    score: FloatArray,
+    neg_hessian: FloatArray,
+    weight: FloatArray,
+) -> FloatArray:
+    """Give the rows of ``spot_cumulants.derive`` for every spot: (n, 3 + Q, Q)."""
+    n, n_logits = x.shape
+    out = np.empty((n, 3 + n_logits, n_logits))
+    parts, share = np.empty((NODES, 4, n_logits)), np.empty(NODES)
+    sums, packed = np.empty(20), np.empty((2 * n_logits + 3, n_logits))
+    mean, curve = np.empty(n_logits), np.empty((n_logits, n_logits))
+    for s in range(n):
+        packed[:] = 0.0
+        if nugget.max() == 0.0:
+            flat_sums(counts[s].sum(), x[s], weight[s], packed)
+        elif not math.isnan(e[s, 0]):
+            at = plane(counts[s], x[s], nugget, plane_rule, (e[s, 0], e[s, 1]))
+            plane_sums(at, plane_rule, 4, sums)
+            plane_moments(at, sums, weight[s], packed)
+        else:
+            nodes = star(counts[s], x[s], nugget, rule, parts, share)[1]
+            curve[:] = 0.0
+            _star_score(parts, share, nodes, mean, curve)
+            for i in range(nodes):
+                add_diagonal(share[i], parts[i, 0], parts[i], weight[s], packed)
+        derive(weight[s], score[s], neg_hessian[s], packed, out[s])
+    return out

@@ -1,0 +1,147 @@
+"""Compiled triangular solves with a multifrontal factor, in elimination order.
+
+``x`` holds the right-hand sides by rows and is overwritten; the panels are those of ``fronts``.
+"""
+
+import numpy as np
+
+from splisosm_pyro.maths.compiled import compiled
+from splisosm_pyro.maths.fronts import BLAS_MULTIPLICATIONS, Array, front_panel
+from splisosm_pyro.maths.ordering import Ints
+from splisosm_pyro.maths.symbolic import Tree
+
+
+@compiled
+def forward_vector(tree: Tree, q: int, panel: Array, x: Array, work: Array) -> None:
+    """X <- L^-1 x for one right-hand side."""
+    for s in range(tree.parent.size):
+        u11, u12 = front_panel(tree, s, q, panel)
+        p, m = u12.shape
+        head = x[tree.first[s] * q : tree.first[s] * q + p]
+        tail = work[:m]
+        tail[:] = 0.0
+        for k in range(p):
+            y = head[k] / u11[k, k]
+            head[k] = y
+            for j in range(k + 1, p):
+                head[j] -= u11[k, j] * y
+            for j in range(m):
+                tail[j] += u12[k, j] * y
+        n = 0
+        for row in tree.rows[tree.row_start[s] : tree.row_start[s + 1]]:
+            for a in range(q):
+                x[row * q + a] -= tail[n]
+                n += 1
+
+
+@compiled
+def backward_vector(tree: Tree, q: int, panel: Array, x: Array, work: Array) -> None:
+    """X <- L^-T x for one right-hand side."""
+    for s in range(tree.parent.size - 1, -1, -1):
+        u11, u12 = front_panel(tree, s, q, panel)
+        p, m = u12.shape
+        head = x[tree.first[s] * q : tree.first[s] * q + p].reshape((1, p))
+        tail = work[:m].reshape((1, m))
+        n = 0
+        for row in tree.rows[tree.row_start[s] : tree.row_start[s + 1]]:
+            for a in range(q):
+                tail[0, n] = x[row * q + a]
+                n += 1
+        for k in range(p - 1, -1, -1):
+            known = row_dot(u12, k, tail, 0, 0, m) + row_dot(u11, k, head, 0, k + 1, p)
+            head[0, k] = (head[0, k] - known) / u11[k, k]
+
+
+@compiled
+def row_dot(a: Array, k: int, b: Array, j: int, start: int, stop: int) -> float:
+    """Row k of a times row j of b, in four partial sums, which a processor can overlap."""
+    s0, s1, s2, s3 = 0.0, 0.0, 0.0, 0.0
+    i = start
+    while i + 3 < stop:
+        s0 += a[k, i] * b[j, i]
+        s1 += a[k, i + 1] * b[j, i + 1]
+        s2 += a[k, i + 2] * b[j, i + 2]
+        s3 += a[k, i + 3] * b[j, i + 3]
+        i += 4
+    while i < stop:
+        s0 += a[k, i] * b[j, i]
+        i += 1
+    return (s0 + s1) + (s2 + s3)
+
+
+@compiled
+def forward_matrix(tree: Tree, q: int, panel: Array, x: Array, work: Array) -> None:
+    """X <- L^-1 X for several right-hand sides; ``work`` has as many columns."""
+    for s in range(tree.parent.size):
+        u11, u12 = front_panel(tree, s, q, panel)
+        p, m = u12.shape
+        head = x[tree.first[s] * q : tree.first[s] * q + p]
+        for k in range(p):
+            head[k] /= u11[k, k]
+            for j in range(k + 1, p):
+                _subtract_row(head, j, u11[k, j], head, k)
+        tail = work[:m]
+        if head.size * m > BLAS_MULTIPLICATIONS:
+            np.dot(u12.T, head, tail)
+        else:
+            tail[:] = 0.0
+            for k in range(p):
+                for j in range(m):
+                    _subtract_row(tail, j, -u12[k, j], head, k)
+        n = 0
+        for row in tree.rows[tree.row_start[s] : tree.row_start[s + 1]]:
+            for a in range(q):
+                _subtract_row(x, row * q + a, 1.0, tail, n)
+                n += 1
+
+
+@compiled
+def backward_matrix(tree: Tree, q: int, panel: Array, x: Array, work: Array) -> None:
+    """X <- L^-T X for several right-hand sides; ``work`` has as many columns."""
+    for s in range(tree.parent.size - 1, -1, -1):
+        u11, u12 = front_panel(tree, s, q, panel)
+        p, m = u12.shape
+        head = x[tree.first[s] * q : tree.first[s] * q + p]
+        tail = work[:m]
+        n = 0
+        for row in tree.rows[tree.row_start[s] : tree.row_start[s + 1]]:
+            for a in range(q):
+                tail[n] = x[row * q + a]
+                n += 1
+        if head.size * m > BLAS_MULTIPLICATIONS:
+            head -= np.dot(u12, tail)
+        else:
+            for k in range(p):
+                for j in range(m):
+                    _subtract_row(head, k, u12[k, j], tail, j)
+        for k in range(p - 1, -1, -1):
+            for j in range(k + 1, p):
+                _subtract_row(head, k, u11[k, j], head, j)
+            head[k] /= u11[k, k]
+
+
+@compiled
+def _subtract_row(x: Array, k: int, factor: float, y: Array, j: int) -> None:
+    """Row k of x less a multiple of row j of y."""
+    for c in range(x.shape[1]):
+        x[k, c] -= factor * y[j, c]
+
+
+@compiled
+def to_places(order: Ints, b: Array, x: Array) -> None:
+    """Rows (S,Q,k) by spot into rows (S*Q,k) by place."""
+    q = b.shape[1]
+    for k in range(order.size):
+        for a in range(q):
+            for c in range(b.shape[2]):
+                x[k * q + a, c] = b[order[k], a, c]
+
+
+@compiled
+def to_spots(order: Ints, x: Array, b: Array) -> None:
+    """Rows (S*Q,k) by place into rows (S,Q,k) by spot."""
+    q = b.shape[1]
+    for k in range(order.size):
+        for a in range(q):
+            for c in range(b.shape[2]):
+                b[order[k], a, c] = x[k * q + a, c]

@@ -1,0 +1,338 @@
+"""What the models share: data, parameters, the frame of a fit, certificates, words. No formula.
+
+A model says how one gene is fitted (``_gene_solver``) and what its likelihood is (``forward``). The
+frame loops over genes, turns what breaks into a status, and writes the parameters when all is done,
+so that an interrupted fit leaves the model as it was.
+"""
+
+import copy
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from splisosm_pyro.fit.options import FitOptions
+from splisosm_pyro.fit.result import Array, GeneFit, broken_fit
+from splisosm_pyro.maths.axes import Counts
+from splisosm_pyro.model.history import FitLog, logger, param_history, seeded, spoken
+
+GeneSolver = Callable[[int], GeneFit]
+
+
+@dataclass(frozen=True, eq=False)
+class ModelData:
+    """What ``setup_data`` checked and keeps, float64 on the CPU; never changed afterwards.
+
+    Attributes
+    ----------
+    counts : Counts
+        Axes (G, S, P).
+    design : Tensor, shape (S, F)
+        Covariates without intercept.
+    names : tuple of str
+        Names of the covariates.
+    kernel : object
+        The spatial covariance, where the model has one.
+    """
+
+    counts: Counts
+    design: Tensor
+    names: tuple[str, ...] = ()
+    kernel: Any = None
+
+
+class BaseModel(nn.Module):
+    """A model of isoform counts, fitted gene by gene.
+
+    A subclass sets ``options_class`` and ``objective``, creates its parameters in ``setup_data`` by
+    ``_install``, and writes ``_gene_solver`` and ``forward``.
+
+    Attributes
+    ----------
+    fitting_method : str
+        Method for fitting the model.
+    fitting_configs : dict
+        All fitting options in force, given or by default.
+    fitting_time : float
+        Seconds that the last fit took.
+    n_genes, n_spots, n_isos : int
+        Sizes of the batch; 0 before ``setup_data``.
+    n_factors : int or None
+        Number of covariates; None before ``setup_data``.
+    logger : FitLog or None
+        Losses of the last fit, see ``FitLog``.
+    status : list of str
+        How each gene's last fit ended; empty before.
+    """
+
+    options_class: ClassVar[type[FitOptions]]
+    objective: ClassVar[str] = "log_lik"
+
+    def __init__(self, fitting_method: str, fitting_configs: Mapping[str, Any] | None) -> None:
+        options = self.options_class.from_configs(fitting_method, fitting_configs)
+        super().__init__()
+        self.fitting_method: str = fitting_method
+        self.fitting_configs: dict[str, Any] = options.as_configs()
+        self.n_genes: int = 0
+        self.n_spots: int = 0
+        self.n_isos: int = 0
+        self.n_factors: int | None = None
+        self._data: ModelData | None = None
+        self._forget_fit()
+
+    # ---- what a subclass writes
+
+    def _gene_solver(self, keep_path: bool) -> GeneSolver:
+        """Return what fits gene g from the current parameters, and changes nothing."""
+        raise NotImplementedError
+
+    # ---- data and parameters
+
+    def _install(self, data: ModelData, params: Mapping[str, Tensor], device: torch.device) -> None:
+        """Take checked data and starting values; forget an earlier fit."""
+        dtype = data.counts.dtype
+        made = {name: nn.Parameter(v.to(device=device, dtype=dtype)) for name, v in params.items()}
+        self._data = data
+        self.n_genes, self.n_spots, self.n_isos = data.counts.values.shape
+        self.n_factors = data.design.shape[1]
+        for name, parameter in made.items():
+            self.register_parameter(name, parameter)
+        self._forget_fit()
+
+    def _forget_fit(self) -> None:
+        """No fit so far."""
+        self.fitting_time: float = 0.0
+        self.logger: FitLog | None = None
+        self.status: list[str] = []
+        self._fits: list[GeneFit] = []
+
+    @property
+    def data(self) -> ModelData:
+        """The data of the model; a ValueError before ``setup_data``."""
+        if self._data is None:
+            raise ValueError(
+                f"{type(self).__name__} has no data yet: call setup_data(counts, ...) first"
+            )
+        return self._data
+
+    def _params_of(self, gene: int) -> dict[str, Array]:
+        """One gene's parameters as float64 arrays."""
+        return {
+            name: value[gene].detach().to("cpu", torch.float64).numpy().copy()
+            for name, value in self.named_parameters()
+        }
+
+    def _write_gene(self, gene: int, fit: GeneFit) -> None:
+        """Copy one gene's fitted parameters in."""
+        for name, value in self.named_parameters():
+            if name in fit.params:
+                value.data[gene] = torch.as_tensor(fit.params[name]).to(value)
+
+    def update_params_from_dict(self, params: Mapping[str, Any]) -> None:
+        """Overwrite some parameters; either all that are given change, or none.
+
+        Parameters
+        ----------
+        params : dict
+            Names of existing parameters and tensors or arrays of their shape. dtype and device are
+            those of the model.
+
+        Raises
+        ------
+        TypeError
+            If ``params`` is not a dict or a value is not numeric.
+        ValueError
+            If the model has no data, a name is unknown, a shape is wrong or a value not finite.
+        """
+        self.data  # noqa: B018  (raises before setup_data)
+        if not isinstance(params, Mapping):
+            raise TypeError(f"params must be a dict of tensors, came {type(params).__name__}")
+        own = dict(self.named_parameters())
+        checked = {name: _like(name, value, own) for name, value in params.items()}
+        with torch.no_grad():
+            for name, value in checked.items():
+                own[name].copy_(value)
+
+    def clone(self) -> Self:
+        """Return an independent copy: parameters, options, last fit. The data are shared."""
+        return copy.deepcopy(self, {id(self._data): self._data})
+
+    # ---- the frame of a fit
+
+    def fit(
+        self,
+        store_param_history: bool = False,
+        verbose: bool = False,
+        quiet: bool = False,
+        random_seed: int | None = None,
+        diagnose: bool | None = None,
+    ) -> dict[str, list[Any]] | None:
+        """Fit every gene, from its current parameters on.
+
+        Parameters
+        ----------
+        store_param_history : bool
+            Return the parameters after each epoch. Losses are always in ``logger.loss_history``.
+        verbose : bool
+            Log one line a gene.
+        quiet : bool
+            No progress bar and no lines.
+        random_seed : int, optional
+            Seed of torch's generator during the fit, which is put back afterwards. The solvers of
+            this package draw nothing.
+        diagnose : bool, optional
+            Deprecated alias of ``store_param_history``.
+
+        Returns
+        -------
+        dict or None
+            With ``store_param_history``: ``{'loss': [...], 'params': [...]}``, one entry an epoch,
+            the losses (G,) and a dict of all parameters.
+
+        Raises
+        ------
+        ValueError
+            If the model has no data.
+
+        Notes
+        -----
+        Genes do not touch each other. A gene whose solver breaks keeps its parameters and has the
+        status ``'failed: ...'``; the others go on.
+        """
+        if diagnose is not None:
+            warnings.warn(
+                "diagnose is deprecated, say store_param_history", DeprecationWarning, stacklevel=2
+            )
+            store_param_history = diagnose
+        began = time.perf_counter()
+        self.data  # noqa: B018  (raises before setup_data)
+        with seeded(random_seed), spoken(verbose and not quiet):
+            fits = self._fit_genes(self._gene_solver(store_param_history), quiet)
+        for gene, fit in enumerate(fits):
+            self._write_gene(gene, fit)
+        self.logger = FitLog.from_fits(fits)
+        self.status = [str(fit.status) for fit in fits]
+        self._fits = [replace(fit, params={}, params_path=[]) for fit in fits]
+        self.fitting_time = time.perf_counter() - began
+        return param_history(fits, dict(self.named_parameters())) if store_param_history else None
+
+    def _fit_genes(self, solve: GeneSolver, quiet: bool) -> list[GeneFit]:
+        """Fit gene after gene; what raises becomes a status."""
+        fits = []
+        for gene in tqdm(range(self.n_genes), desc=type(self).__name__, unit="gene", disable=quiet):
+            try:
+                fit = solve(gene)
+            except Exception as error:
+                why = f"{type(error).__name__}: {error}"
+                fit = broken_fit(self._params_of(gene), self.objective, why)
+            logger.info(
+                "gene %d: %s after %d epochs, %s %.6g%s",
+                gene,
+                fit.status,
+                fit.epochs,
+                fit.objective,
+                fit.value,
+                f" ({fit.reason})" if fit.reason else "",
+            )
+            fits.append(fit)
+        return fits
+
+    def _fitted(self) -> list[GeneFit]:
+        """Return the last fit; a ValueError before."""
+        if not self._fits:
+            raise ValueError(f"{type(self).__name__} is not fitted yet: call fit() first")
+        return self._fits
+
+    # ---- what the last fit says
+
+    def diagnose(self) -> pd.DataFrame:
+        """Certificates of the last fit, one row a gene.
+
+        Returns
+        -------
+        DataFrame
+            ``status``, ``reason``, ``gradient_norm`` (of the objective, at the parameters),
+            ``min_eigenvalue`` (of the observed information), ``epochs`` and the objective.
+
+        Raises
+        ------
+        ValueError
+            Before the first fit.
+        """
+        rows = [
+            {
+                "status": str(fit.status),
+                "reason": fit.reason,
+                "gradient_norm": fit.gradient_norm,
+                "min_eigenvalue": fit.min_eigenvalue,
+                "epochs": fit.epochs,
+                fit.objective: fit.value,
+            }
+            for fit in self._fitted()
+        ]
+        return pd.DataFrame(rows, index=pd.RangeIndex(len(rows), name="gene"))
+
+    def standard_errors(self) -> dict[str, Tensor]:
+        """Return standard errors, by the observed information of the last fit.
+
+        Returns
+        -------
+        dict of name to Tensor
+            In the parameters' shapes; infinite where a coefficient has no finite optimum.
+
+        Raises
+        ------
+        ValueError
+            Before the first fit.
+        """
+        fits = self._fitted()
+        like = next(self.parameters())
+        return {
+            name: torch.stack([torch.as_tensor(fit.standard_errors[name]) for fit in fits]).to(like)
+            for name in fits[0].standard_errors
+        }
+
+    def _words(self) -> list[str]:
+        """Say what ``print`` shows, line by line."""
+        lines = [f"{type(self).__name__}(fitting_method={self.fitting_method!r})"]
+        if self._data is None:
+            return [*lines, "  data: none yet, call setup_data"]
+        like = next(self.parameters())
+        lines.append(
+            f"  data: {self.n_genes} genes x {self.n_spots} spots x {self.n_isos} isoforms, "
+            f"{self.n_factors} covariates; {str(like.dtype).removeprefix('torch.')} on "
+            f"{like.device}"
+        )
+        if not self.status:
+            return [*lines, "  fit: none yet, call fit"]
+        kinds = Counter("failed" if s.startswith("failed") else s for s in self.status)
+        summary = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common())
+        return [*lines, f"  fit: {self.fitting_time:.3g} s; {summary}"]
+
+    def __repr__(self) -> str:
+        return "\n".join(self._words())
+
+
+def _like(name: str, value: Any, own: Mapping[str, nn.Parameter]) -> Tensor:
+    """Check one new parameter value against the parameter of that name."""
+    if name not in own:
+        valid = ", ".join(repr(n) for n in own)
+        raise ValueError(f"params has {name!r}, but the model's parameters are {valid}")
+    try:
+        new = torch.as_tensor(value).detach().to(own[name])
+    except (TypeError, RuntimeError, ValueError) as error:
+        raise TypeError(f"params[{name!r}] must be a numeric tensor or array: {error}") from error
+    if new.shape != own[name].shape:
+        raise ValueError(
+            f"params[{name!r}] must have shape {tuple(own[name].shape)}, came {tuple(new.shape)}"
+        )
+    if not bool(torch.isfinite(new).all()):
+        raise ValueError(f"params[{name!r}] must be finite in {own[name].dtype}")
+    return new

@@ -1,0 +1,102 @@
+"""What a fit records, and the guards around it: losses, parameter snapshots, seed, log lines."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from splisosm_pyro.fit.result import GeneFit
+
+logger = logging.getLogger("splisosm_pyro")
+
+
+@dataclass(frozen=True, eq=False)
+class FitLog:
+    """The course of a fit over a batch of genes; a loss is minus the objective, in nats.
+
+    Attributes
+    ----------
+    loss_history : Tensor, shape (epochs, G)
+        Loss after each epoch; a gene that stopped early keeps its last one.
+    best_loss : Tensor, shape (G,)
+        The smallest loss of each gene.
+    best_epoch : Tensor of int64, shape (G,)
+        The row of ``loss_history`` where it stands first.
+    convergence : Tensor of bool, shape (G,)
+        True where the fit ended at an optimum or at a named boundary.
+    epoch : Tensor of int64, shape (G,)
+        Epochs that each gene took.
+    """
+
+    loss_history: Tensor
+    best_loss: Tensor
+    best_epoch: Tensor
+    convergence: Tensor
+    epoch: Tensor
+
+    @classmethod
+    def from_fits(cls, fits: Sequence[GeneFit]) -> "FitLog":
+        """Put the genes' courses side by side."""
+        losses = torch.empty(n_rows(fits), len(fits), dtype=torch.float64)
+        for gene, fit in enumerate(fits):
+            losses[:, gene] = -fit.value
+            losses[: fit.epochs, gene] = -torch.from_numpy(fit.values)
+        best = losses.min(dim=0)
+        settled = torch.tensor([fit.settled for fit in fits])
+        epochs = torch.tensor([fit.epochs for fit in fits])
+        return cls(losses, best.values, best.indices, settled, epochs)
+
+
+def n_rows(fits: Sequence[GeneFit]) -> int:
+    """Rows of the history: the epochs of the slowest gene, at least one."""
+    return max(1, *(fit.epochs for fit in fits))
+
+
+def param_history(fits: Sequence[GeneFit], params: Mapping[str, Tensor]) -> dict[str, list[Any]]:
+    """Losses (G,) and all parameters after each epoch; ``params`` are those at the end."""
+    losses = FitLog.from_fits(fits).loss_history
+    snapshots = []
+    for epoch in range(n_rows(fits)):
+        snapshot = {name: value.detach().clone() for name, value in params.items()}
+        for gene, fit in enumerate(fits):
+            if epoch < len(fit.params_path):
+                for name, value in fit.params_path[epoch].items():
+                    snapshot[name][gene] = torch.as_tensor(value).to(snapshot[name])
+        snapshots.append(snapshot)
+    return {"loss": list(losses), "params": snapshots}
+
+
+@contextmanager
+def seeded(seed: int | None) -> Iterator[None]:
+    """Seed torch's CPU generator for a while, then put it back."""
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
+        raise TypeError(f"random_seed must be an int or None, came {type(seed).__name__}")
+    if seed is None:
+        yield
+        return
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def spoken(verbose: bool) -> Iterator[None]:
+    """Let the package's INFO lines through for a while, by a handler of our own if need be."""
+    if not verbose:
+        yield
+        return
+    level = logger.level
+    handler = None if logger.hasHandlers() else logging.StreamHandler()
+    logger.setLevel(logging.INFO)
+    if handler is not None:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        if handler is not None:
+            logger.removeHandler(handler)

@@ -1,0 +1,86 @@
+"""``log_marginal`` as a differentiable torch function of the outer parameters."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.special import expit
+from torch import Tensor
+
+from splisosm_pyro.fit.glmm import GLMMSpec
+from splisosm_pyro.fit.marginal import log_marginal as value_at_mode
+from splisosm_pyro.fit.marginal import marginal_gradient
+from splisosm_pyro.fit.mode import cold_start, find_mode
+from splisosm_pyro.fit.variance import Variances
+from splisosm_pyro.maths.spot import FloatArray
+
+Slopes = tuple[FloatArray, FloatArray, FloatArray, FloatArray]
+
+
+def log_marginal(
+    spec: GLMMSpec,
+    counts: FloatArray,  # (G, S, P)
+    beta: Tensor,  # (G, F, Q)
+    bias_eta: Tensor,  # (G, Q)
+    sigma: Tensor,  # (G, C)
+    theta_logit: Tensor,  # (G, C)
+) -> Tensor:  # (G,)
+    """Return ``log_marginal + log p(sigma)`` of every gene."""
+    value: Tensor = _LogMarginal.apply(beta, bias_eta, sigma, theta_logit, spec, counts)
+    return value
+
+
+class _LogMarginal(torch.autograd.Function):
+    """The value gene by gene; the backward pass hands on the exact gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        beta: Tensor,
+        bias_eta: Tensor,
+        sigma: Tensor,
+        theta_logit: Tensor,
+        spec: GLMMSpec,
+        counts: FloatArray,
+    ) -> Tensor:
+        given = [t.detach().to("cpu", torch.float64).numpy() for t in (beta, bias_eta, sigma, theta_logit)]
+        needed = any(ctx.needs_input_grad[:4])
+        rows = [
+            _one_gene(spec, counts[g], *(part[g] for part in given), needed=needed)
+            for g in range(len(counts))
+        ]
+        if needed:
+            slopes = zip(*(row[1] for row in rows), strict=True)
+            ctx.save_for_backward(*(torch.as_tensor(np.stack(s)).to(beta) for s in slopes))
+        return torch.tensor([row[0] for row in rows], dtype=torch.float64).to(beta)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        scaled = [
+            upstream[0].reshape(-1, *[1] * (slope.dim() - 1)) * slope for slope in ctx.saved_tensors
+        ]
+        return (*scaled, None, None)
+
+
+def _one_gene(
+    spec: GLMMSpec,
+    counts: FloatArray,
+    beta: FloatArray,
+    bias_eta: FloatArray,
+    sigma: FloatArray,
+    theta_logit: FloatArray,
+    *,
+    needed: bool,
+) -> tuple[float, Slopes | None]:
+    """Value and, where needed, gradient in (beta, bias_eta, sigma, theta_logit)."""
+    problem = spec.problem(counts)
+    variances = Variances(sigma, expit(theta_logit), bias_eta.size, spec.kernel.residual)
+    start = cold_start(problem, np.vstack([beta, bias_eta]), variances.spatial, variances.nugget)
+    mode = find_mode(problem, start, variances.spatial, variances.nugget)
+    value = value_at_mode(problem, mode) + float(spec.prior.value(sigma).sum())
+    if not needed:
+        return value, None
+    gradient = marginal_gradient(problem, mode)
+    by_sigma, by_theta = variances.pull_back(gradient.log_spatial, gradient.nugget)
+    by_sigma = (by_sigma + spec.prior.gradient(sigma)) / sigma
+    return value, (gradient.coefficients[:-1], gradient.coefficients[-1], by_sigma, by_theta)

@@ -1,0 +1,58 @@
+"""Optional real data and gold cases, beside the project or where an environment variable says."""
+
+import importlib.util
+import os
+import warnings
+from pathlib import Path
+
+import pytest
+
+
+def shared_folder():
+    """The folder of real data and gold cases; it may not exist."""
+    beside = Path(__file__).resolve().parents[2] / "shared"
+    return Path(os.environ.get("SPLISOSM_PYRO_SHARED", beside))
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """The optional folder; tests that ask for it are skipped where it is missing."""
+    folder = shared_folder()
+    if not folder.is_dir():
+        pytest.skip("optional data folder not found; SPLISOSM_PYRO_SHARED names one")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_data(shared):
+    """The folder of real data."""
+    folder = shared / "data"
+    if not folder.is_dir():
+        pytest.skip("optional real data not found")
+    return folder
+
+
+class Gold:
+    """The gold cases' own loader, quiet about the files it leaves to the garbage collector."""
+
+    def __init__(self, path):
+        spec = importlib.util.spec_from_file_location("gold", path)
+        self._module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(self._module)
+
+    def names(self):
+        return self._module.names()
+
+    def load(self, name):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            return self._module.load(name)
+
+
+@pytest.fixture(scope="session")
+def gold(shared):
+    """The loader of the gold cases: ``gold.names()``, ``gold.load(name)``."""
+    path = shared / "reference" / "gold" / "gold.py"
+    if not path.is_file():
+        pytest.skip("optional gold cases not found")
+    return Gold(path)

@@ -1,0 +1,208 @@
+"""The command line: what it writes, its exit codes, its complaints."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from splisosm_pyro import CARKernel, MultinomGLM, MultinomGLMM
+from splisosm_pyro.__main__ import main
+from splisosm_pyro.demo import demo_tissue
+from splisosm_pyro.simulate import simulate_tissue
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def tissue():
+    return simulate_tissue(n_spots=91, n_genes=3, n_layers=2, depth=3.0, seed=11)
+
+
+@pytest.fixture
+def slide(tmp_path, tissue):
+    """A file with genes of two and of three isoforms."""
+    counts = tissue.counts.numpy()
+    np.savez(
+        tmp_path / "slide.npz",
+        coords=tissue.coords,
+        region=tissue.layers,
+        counts_2=counts[:2, :, :2],
+        gene_names_2=["a", "b"],
+        counts_3=counts,
+        iso_names_3=[[f"{g}.{p}" for p in "xyz"] for g in "cde"],
+    )
+    return tmp_path / "slide.npz"
+
+
+def run(*argv):
+    return main([str(word) for word in argv])
+
+
+def test_fit_writes_what_the_models_say(slide, tissue, tmp_path, capsys):
+    out = tmp_path / "fits.csv"
+    assert run("fit", slide, "--out", out, "--covariates", "region", "--quiet") == 0
+    table = pd.read_csv(out)
+    assert table["gene"].tolist() == ["a", "b", "gene_0", "gene_1", "gene_2"]
+    assert table["n_isos"].tolist() == [2, 2, 3, 3, 3]
+    assert table["isoforms"][2] == "c.x;c.y;c.z"
+    assert table["reads"][2] == int(tissue.counts[0].sum())
+    assert table["occupied_spots"][2] == int((tissue.counts[0].sum(1) > 0).sum())
+    assert set(table["status"]) <= {"converged", "boundary"}
+    assert "5 genes" in capsys.readouterr().out
+
+    glm, glmm = MultinomGLM(), MultinomGLMM(var_fix_sigma=False, fitting_method="marginal_newton")
+    glm.setup_data(tissue.counts[1], design_mtx=tissue.design)
+    glmm.setup_data(tissue.counts[1], CARKernel.from_coords(tissue.coords), tissue.design)
+    glm.fit(quiet=True)
+    glmm.fit(quiet=True)
+    row = table.iloc[3]
+    assert row["loglik_glm"] == pytest.approx(glm.forward().item(), rel=1e-10)
+    assert row["log_marginal"] == pytest.approx(glmm.forward().item(), rel=1e-8)
+    assert row["sigma"] == pytest.approx(glmm.sigma.item(), rel=1e-5)
+    assert row["theta"] == pytest.approx(glmm.var_sp_prop().item(), abs=1e-5)
+    assert row["beta_region=layer 2_1"] == pytest.approx(glmm.beta[0, 0, 1].item(), abs=1e-5)
+    error = glmm.standard_errors()["bias_eta"][0, 0].item()
+    assert row["bias_eta_0_se"] == pytest.approx(error, rel=1e-4)
+    assert row[["usage_0", "usage_1", "usage_2"]].sum() == pytest.approx(1)
+    assert np.isnan(table["usage_2"][0])
+
+
+def test_fit_glm_alone_and_one_number_of_isoforms(slide, tmp_path):
+    out = tmp_path / "fits.csv"
+    assert run("fit", slide, "--out", out, "--model", "glm", "--n-isos", 2, "--quiet") == 0
+    table = pd.read_csv(out)
+    assert table["gene"].tolist() == ["a", "b"]
+    assert "sigma" not in table
+    assert table["gradient_norm"].max() < 1e-3
+
+
+def test_fit_separate_variance_and_prior(slide, tmp_path):
+    out = tmp_path / "fits.csv"
+    options = ("--separate-variance", "--prior", "inv_gamma", "--n-isos", 3, "--quiet")
+    assert run("fit", slide, "--out", out, *options) == 0
+    table = pd.read_csv(out)
+    assert {"sigma_0", "sigma_1", "theta_0", "theta_1"} <= set(table)
+    assert "sigma" not in table
+
+
+def test_fit_h5ad(tissue, tmp_path):
+    anndata = pytest.importorskip("anndata")
+    counts = tissue.counts.numpy().astype(np.float32)
+    adata = anndata.AnnData(
+        X=counts.transpose(1, 0, 2).reshape(91, 9),
+        obs=pd.DataFrame({"region": tissue.layers}, index=[f"s{s}" for s in range(91)]),
+        var=pd.DataFrame({"symbol": np.repeat(list("cde"), 3)}, index=[f"i{i}" for i in range(9)]),
+    )
+    adata.obs["region"] = adata.obs["region"].astype("category")
+    adata.obsm["spatial"] = tissue.coords
+    adata.write_h5ad(tmp_path / "slide.h5ad")
+    out = tmp_path / "fits.csv"
+    options = ("--layer", "X", "--group-iso-by", "symbol", "--covariates", "region")
+    options = (*options, "--model", "glm", "--quiet")
+    assert run("fit", tmp_path / "slide.h5ad", "--out", out, *options) == 0
+    glm = MultinomGLM()
+    glm.setup_data(tissue.counts, tissue.design)
+    glm.fit(quiet=True)
+    table = pd.read_csv(out)
+    assert table["isoforms"][0] == "i0;i1;i2"
+    np.testing.assert_allclose(table["loglik_glm"], glm.forward().detach(), rtol=1e-10)
+
+
+def test_a_failing_gene_is_a_row_and_the_others_do_not_notice(tissue, tmp_path):
+    counts = tissue.counts.numpy()
+    wrong = counts.copy()
+    wrong[1, 5, 0] = -1
+    tables = []
+    for name, values in (("good", counts), ("wrong", wrong)):
+        np.savez(tmp_path / f"{name}.npz", counts=values, coords=tissue.coords)
+        out = tmp_path / f"{name}.csv"
+        assert run("fit", tmp_path / f"{name}.npz", "--out", out, "--model", "glm", "--quiet") == 0
+        tables.append(pd.read_csv(out))
+    good, bad = tables
+    assert bad["status"][1].startswith("failed: counts must be finite and not negative")
+    columns = [name for name in good if name not in ("seconds", "reason")]
+    pd.testing.assert_frame_equal(good.loc[[0, 2], columns], bad.loc[[0, 2], columns])
+
+
+def test_every_gene_failing_is_exit_code_1(tissue, tmp_path):
+    np.savez(tmp_path / "x.npz", counts=-1 - tissue.counts.numpy(), coords=tissue.coords)
+    assert run("fit", tmp_path / "x.npz", "--out", tmp_path / "x.csv", "--quiet") == 1
+    assert len(pd.read_csv(tmp_path / "x.csv")) == 3
+
+
+@pytest.mark.parametrize(
+    ("argv", "complaint"),
+    [
+        (("fit", "none.npz", "--out", "x.csv"), "no such file: none.npz"),
+        (("fit", "none.txt", "--out", "x.csv"), "must end in .npz or .h5ad"),
+        (("fit", "SLIDE", "--out", "nowhere/x.csv"), "there is no folder nowhere"),
+        (("fit", "SLIDE", "--out", "x.csv", "--n-isos", "7"), "n_isos = 7 asks for counts_7"),
+        (("fit", "SLIDE", "--out", "x.csv", "--covariates", "age"), "the file has no 'age'"),
+        (("fit", "SLIDE", "--out", "x.csv", "--covariates", "coords,coords"), "design_mtx must"),
+        (("fit", "SLIDE", "--out", "x.csv", "--rho", "1.5"), "rho must"),
+        (("demo", "--spots", "0"), "n_spots must be a whole number of at least 1, came 0"),
+        (("demo", "--genes", "0"), "n_genes must be a whole number of at least 1, came 0"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_code_2(
+    argv, complaint, slide, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    words = [str(slide) if word == "SLIDE" else word for word in argv]
+    assert main([*words, "--quiet"]) == 2
+    said = capsys.readouterr().err
+    assert complaint in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "argv", [[], ["fit"], ["fits"], ["fit", "a.npz", "--out", "b", "--k", "x"]]
+)
+def test_wrong_options_are_one_line_and_exit_code_2(argv, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(argv)
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err
+    assert "error: " in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["demo", "fit"])
+def test_help_has_examples(command, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([command, "--help"])
+    assert stopped.value.code == 0
+    assert f"python -m splisosm_pyro {command}" in capsys.readouterr().out
+
+
+def test_demo_prints_and_writes(tmp_path, capsys):
+    assert run("demo", "--out", tmp_path, "--genes", 3, "--spots", 127, "--seed", 4, "--quiet") == 0
+    table = pd.read_csv(tmp_path / "demo.csv")
+    tissue = demo_tissue(3, 127, 4)
+    truth = table.pivot(index="gene", columns="parameter", values="truth")
+    np.testing.assert_allclose(truth["sigma"], tissue.truth.sigma[:, 0])
+    np.testing.assert_allclose(truth["beta_layer 3_1"], tissue.truth.beta[:, 1, 1])
+    deep = table[(table["gene"] == "gene 2") & table["parameter"].str.startswith(("beta", "bias"))]
+    assert (abs(deep["glmm"] - deep["truth"]) < 4 * deep["glmm_se"]).all()
+    said = capsys.readouterr().out
+    assert all(
+        word in said for word in ("truth", "GLM", "GLMM", "sigma", "theta", "without a read")
+    )
+    assert (tmp_path / "demo.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_as_a_process(tmp_path):
+    command = [sys.executable, "-m", "splisosm_pyro"]
+    done = subprocess.run(
+        [*command, "fit", tmp_path / "none.npz", "--out", tmp_path / "x.csv"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("splisosm_pyro fit: error: no such file")
+    assert done.stderr.count("\n") == 1

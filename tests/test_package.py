@@ -1,0 +1,119 @@
+"""The package around the code: version, lazy names, what the README promises, clean files."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import splisosm_pyro
+
+ROOT = Path(__file__).resolve().parents[1]
+SETUP = "python3 -m venv .venv && .venv/bin/pip install -c tests/constraints.txt"
+MAIN_JOB = f"{SETUP} . && .venv/bin/python -m splisosm_pyro demo"
+TESTS = f"{SETUP} -e '.[test]' && .venv/bin/pytest"
+FOLDERS = ("splisosm_pyro", "tests", "docs", "notebooks", ".ci")
+
+
+def tracked_texts():
+    """Text files of the tree, without what tools leave behind."""
+    files = [path for path in ROOT.iterdir() if path.is_file()]
+    for folder in FOLDERS:
+        files += [path for path in (ROOT / folder).rglob("*") if path.is_file()]
+    hidden = {"__pycache__", ".pytest_cache", ".ipynb_checkpoints"}
+    for path in files:
+        if not hidden & set(path.parts) and path.suffix not in (".pyc", ".nbi", ".nbc", ".png"):
+            yield path, path.read_text()
+
+
+def test_version_stands_in_one_place():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["project"]["dynamic"] == ["version"]
+    assert (
+        project["tool"]["setuptools"]["dynamic"]["version"]["attr"] == "splisosm_pyro.__version__"
+    )
+    assert re.fullmatch(r"\d+\.\d+\.\d+", splisosm_pyro.__version__)
+    assert f"## {splisosm_pyro.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+    try:
+        installed = metadata.version("splisosm-pyro")
+    except metadata.PackageNotFoundError:
+        pytest.skip("not installed")
+    assert installed == splisosm_pyro.__version__
+
+
+def test_readme_has_its_two_commands_on_the_first_screen():
+    lines = (ROOT / "README.md").read_text().splitlines()[:40]
+    assert MAIN_JOB in lines
+    assert TESTS in lines
+
+
+def test_ci_runs_the_readmes_test_command():
+    script = (ROOT / ".ci" / "run").read_text().replace("pip install -q", "pip install")
+    assert [part for part in TESTS.split(" && ") if part not in script] == []
+
+
+def test_readmes_example_runs():
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len(blocks) == 1
+    names = {}
+    exec(compile(blocks[0], "README.md", "exec"), names)
+    assert names["usage"].shape == (5, 300, 3)
+
+
+def test_constraints_are_exact_and_name_no_place():
+    lines = (ROOT / "tests" / "constraints.txt").read_text().splitlines()
+    pins = [line for line in lines if not line.startswith("#")]
+    assert "torch==2.13.0" in pins
+    assert all(re.fullmatch(r"[a-z0-9-]+==[0-9][0-9a-z.]*", pin) for pin in pins)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["test"]]
+    names = {re.split(r"[<>=]", need)[0] for need in wanted}
+    assert names <= {pin.split("==")[0] for pin in pins}
+
+
+def test_public_names_are_lazy_and_all_there():
+    code = (
+        "import sys, splisosm_pyro\n"
+        "assert not {'torch', 'pyro', 'numba', 'pandas'} & set(sys.modules)\n"
+        "assert set(splisosm_pyro.__all__) <= set(dir(splisosm_pyro))\n"
+        "from splisosm_pyro import *\n"
+        "from splisosm_pyro.model import MultinomGLMM as home\n"
+        "assert MultinomGLMM is home is splisosm_pyro.MultinomGLMM\n"
+        "assert callable(simulate_tissue) and callable(get_cov_sp)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+        _ = splisosm_pyro.nonsense
+
+
+def test_types_are_shipped():
+    assert (ROOT / "splisosm_pyro" / "py.typed").is_file()
+    assert "Apache License" in (ROOT / "LICENSE").read_text()
+
+
+def test_the_tree_names_no_machine():
+    slash = "/"
+    places = [slash + name + slash for name in ("work", "root", "home", "farm", "Users")]
+    found = [
+        f"{path.relative_to(ROOT)}: {place}"
+        for path, text in tracked_texts()
+        for place in places
+        if place in text
+    ]
+    assert found == []
+
+
+def test_library_does_not_print():
+    allowed = {"__main__.py"}
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in (ROOT / "splisosm_pyro").rglob("*.py")
+        if path.name not in allowed
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print"
+    ]
+    assert found == []
