@@ -16,9 +16,9 @@ Isoform usage over a tissue: for each gene a multinomial GLM, and a GLMM whose r
 smoothly over the spots (theta of its variance sigma^2) and from spot to spot (the rest)."""
 
 DEMO = """\
-Simulates a hexagonal tissue with layers, and genes of known parameters at the depth of real
-long-read data (four of five spots empty) and a few deeper ones; fits the GLM and the GLMM; prints
-the estimates beside the truth. Writes demo.csv and demo.png."""
+Simulates a hexagonal tissue with layers, and genes of known parameters: most as shallow as in real
+long-read data (0.3 reads a spot, three of four spots empty), some deeper. Fits the GLM and the
+GLMM, prints the estimates beside the truth, writes demo.csv and demo.png."""
 
 DEMO_EXAMPLES = """\
 examples:
@@ -99,7 +99,7 @@ def _add_demo(commands: "argparse._SubParsersAction[_Parser]") -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     demo.add_argument("--out", type=Path, default=Path("demo-output"), metavar="DIR")
-    demo.add_argument("--genes", type=int, default=8, metavar="N", help="default 8")
+    demo.add_argument("--genes", type=int, default=10, metavar="N", help="default 10")
     demo.add_argument("--spots", type=int, default=900, metavar="N", help="default 900")
     demo.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
     demo.add_argument("--quiet", action="store_true", help="no progress bar")

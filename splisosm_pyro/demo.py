@@ -8,13 +8,17 @@ import pandas as pd
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from splisosm_pyro.genes.run import GeneResult, RunOptions, estimates, fit_gene
+from splisosm_pyro.genes.run import GeneResult, Row, RunOptions, estimates, fit_gene
 from splisosm_pyro.model import MultinomGLMM
 from splisosm_pyro.plots import GeneMaps, gene_figure
 from splisosm_pyro.simulate import Tissue, simulate_tissue
 
-# Reads a spot, gene after gene: the mean of real genes, a well expressed gene, a deep one.
-DEPTHS = (0.3, 1.0, 5.0, 0.3, 1.0, 20.0)
+# Reads a spot, gene after gene: 0.3 is the mean of real genes.
+DEPTHS = (0.3, 0.3, 1.0, 0.3, 5.0, 0.3, 0.3, 1.0, 0.3, 20.0)
+LEGEND = """\
+sigma: standard deviation of nu (logits); theta: its spatial proportion; bias_q, beta_layer_q:
+logits of isoform q against the last isoform, of a layer against the first. +- is the standard error
+of the GLMM's estimate, inf at a bound."""
 N_ISOS = 3
 N_LAYERS = 3
 DRAWN = 3  # genes in the figure
@@ -43,18 +47,20 @@ class Demo:
 
     def figure(self) -> Figure:
         """Return the maps of a few genes, from the shallowest to the deepest."""
-        depth = self.tissue.counts.sum((1, 2)).numpy()
-        fitted = [g for g in np.argsort(depth, kind="stable") if self.results[g].glmm is not None]
-        if not fitted:
+        models = {g: result.glmm for g, result in enumerate(self.results) if result.glmm}
+        if not models:
             raise ValueError(
                 "no gene of the demonstration could be fitted, there is nothing to draw"
             )
-        chosen = [fitted[i] for i in np.unique(np.linspace(0, len(fitted) - 1, DRAWN).astype(int))]
-        rows = [_maps(self.tissue, self.results[g].glmm, int(g)) for g in chosen]
+        depth = np.log1p(self.tissue.counts.sum((1, 2)).numpy()[list(models)])
+        targets = np.linspace(depth.min(), depth.max(), DRAWN)
+        nearest = np.unique(np.abs(depth - targets[:, None]).argmin(1))
+        chosen = [list(models)[i] for i in nearest[depth[nearest].argsort()]]
+        rows = [_maps(self.tissue, models[g], g) for g in chosen]
         return gene_figure(self.tissue.coords, rows, scale_bar=(500.0, "500 µm"))
 
 
-def run_demo(n_genes: int = 8, n_spots: int = 900, seed: int = 0, *, quiet: bool = False) -> Demo:
+def run_demo(n_genes: int = 10, n_spots: int = 900, seed: int = 0, *, quiet: bool = False) -> Demo:
     """Simulate a tissue, fit the GLM and the marginal GLMM to its genes, compare with the truth.
 
     Parameters
@@ -85,7 +91,7 @@ def run_demo(n_genes: int = 8, n_spots: int = 900, seed: int = 0, *, quiet: bool
 
 
 def demo_tissue(n_genes: int, n_spots: int, seed: int) -> Tissue:
-    """Draw the tissue: most genes as shallow as real ones, every third deeper.
+    """Draw the tissue: most genes as shallow as real ones, some deeper.
 
     Parameters
     ----------
@@ -118,11 +124,11 @@ def _truth(tissue: Tissue, g: int) -> dict[str, float]:
     return named
 
 
-def _compare(tissue: Tissue, result: GeneResult, g: int) -> Iterator[dict[str, object]]:
+def _compare(tissue: Tissue, result: GeneResult, g: int) -> Iterator[Row]:
     """Return a row for each parameter of a gene."""
     names = list(tissue.design_names)
     glm = {} if result.glm is None else estimates(result.glm, names)
-    glmm = {} if result.glmm is None else estimates(result.glmm, names)
+    glmm = {} if result.glmm is None else _with_errors_of_variances(estimates(result.glmm, names))
     for parameter, truth in _truth(tissue, g).items():
         yield {
             "gene": f"gene {g}",
@@ -135,6 +141,17 @@ def _compare(tissue: Tissue, result: GeneResult, g: int) -> Iterator[dict[str, o
             "glmm": glmm.get(parameter, np.nan),
             "glmm_se": glmm.get(f"{parameter}_se", np.nan),
         }
+
+
+def _with_errors_of_variances(row: Row) -> Row:
+    """Add the standard errors of sigma and theta, by the delta method."""
+    if "sigma" not in row:
+        return row
+    sigma, theta = row["sigma"], row["theta"]
+    return row | {
+        "sigma_se": sigma * row["log_sigma_se"],
+        "theta_se": theta * (1 - theta) * row["theta_logit_se"],
+    }
 
 
 def _text(demo: Demo) -> str:
@@ -152,7 +169,7 @@ def _text(demo: Demo) -> str:
         name.replace("bias_eta", "bias").replace("layer ", "L") for name in wide.columns
     ]
     wide.index.names = [None, None]
-    return f"{head}\n\n{wide.to_string(float_format='{:.2f}'.format, na_rep='')}"
+    return f"{head}\n\n{wide.to_string(float_format='{:.2f}'.format, na_rep='')}\n\n{LEGEND}"
 
 
 def _title(row: Mapping[Hashable, object]) -> str:

@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+import torch
 
 
 def shared_folder():
@@ -56,3 +57,11 @@ def gold(shared):
     if not path.is_file():
         pytest.skip("optional gold cases not found")
     return Gold(path)
+
+
+@pytest.fixture
+def seeded():
+    """Pyro draws from the global generator; put it back."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield

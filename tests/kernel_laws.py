@@ -196,7 +196,7 @@ class KernelLaws:
             assert bool(torch.isfinite(gradient).all())
 
     def test_samples_have_the_covariance(self, kernel, V):
-        """Every entry of the sample covariance within 5 standard errors: false alarms below 1e-4."""
+        """Each entry of the covariance within 5 standard errors: false alarms below 1e-4."""
         n_draws = 40_000
         draws = kernel.sample((n_draws // 4, 4), torch.Generator().manual_seed(10))
         assert draws.shape == (n_draws // 4, 4, kernel.n_spots)

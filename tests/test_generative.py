@@ -10,17 +10,15 @@ import pyro.distributions as dist
 import pytest
 import torch
 from cases import CASES
+from kernels import KERNELS, eta_of, tensor
 from pyro import poutine
-from pyro.infer import SVI, Predictive, Trace_ELBO
+from pyro.infer import SVI, Trace_ELBO
 from pyro.infer.autoguide import AutoDelta, init_to_value
 
 from splisosm_pyro.generative import multinomial_glm, multinomial_glmm
-from splisosm_pyro.guides import map_guide
 from splisosm_pyro.maths.axes import as_counts
-from splisosm_pyro.maths.car import CARKernel
-from splisosm_pyro.maths.covariance import DenseKernel, LowRankKernel
+from splisosm_pyro.maths.covariance import DenseKernel
 from splisosm_pyro.maths.density import log_joint
-from splisosm_pyro.maths.distributions import ClosedUnitUniform, MultinomialLogits, SpatialField
 from splisosm_pyro.maths.priors import GammaPrior, InvGammaPrior, NoPrior
 
 PRIORS = {prior.name: prior for prior in (NoPrior(), GammaPrior(), InvGammaPrior())}
@@ -31,27 +29,12 @@ FIELD = ["theta", "theta_logit", "nu", "eta", "counts"]
 pytestmark = pytest.mark.filterwarnings("ignore:counts holds fractional numbers")
 
 
-def low_rank(case):
-    values, vectors = np.linalg.eigh(case.V)
-    rank = len(values) // 2
-    return LowRankKernel(values[::-1][:rank].copy(), vectors[:, ::-1][:, :rank].copy())
-
-
-KERNELS = {
-    "dense": lambda case: DenseKernel(case.V),
-    "low_rank": low_rank,
-    "sparse": lambda case: CARKernel.from_coords(case.coords, k=3, rho=0.9),
-}
 WITH_KERNEL = [
     pytest.param(case, kernel, id=f"{name}-{kernel}")
     for name, case in CASES.items()
     for kernel in KERNELS
     if not (kernel == "low_rank" and case.shape[1] == 1)  # no rank below one spot
 ]
-
-
-def tensor(values):
-    return torch.as_tensor(np.asarray(values), dtype=torch.float64)
 
 
 def site_values(case, scale_site="sigma"):
@@ -86,10 +69,6 @@ def log_prob(trace):
     )
 
 
-def eta_of(case):
-    return tensor(case.design @ case.beta + case.bias_eta[:, None] + case.nu)
-
-
 def three_routes(case, kernel, prior, trace):
     """log_joint and the loop-written truth beside the trace, each (G,)."""
     ours = log_joint(
@@ -107,7 +86,7 @@ def three_routes(case, kernel, prior, trace):
     return log_prob(trace).numpy(), ours.numpy(), np.array(loops)
 
 
-# --- one density, three routes ----------------------------------------------------------------------
+# --- one density, three routes ---
 
 
 @pytest.mark.parametrize("prior", PRIORS.values(), ids=PRIORS)
@@ -184,82 +163,7 @@ def test_counts_checked_beforehand_give_the_same_density():
     assert traces[0].log_prob_sum() == traces[1].log_prob_sum()
 
 
-@pytest.mark.parametrize("theta", [0.0, 1.0])
-def test_theta_at_its_ends_is_an_ordinary_point(theta):
-    uniform = ClosedUnitUniform([2])
-    ends = tensor([theta, 0.5])
-    assert torch.equal(uniform.log_prob(ends), torch.zeros(2, dtype=torch.float64))
-    with pyro.validation_enabled(False):
-        assert uniform.log_prob(tensor([-0.1, 1.1])).tolist() == [-math.inf, -math.inf]
-
-
-# --- draws ------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def seeded():
-    """Pyro draws from the global generator; put it back."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
-
-
-@pytest.mark.usefixtures("seeded")
-def test_multinomial_draws_have_the_totals_and_the_moments():
-    eta = tensor([[0.5, -1.0], [30.0, -30.0], [0.0, 0.0]])
-    totals = tensor([40.0, 7.0, 0.0])
-    draws = MultinomialLogits(eta, totals).sample((20_000,))
-    assert torch.equal(draws.sum(-1), totals.expand(20_000, 3))
-    assert bool((draws == draws.round()).all())
-    ratio = oracles.softmax_ratio(eta.numpy())
-    mean = totals.numpy()[:, None] * ratio
-    np.testing.assert_allclose(draws[:, 1].mean(0), [7.0, 0.0, 0.0], atol=1e-6)
-    # five standard errors of a mean and of a covariance
-    spread = np.sqrt(mean[0] * (1 - ratio[0]))
-    assert (np.abs(draws[:, 0].numpy().mean(0) - mean[0]) < 5 * spread / 20_000**0.5).all()
-    expected = 40 * (np.diag(ratio[0]) - np.outer(ratio[0], ratio[0]))
-    error = 5 * np.outer(spread, spread) * (2 / 20_000) ** 0.5
-    assert (np.abs(np.cov(draws[:, 0].numpy().T) - expected) < error).all()
-
-
-@pytest.mark.usefixtures("seeded")
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_field_draws_have_the_covariance_of_the_density(kernel):
-    case = CASES["two_isoforms"]
-    kernel = KERNELS[kernel](case)
-    field = SpatialField(kernel, tensor([0.8, 0.0]), tensor([0.3, 0.5]))
-    draws = field.sample((20_000,)).numpy()
-    cov = 0.8 * kernel.dense().numpy() + 0.3 * np.eye(13)
-    error = 5 * np.sqrt((np.outer(np.diag(cov), np.diag(cov)) + cov**2) / 20_000)
-    assert (np.abs(draws[..., 0].T @ draws[..., 0] / 20_000 - cov) < error).all()
-    white = draws[..., 1].T @ draws[..., 1] / 20_000
-    assert (np.abs(white - 0.5 * np.eye(13)) < 5 * 0.5 * (2 / 20_000) ** 0.5).all()
-    between = draws[..., 0].T @ draws[..., 1] / 20_000
-    assert (np.abs(between) < 5 * (1.1 * 0.5 / 20_000) ** 0.5).all()
-
-
-def test_gradients_flow_through_field_draws():
-    kernel = DenseKernel(CASES["two_isoforms"].V)
-
-    def draw(spatial, nugget):
-        with torch.random.fork_rng():
-            torch.manual_seed(1)
-            return SpatialField(kernel, spatial, nugget).rsample()
-
-    point = [tensor([0.8, 0.2]).requires_grad_(), tensor([0.3, 0.5]).requires_grad_()]
-    assert torch.autograd.gradcheck(draw, point)
-
-
-def test_distributions_expand():
-    case = CASES["batch"]
-    field = SpatialField(DenseKernel(case.V), tensor([0.8, 0.1]), tensor([0.3, 0.2]))
-    assert field.expand((3, 5)).log_prob(tensor(case.nu)).shape == (3, 5)
-    torch.testing.assert_close(
-        field.expand((3, 5)).log_prob(tensor(case.nu))[1], field.log_prob(tensor(case.nu))
-    )
-    counts = MultinomialLogits(eta_of(case), tensor(case.counts).sum(-1))
-    assert counts.expand((3, 5)).sample().shape == (3, *case.shape)
-    assert ClosedUnitUniform().expand((4,)).sample().shape == (4,)
+# --- draws ---
 
 
 @pytest.mark.usefixtures("seeded")
@@ -292,40 +196,7 @@ def test_the_whole_program_draws_from_its_priors(prior):
     torch.testing.assert_close(values["eta"], fixed + values["nu"])
 
 
-# --- generic Pyro -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("parallel", [False, True])
-@pytest.mark.usefixtures("seeded")
-def test_a_point_as_a_guide_predicts_counts(parallel):
-    case = CASES["batch"]
-    guide = map_guide(
-        {name: tensor(getattr(case, name)) for name in (*FIXED, "sigma", "nu")}
-        | {"theta_logit": torch.logit(tensor(case.theta))},
-        scale_site="sigma_sq",
-    )
-    predict = Predictive(
-        multinomial_glmm, guide=guide, num_samples=400, parallel=parallel,
-        return_sites=("eta", "sigma", "counts"),
-    )  # fmt: skip
-    totals = tensor(case.counts).sum(-1)
-    out = predict(
-        None, case.design, DenseKernel(case.V), prior=InvGammaPrior(), share_variance=False,
-        totals=totals, n_isos=3,
-    )  # fmt: skip
-    torch.testing.assert_close(out["eta"], eta_of(case).expand(400, *eta_of(case).shape))
-    torch.testing.assert_close(out["sigma"][7].squeeze(), tensor(case.sigma))
-    counts = out["counts"].reshape(400, *case.shape)
-    assert torch.equal(counts.sum(-1), totals.expand(400, *totals.shape))
-    mean = totals.numpy()[..., None] * np.stack([oracles.softmax_ratio(e) for e in eta_of(case)])
-    assert (np.abs(counts.numpy().mean(0) - mean) < 5 * np.sqrt(mean / 400) + 1e-2).all()
-
-
-def test_a_guide_says_what_is_wrong_with_its_point():
-    with pytest.raises(ValueError, match=r"point must have names among .*, came 'bias'"):
-        map_guide({"bias": torch.zeros(1, 2)})
-    with pytest.raises(ValueError, match="point must have one number of genes"):
-        map_guide({"beta": torch.zeros(2, 0, 1), "bias_eta": torch.zeros(3, 1)})
+# --- generic Pyro ---
 
 
 def test_svi_with_autodelta_ends_at_the_joint_mode():
@@ -357,7 +228,7 @@ def test_svi_with_autodelta_ends_at_the_joint_mode():
     np.testing.assert_allclose(found["bias_eta"][0].detach(), B[-1], atol=1e-4)
 
 
-# --- bad input ----------------------------------------------------------------------------------------
+# --- bad input ---
 
 COUNTS = CASES["two_isoforms"].counts
 
@@ -405,11 +276,3 @@ def test_bad_arguments(arguments, error, message):
     program = poutine.condition(multinomial_glmm, data=site_values(case))
     with pytest.raises(error, match=re.escape(message)):
         program(**given)
-
-
-def test_counts_that_miss_the_totals_and_fractional_draws_are_refused():
-    counts = MultinomialLogits(torch.zeros(1, 1), torch.tensor([3.0]), validate_args=True)
-    with pytest.raises(ValueError, match="counts must sum to the totals"):
-        counts.log_prob(torch.tensor([[2.0, 2.0]]))
-    with pytest.raises(ValueError, match="totals must be whole numbers"):
-        MultinomialLogits(torch.zeros(1, 1), torch.tensor([0.5])).sample()

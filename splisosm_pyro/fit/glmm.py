@@ -1,7 +1,8 @@
 """The GLMM of one gene: from counts and options to a fit with a status and a certificate."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 from scipy.special import expit
@@ -12,15 +13,16 @@ from splisosm_pyro.fit.joint import JointObjective
 from splisosm_pyro.fit.latent import GeneData, LatentProblem
 from splisosm_pyro.fit.marginal_fit import MarginalObjective
 from splisosm_pyro.fit.options import GLMMOptions
-from splisosm_pyro.fit.outer import Evaluation, SearchResult, best_start, search
+from splisosm_pyro.fit.outer import Evaluation, Objective, SearchResult, best_start, search
 from splisosm_pyro.fit.parameters import OuterSpace
 from splisosm_pyro.fit.reasons import boundary_reason
 from splisosm_pyro.fit.result import GeneFit, Status, failed
 from splisosm_pyro.fit.variance import Variances
 from splisosm_pyro.maths.nugget_laplace import LaplaceNugget
+from splisosm_pyro.maths.nugget_quadrature import QuadratureNugget
 from splisosm_pyro.maths.priors import Prior
 from splisosm_pyro.maths.protocols import Kernel
-from splisosm_pyro.maths.spot import FloatArray, SpotLikelihood
+from splisosm_pyro.maths.spot import FloatArray, Mask, SpotLikelihood
 
 # The joint density's variances are degenerate; the search stops at this floor (sigma^2 >= 1e-2).
 JOINT_SIGMA_FLOOR = 0.1
@@ -28,7 +30,21 @@ JOINT_SIGMA_FLOOR = 0.1
 START_SIGMAS = (0.4, 1.2)
 START_THETA_LOGITS = {"marginal": (-1.0, 1.5), "joint": (0.0, 15.0)}
 
-Objective = MarginalObjective | JointObjective
+
+class GeneObjective(Objective[Any], Protocol):
+    """What a method maximises: the marginal or the profiled joint, each with its own state."""
+
+    @property
+    def problem(self) -> LatentProblem:
+        """The gene's latent problem."""
+        ...
+
+    @property
+    def space(self) -> OuterSpace:
+        """The map between search vectors and parameters."""
+        ...
+
+
 Params = Mapping[str, FloatArray]
 
 
@@ -74,6 +90,8 @@ class GLMMSpec:
 
     def spots(self, counts: FloatArray) -> SpotLikelihood:
         """Return the treatment of the nugget at the occupied spots, ``counts`` (n, P)."""
+        if self.options.nugget == "quadrature" and not self.joint:
+            return QuadratureNugget(counts, self.options.nugget_nodes)
         return LaplaceNugget(counts)
 
     def problem(self, counts: FloatArray) -> LatentProblem:
@@ -82,8 +100,8 @@ class GLMMSpec:
         return LatentProblem(gene, self.kernel, self.spots(gene.counts))
 
     def objective(
-        self, problem: LatentProblem, coefficients: FloatArray, free: FloatArray, sigma: FloatArray
-    ) -> Objective:
+        self, problem: LatentProblem, coefficients: FloatArray, free: Mask, sigma: FloatArray
+    ) -> GeneObjective:
         """Return what the method maximises; ``free`` (F+1, Q) says which coefficients move."""
         fixed = np.maximum(sigma, self.sigma_floor) if self.fix_sigma else None
         moving = np.zeros_like(free) if self.joint else free
@@ -137,13 +155,13 @@ def fit_gene(
     glm = fit_glm(counts, rows, names=spec.names)
     objective = spec.objective(problem, glm.B, ~glm.held, start["sigma"])
     first = best_start(objective, _starts(spec, objective, start, glm.B, warm=warm))
-    result = search(objective, first, spec.options, keep_trace=keep_path)
+    result = _search_coarsely_first(objective, first, spec, keep_trace=keep_path)
     result = _against_glm(objective, result, glm, spec, keep_trace=keep_path)
     return _finish(spec, objective, result, glm)
 
 
 def _starts(
-    spec: GLMMSpec, objective: Objective, start: Params, coefficients: FloatArray, *, warm: bool
+    spec: GLMMSpec, objective: GeneObjective, start: Params, coefficients: FloatArray, *, warm: bool
 ) -> list[FloatArray]:
     """Return the search vectors to look at first."""
     space = objective.space
@@ -157,21 +175,35 @@ def _starts(
     return [space.start(coefficients, sigma, t * ones) for sigma in sigmas for t in logits]
 
 
+def _search_coarsely_first(
+    objective: GeneObjective, first: Evaluation[Any], spec: GLMMSpec, *, keep_trace: bool
+) -> SearchResult[Any]:
+    """Search; with ``update_nu_every_k`` above 1 first with a field that is updated that seldom."""
+    every = spec.options.update_nu_every_k
+    if every == 1 or not isinstance(objective, MarginalObjective):
+        return search(objective, first, spec.options, keep_trace=keep_trace)
+    seldom = replace(objective, update_every=every)
+    coarse = search(seldom, first, spec.options, keep_trace=keep_trace)
+    again = best_start(objective, [coarse.best.u])
+    fine = search(objective, again, spec.options, keep_trace=keep_trace)
+    return replace(fine, path=coarse.path + fine.path, trace=coarse.trace + fine.trace)
+
+
 def _against_glm(
-    objective: Objective,
-    result: SearchResult,
+    objective: GeneObjective,
+    result: SearchResult[Any],
     glm: GLMFit,
     spec: GLMMSpec,
     *,
     keep_trace: bool,
-) -> SearchResult:
+) -> SearchResult[Any]:
     """Search again from sigma at its floor where the GLM, which is that limit, is better."""
     space = objective.space
     if spec.joint or spec.fix_sigma:
         return result
     low = result.best.u.copy()
     low[: space.n_sigma] = space.box().lower[: space.n_sigma]
-    coefficients, variances = space.unpack(low)
+    variances = space.unpack(low)[1]
     if glm.log_lik + space.log_prior(variances) <= result.best.value + 1e-9:
         return result
     u = space.start(glm.B, variances.sigma, low[space.n_sigma : space.n_variance])
@@ -180,7 +212,7 @@ def _against_glm(
 
 
 def _finish(
-    spec: GLMMSpec, objective: Objective, result: SearchResult, glm: GLMFit
+    spec: GLMMSpec, objective: GeneObjective, result: SearchResult[Any], glm: GLMFit
 ) -> GeneFit:
     """Lay out parameters, status, reason and certificate."""
     best, space = result.best, objective.space
@@ -188,8 +220,12 @@ def _finish(
     if glm.fixed.any():
         reasons.append(glm.reason)
     if not result.converged:
-        status = Status.MAX_EPOCHS if result.exhausted else failed("no ascent along the search step")
-        reasons.append("raise max_epochs" if result.exhausted else "the best point seen is returned")
+        status = (
+            Status.MAX_EPOCHS if result.exhausted else failed("no ascent along the search step")
+        )
+        reasons.append(
+            "raise max_epochs" if result.exhausted else "the best point seen is returned"
+        )
     else:
         status = Status.BOUNDARY if reasons else Status.CONVERGED
     inside = best.gradient[~result.at_bound]
@@ -208,7 +244,7 @@ def _finish(
     )
 
 
-def params_of(objective: Objective, at: Evaluation) -> dict[str, FloatArray]:
+def params_of(objective: GeneObjective, at: Evaluation[Any]) -> dict[str, FloatArray]:
     """Return the documented parameters at an evaluation."""
     mode, space = at.state.mode, objective.space
     theta_logit = at.u[space.n_sigma : space.n_variance]
@@ -221,16 +257,16 @@ def params_of(objective: Objective, at: Evaluation) -> dict[str, FloatArray]:
     }
 
 
-def field_of(problem: LatentProblem, at: Evaluation) -> FloatArray:
+def field_of(problem: LatentProblem, at: Evaluation[Any]) -> FloatArray:
     """Return nu (S, Q) at a mode: ``D^1/2 w`` everywhere, and ``T a`` where there are counts."""
     mode, occupied = at.state.mode, problem.gene.occupied
-    nu = mode.root * problem.kernel.smooth(mode.alpha, occupied)
+    nu: FloatArray = mode.root * problem.kernel.smooth(mode.alpha, occupied)
     nu[occupied] = mode.root * mode.w + at.state.variances.nugget * mode.terms.score
     return nu
 
 
 def _without_counts(spec: GLMMSpec, start: Params) -> GeneFit:
-    """A gene without counts: everything stays at its start, the field and coefficients at zero."""
+    """Leave a gene without counts at its start, its field and coefficients at zero."""
     params = {name: np.zeros_like(value) for name, value in start.items()}
     params["sigma"], params["theta_logit"] = start["sigma"], start["theta_logit"]
     value = float(spec.prior.value(start["sigma"]).sum())

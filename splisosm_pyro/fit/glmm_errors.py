@@ -8,7 +8,7 @@ from splisosm_pyro.fit.glm import fit_glm
 from splisosm_pyro.fit.glm_rows import DesignRows
 from splisosm_pyro.fit.glmm import GLMMSpec, Params
 from splisosm_pyro.fit.joint import JointObjective
-from splisosm_pyro.fit.marginal_fit import MarginalObjective
+from splisosm_pyro.fit.marginal_fit import MarginalObjective, MarginalState
 from splisosm_pyro.fit.outer import Evaluation, differenced_hessian
 from splisosm_pyro.fit.parameters import OuterSpace
 from splisosm_pyro.fit.uncertainty import (
@@ -30,14 +30,17 @@ class GeneErrors:
 
 def unknown_errors(counts: FloatArray, params: Params) -> GeneErrors:
     """Return infinite errors: nothing is known of this gene."""
-    names = {"beta": "beta", "bias_eta": "bias_eta", "sigma": "log_sigma", "theta_logit": "theta_logit"}
+    names = {
+        "beta": "beta",
+        "bias_eta": "bias_eta",
+        "sigma": "log_sigma",
+        "theta_logit": "theta_logit",
+    }
     errors = {new: np.full_like(params[old], np.inf) for old, new in names.items()}
     return GeneErrors(errors, np.full_like(counts, np.inf), -np.inf)
 
 
-def gene_errors(
-    spec: GLMMSpec, rows: DesignRows, counts: FloatArray, params: Params
-) -> GeneErrors:
+def gene_errors(spec: GLMMSpec, rows: DesignRows, counts: FloatArray, params: Params) -> GeneErrors:
     """Return the standard errors of one gene at ``params``."""
     problem = spec.problem(counts)
     if problem.gene.occupied.size == 0:
@@ -46,27 +49,34 @@ def gene_errors(
     coefficients = np.vstack([params["beta"], params["bias_eta"]])
     objective = spec.objective(problem, coefficients, ~held, params["sigma"])
     u = objective.space.start(coefficients, params["sigma"], params["theta_logit"])
-    marginal, at, outer = (
-        _of_joint(objective, u) if isinstance(objective, JointObjective) else _of_marginal(objective, u)
-    )
+    if isinstance(objective, JointObjective):
+        marginal, at, outer = _of_joint(objective, u)
+    elif isinstance(objective, MarginalObjective):
+        marginal, at, outer = _of_marginal(objective, u)
+    else:
+        raise TypeError(f"no standard errors for a {type(objective).__name__}")
     design = np.column_stack([spec.design, np.ones(len(spec.design))])
     posterior = field_posterior(marginal, at, design)
     ratio = ratio_standard_errors(posterior.eta, posterior.total_covariance(outer.covariance))
     return GeneErrors(_by_name(marginal.space, outer), ratio, outer.min_eigenvalue)
 
 
-_Errors = tuple[MarginalObjective, Evaluation, OuterUncertainty]
+_Errors = tuple[MarginalObjective, Evaluation[MarginalState], OuterUncertainty]
 
 
 def _of_marginal(objective: MarginalObjective, u: FloatArray) -> _Errors:
     """Curvature of ``log_marginal`` in all outer unknowns that are not at a bound."""
     at = objective.evaluate(u)
     at_bound = objective.space.box().blocked(u, at.gradient)
-    return objective, at, OuterUncertainty.from_hessian(*differenced_hessian(objective, at, at_bound))
+    return (
+        objective,
+        at,
+        OuterUncertainty.from_hessian(*differenced_hessian(objective, at, at_bound)),
+    )
 
 
 def _of_joint(objective: JointObjective, u: FloatArray) -> _Errors:
-    """Curvature of ``log_joint``: the variances' profile, and the coefficients at given variances."""
+    """Curvature of ``log_joint``: the variances' profile, the coefficients given them."""
     joint = objective.evaluate(u)
     at_bound = objective.space.box().blocked(u, joint.gradient)
     variance = OuterUncertainty.from_hessian(*differenced_hessian(objective, joint, at_bound))
@@ -74,22 +84,25 @@ def _of_joint(objective: JointObjective, u: FloatArray) -> _Errors:
     mode, own = joint.state.mode, objective.space
     space = own.with_free(objective.free, mode.coefficients)
     marginal = MarginalObjective(objective.problem, space)
-    schur = mode.linearisation.schur
+    border = mode.linearisation.border
     k = own.n_variance
     total = np.zeros((space.size, space.size))
     if variance.covariance is not None:
         total[:k, :k] = variance.covariance
     least = variance.min_eigenvalue
-    if schur is not None:
-        total[k:, k:] = np.linalg.inv(schur)
-        least = min(least, float(np.linalg.eigvalsh(schur)[0]))
-    known = np.concatenate([variance.known & (variance.covariance is not None), np.ones(space.size - k, bool)])
-    at = marginal.evaluate(space.start(mode.coefficients, joint.state.variances.sigma, u[own.n_sigma : k]))
+    if border is not None:
+        total[k:, k:] = np.linalg.inv(border.schur)
+        least = min(least, float(np.linalg.eigvalsh(border.schur)[0]))
+    known = np.ones(space.size, dtype=bool)
+    known[:k] = variance.known & (variance.covariance is not None)
+    at = marginal.evaluate(
+        space.start(mode.coefficients, joint.state.variances.sigma, u[own.n_sigma : k])
+    )
     return marginal, at, OuterUncertainty(known, least, total)
 
 
 def _by_name(space: OuterSpace, outer: OuterUncertainty) -> dict[str, FloatArray]:
-    """Lay the outer standard errors out under the parameters' names; 0 for what is fixed by choice."""
+    """Lay the standard errors out under the parameters' names; 0 for what is fixed by choice."""
     errors = outer.standard_errors()
     coefficients = np.full(space.free.shape, np.inf)
     coefficients[space.free] = errors[space.n_variance :]

@@ -52,8 +52,10 @@ class ReadTable(NamedTuple):
     @classmethod
     def from_rows(cls, rows: Array, counts: Array) -> "ReadTable":
         """Form the products of the columns, O(n K^2)."""
-        k, j = np.tril_indices(rows.shape[1])
-        products = np.ascontiguousarray(rows[:, k] * rows[:, j])
+        pairs = [(k, j) for k in range(rows.shape[1]) for j in range(k + 1)]
+        products = np.empty((len(rows), len(pairs)))
+        for place, (k, j) in enumerate(pairs):
+            products[:, place] = rows[:, k] * rows[:, j]
         totals = counts @ np.ones(counts.shape[1])
         return cls(np.ascontiguousarray(rows), products, np.ascontiguousarray(counts), totals)
 

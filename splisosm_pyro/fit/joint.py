@@ -1,13 +1,13 @@
-"""The maximum of the joint density of one gene: nu, beta and bias at their mode, then the variances.
+"""The maximum of the joint density of one gene: nu, beta, bias at their mode, then the variances.
 
-At given ``(sigma, theta)`` the joint density is concave in ``(nu, B)`` and its maximum is the bordered
-mode of ``fit/mode.py`` with the nugget profiled out, since
+At given ``(sigma, theta)`` the joint density is concave in ``(nu, B)`` and its maximum is the
+bordered mode of ``fit/mode.py`` with the nugget profiled out, since
 
     max_{w, e} [...]  with  nu = D^1/2 w + e   equals   log p(Y | eta) - 1/2 nu' C^-1 nu.
 
-What is left is a function of the variances alone; by the envelope theorem its gradient is the partial
-one. With free sigma the joint density has no interior maximum worth the name (see the documentation),
-hence the floor of the search.
+What is left is a function of the variances alone; by the envelope theorem its gradient is the
+partial one. With free sigma the joint density has no interior maximum worth the name (see the
+documentation), hence the floor of the search.
 """
 
 import math
@@ -20,7 +20,7 @@ from splisosm_pyro.fit.mode import Mode, cold_start, find_mode
 from splisosm_pyro.fit.outer import Evaluation
 from splisosm_pyro.fit.parameters import OuterSpace
 from splisosm_pyro.fit.variance import Variances
-from splisosm_pyro.maths.spot import FloatArray
+from splisosm_pyro.maths.spot import FloatArray, Mask
 
 
 @dataclass(frozen=True)
@@ -41,17 +41,13 @@ class JointObjective:
 
     problem: LatentProblem
     space: OuterSpace
-    free: FloatArray  # (F+1, Q) mask
+    free: Mask  # (F+1, Q) mask
 
-    def value(
-        self, u: FloatArray, near: Evaluation[JointState] | None
-    ) -> tuple[float, JointState]:
+    def value(self, u: FloatArray, near: Evaluation[JointState] | None) -> tuple[float, JointState]:
         """Find the bordered mode at ``u`` and return the log joint density there."""
         coefficients, variances = self.space.unpack(u)
         if near is None:
-            start = cold_start(
-                self.problem, coefficients, variances.spatial, variances.nugget
-            )
+            start = cold_start(self.problem, coefficients, variances.spatial, variances.nugget)
         else:
             start = near.state.mode
         free = self.free if self.free.any() else None
@@ -77,7 +73,7 @@ class JointObjective:
         return Evaluation(u, value, self.gradient(u, state)[0], state)
 
     def information(self, at: Evaluation[JointState]) -> FloatArray:
-        """Return a first guess of the negative Hessian: steps of about one unit along the gradient."""
+        """Return a first guess of the negative Hessian: steps of about one unit."""
         return np.diag(np.maximum(np.abs(at.gradient), 1.0))
 
     def _log_dets(self, variances: Variances) -> FloatArray:

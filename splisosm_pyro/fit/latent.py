@@ -45,7 +45,7 @@ class GeneData:
     @property
     def n_logits(self) -> int:
         """Q."""
-        return self.counts.shape[1] - 1
+        return int(self.counts.shape[1]) - 1
 
     @property
     def log_coefficient(self) -> float:
@@ -56,13 +56,14 @@ class GeneData:
 
 @dataclass
 class LatentProblem:
-    """What finding a mode needs; counts the factorisations it is asked for."""
+    """What finding a mode needs; counts factorisations and the points that were evaluated."""
 
     gene: GeneData
     kernel: Kernel
     spots: SpotLikelihood
     system: FieldSystem = field(init=False)
     factorisations: int = 0
+    visits: int = 0
     current: Any = None  # the Linearisation that holds the living factor
 
     def __post_init__(self) -> None:

@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from splisosm_pyro.fit.latent import LatentProblem
 from splisosm_pyro.fit.marginal import (
     MarginalGradient,
@@ -11,7 +9,7 @@ from splisosm_pyro.fit.marginal import (
     log_marginal,
     marginal_gradient,
 )
-from splisosm_pyro.fit.mode import Mode, cold_start, find_mode, with_border
+from splisosm_pyro.fit.mode import Mode, bordered, cold_start, find_mode, linearise, point_at
 from splisosm_pyro.fit.outer import Evaluation
 from splisosm_pyro.fit.parameters import OuterSpace
 from splisosm_pyro.fit.variance import Variances
@@ -29,10 +27,15 @@ class MarginalState:
 
 @dataclass(frozen=True)
 class MarginalObjective:
-    """``log_marginal + log p(sigma)`` as a function of the outer unknowns."""
+    """``log_marginal + log p(sigma)`` as a function of the outer unknowns.
+
+    With ``update_every = k`` only every k-th point has the field brought to its mode by Newton
+    steps; at the others it moves by the mode's derivative alone, and the value is that much off.
+    """
 
     problem: LatentProblem
     space: OuterSpace
+    update_every: int = 1
 
     def value(
         self, u: FloatArray, near: Evaluation[MarginalState] | None
@@ -40,18 +43,27 @@ class MarginalObjective:
         """Find the mode at ``u``, starting from that of ``near``, and return the objective."""
         coefficients, variances = self.space.unpack(u)
         if near is None:
-            start = cold_start(
-                self.problem, coefficients, variances.spatial, variances.nugget
-            )
+            start = cold_start(self.problem, coefficients, variances.spatial, variances.nugget)
         else:
             old = near.state
             if old.gradient is None:
-                start = old.mode
+                start = point_at(
+                    self.problem,
+                    coefficients,
+                    old.mode.w,
+                    old.mode.alpha,
+                    variances.spatial,
+                    variances.nugget,
+                )
             else:
                 start = follow_mode(
                     self.problem, old.mode, old.gradient, coefficients, old.variances, variances
                 )
-        mode = find_mode(self.problem, start, variances.spatial, variances.nugget)
+        self.problem.visits += 1
+        if near is not None and self.problem.visits % self.update_every:
+            mode = replace(start, linear=linearise(self.problem, start))
+        else:
+            mode = find_mode(self.problem, start, variances.spatial, variances.nugget)
         value = log_marginal(self.problem, mode) + self.space.log_prior(variances)
         return value, MarginalState(mode, variances)
 
@@ -72,16 +84,16 @@ class MarginalObjective:
         return Evaluation(u, value, gradient, state)
 
     def information(self, at: Evaluation[MarginalState]) -> FloatArray:
-        """Return a first guess of the negative Hessian: the average information of the working model.
+        """Return a first guess of the negative Hessian: the working model's average information.
 
-        Linearised, a gene is a Gaussian model with covariance ``C + W^-1``; with ``P`` the inverse of
-        that covariance the coefficients have ``X' P X`` and the variances ``1/2 v_i' P v_j``, where
-        ``v_i`` is the field's part that scales with parameter ``i`` (Gilmour, Thompson and Cullis,
-        1995, doi:10.2307/2533274).
+        Linearised, a gene is a Gaussian model with covariance ``C + W^-1``; with ``P`` the inverse
+        of that covariance the coefficients have ``X' P X`` and the variances ``1/2 v_i' P v_j``,
+        where ``v_i`` is the field's part that scales with parameter ``i`` (Gilmour, Thompson and
+        Cullis, 1995, doi:10.2307/2533274).
         """
         mode, variances = at.state.mode, at.state.variances
-        linear = with_border(self.problem, mode.linearisation, self.space.free)
         parts = self.space.field_parts(
             mode.root * mode.w, variances.nugget * mode.terms.score, variances
         )
-        return self.space.assemble(linear, parts)
+        border = bordered(self.problem, mode.linearisation, self.space.free)
+        return self.space.assemble(mode.linearisation, border.schur, parts)

@@ -18,21 +18,31 @@ import numpy as np
 
 from splisosm_pyro.fit.latent import LatentProblem
 from splisosm_pyro.maths.protocols import Factor
-from splisosm_pyro.maths.spot import FloatArray, SpotTerms
+from splisosm_pyro.maths.spot import FloatArray, Mask, SpotTerms
 
 # Squared Newton decrement of a mode: the value is then right to its square root, 1e-10 nats.
 MODE_DECREMENT = 1e-20
 # A chord step that leaves more of the squared decrement than this calls for a new factor.
-CONTRACTION = 0.1
+CONTRACTION = 0.01
 MAX_STEPS = 200
 MAX_HALVINGS = 40
-# psi is only known to this relative precision; below STALL steps that do not contract are rounding.
+# psi is only known to this relative precision. Where the decrement is below LOCAL, relatively,
+# whole steps are taken without asking psi, until they stop contracting.
 ROUNDING = 1e-13
-STALL = 1e-15
+LOCAL = 1e-7
 
 
 class ModeError(ArithmeticError):
     """The mode of the field could not be found."""
+
+
+@dataclass(frozen=True)
+class Border:
+    """What coefficients that move with the field add to the Newton system, K of them."""
+
+    cross: FloatArray  # (n, Q, K) D^1/2 A X
+    solved: FloatArray  # (n, Q, K) H^-1 cross
+    schur: FloatArray  # (K, K) X'AX - cross' H^-1 cross
 
 
 @dataclass(frozen=True)
@@ -43,22 +53,19 @@ class Linearisation:
     root: FloatArray  # (Q,) D^1/2
     neg_hessian: FloatArray  # (n, Q, Q) A
     precision: FloatArray  # (n, Q, Q) G
-    border: FloatArray | None = None  # (n, Q, K) D^1/2 A X, free coefficients only
-    border_solved: FloatArray | None = None  # H^-1 border
-    schur: FloatArray | None = None  # (K, K) X'AX - border' H^-1 border
+    border: "Border | None" = None
 
     def step(
         self, rest_w: FloatArray, rest_b: FloatArray | None
     ) -> tuple[FloatArray, FloatArray, FloatArray | None]:
         """Return the Newton step in ``(w, alpha, B)`` for the given residuals."""
         d_w = self.factor.solve(rest_w)
-        if rest_b is None:
+        if rest_b is None or self.border is None:
             return d_w, rest_w - _blocks_times(self.precision, d_w), None
-        assert self.border is not None
-        assert self.border_solved is not None
-        d_b = np.linalg.solve(self.schur, rest_b - np.einsum("sqk,sq->k", self.border, d_w))
-        d_w = d_w - self.border_solved @ d_b
-        return d_w, rest_w - _blocks_times(self.precision, d_w) - self.border @ d_b, d_b
+        border = self.border
+        d_b = np.linalg.solve(border.schur, rest_b - np.einsum("sqk,sq->k", border.cross, d_w))
+        d_w = d_w - border.solved @ d_b
+        return d_w, rest_w - _blocks_times(self.precision, d_w) - border.cross @ d_b, d_b
 
 
 @dataclass(frozen=True)
@@ -88,29 +95,28 @@ def _blocks_times(blocks: FloatArray, vector: FloatArray) -> FloatArray:
     return np.asarray((blocks @ vector[:, :, None])[:, :, 0])
 
 
-def linearise(problem: LatentProblem, point: Mode, free: FloatArray | None = None) -> Linearisation:
+def linearise(problem: LatentProblem, point: Mode, free: Mask | None = None) -> Linearisation:
     """Factorise ``H`` at ``point``; with ``free`` (F+1, Q) also the border of the coefficients."""
     root, big_a = point.root, point.terms.neg_hessian
     precision = root[:, None] * big_a * root
     linear = Linearisation(problem.factorise(precision), root, big_a, precision)
     if free is not None:
-        linear = with_border(problem, linear, free)
+        linear = replace(linear, border=bordered(problem, linear, free))
     problem.current = linear
     return linear
 
 
-def with_border(problem: LatentProblem, linear: Linearisation, free: FloatArray) -> Linearisation:
-    """Add what coefficients that move with the field need; costs K solves."""
+def bordered(problem: LatentProblem, linear: Linearisation, free: Mask) -> Border:
+    """Return the border of the ``free`` (F+1, Q) coefficients; costs K solves."""
     design, root, big_a = problem.gene.design, linear.root, linear.neg_hessian
-    n_logits = root.size
     keep = np.flatnonzero(free.ravel())
     through = np.einsum("spq,sf->spfq", big_a, design).reshape(*big_a.shape[:2], -1)
-    border = root[:, None] * through[:, :, keep]
-    solved = linear.factor.solve(border)
+    cross = root[:, None] * through[:, :, keep]
+    solved = linear.factor.solve(cross)
     information = np.einsum("sf,spk->fpk", design, through[:, :, keep])
-    information = information.reshape(design.shape[1] * n_logits, -1)[keep]
-    schur = information - np.einsum("sqk,sql->kl", border, solved)
-    return replace(linear, border=border, border_solved=solved, schur=0.5 * (schur + schur.T))
+    information = information.reshape(design.shape[1] * root.size, -1)[keep]
+    schur = information - np.einsum("sqk,sql->kl", cross, solved)
+    return Border(cross, solved, 0.5 * (schur + schur.T))
 
 
 def point_at(
@@ -141,7 +147,7 @@ def find_mode(
     start: Mode,
     spatial: FloatArray,
     nugget: FloatArray,
-    free: FloatArray | None = None,
+    free: Mask | None = None,
 ) -> Mode:
     """Return the factorised mode at ``spatial`` = D and ``nugget`` = T (both (Q,)).
 
@@ -161,25 +167,29 @@ def find_mode(
     """
     point = point_at(problem, start.coefficients, start.w, start.alpha, spatial, nugget)
     linear, fresh = problem.current, False
-    before = np.inf
+    before = at_last_factor = np.inf
     for _ in range(MAX_STEPS):
         if linear is None:
             linear, fresh = linearise(problem, point, free), True
         step, decrement = _newton(problem, point, linear, free)
         if not np.isfinite(decrement):
             raise ModeError("the Newton step of the field is not finite")
-        stalled = decrement >= 0.25 * before and decrement < STALL * (1.0 + abs(point.psi))
+        local = abs(decrement) <= LOCAL * (1.0 + abs(point.psi))
+        stalled = fresh and local and decrement > 0.25 * at_last_factor
         if abs(decrement) <= MODE_DECREMENT or stalled:
             at_mode = linear if fresh else linearise(problem, point, free)
             return replace(point, linear=at_mode)
-        moved = None
-        if fresh or (decrement > 0 and decrement <= CONTRACTION * before):
-            moved = _climb(problem, point, step, decrement, spatial, nugget, halve=fresh)
-        if moved is None:
-            if fresh:
-                raise ModeError("no ascent of the field's log-posterior along a Newton step")
-            linear, before = None, np.inf
+        if not fresh and not 0.0 < decrement <= CONTRACTION * before:
+            linear = None
             continue
+        moved = _climb(problem, point, step, decrement, spatial, nugget, halve=fresh, local=local)
+        if moved is None and fresh:
+            raise ModeError("no ascent of the field's log-posterior along a Newton step")
+        if moved is None:
+            linear = None
+            continue
+        if fresh:
+            at_last_factor = decrement
         point, before, fresh = moved, decrement, False
     raise ModeError(f"the mode of the field was not reached in {MAX_STEPS} steps")
 
@@ -188,7 +198,7 @@ _Step = tuple[FloatArray, FloatArray, FloatArray | None]
 
 
 def _newton(
-    problem: LatentProblem, point: Mode, linear: Linearisation, free: FloatArray | None
+    problem: LatentProblem, point: Mode, linear: Linearisation, free: Mask | None
 ) -> tuple[_Step, float]:
     """Return the (quasi-)Newton step at ``point`` and its squared decrement."""
     score = point.terms.score
@@ -196,12 +206,12 @@ def _newton(
     rest_b = None if free is None else (problem.gene.design.T @ score)[free]
     step = linear.step(rest_w, rest_b)
     decrement = float(np.vdot(rest_w, step[0]))
-    if rest_b is not None:
-        decrement += float(np.vdot(rest_b, step[2]))
+    if rest_b is not None and step[2] is not None:
+        decrement += float(rest_b @ step[2])
     return (step[0], step[1], _spread(step[2], free)), decrement
 
 
-def _spread(values: FloatArray | None, free: FloatArray | None) -> FloatArray | None:
+def _spread(values: FloatArray | None, free: Mask | None) -> FloatArray | None:
     """Put the free coefficients' step into the full (F+1, Q) shape."""
     if values is None or free is None:
         return None
@@ -219,8 +229,9 @@ def _climb(
     nugget: FloatArray,
     *,
     halve: bool,
+    local: bool,
 ) -> Mode | None:
-    """Move along ``step`` until ``psi`` rises; None if it does not."""
+    """Move along ``step`` until ``psi`` rises, at once if ``local``; None if it does not."""
     slack = ROUNDING * (1.0 + abs(point.psi))
     scale = 1.0
     for _ in range(MAX_HALVINGS if halve else 1):
@@ -233,7 +244,7 @@ def _climb(
             spatial,
             nugget,
         )
-        if moved.psi >= point.psi + 1e-4 * scale * decrement - slack:
+        if local or moved.psi >= point.psi + 1e-4 * scale * decrement - slack:
             return moved
         scale *= 0.5
     return None

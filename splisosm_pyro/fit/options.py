@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Self
 
 Validator = Callable[[str, object], Any]
 
+NUGGETS = ("laplace", "quadrature")
 OPTIMISERS = ("adam", "sgd", "lbfgs")
 
 
@@ -70,6 +71,13 @@ def positive_int(name: str, value: object) -> int:
     if value <= 0:
         raise ValueError(f"{name} must be a whole number above 0, came {value}")
     return int(value)
+
+
+def auto_or_positive_int(name: str, value: object) -> int | str:
+    """Return ``'auto'`` or a whole number above zero."""
+    if isinstance(value, str):
+        return choose(name, value, ("auto",))
+    return positive_int(name, value)
 
 
 def boolean(name: str, value: object) -> bool:
@@ -254,6 +262,11 @@ class GLMMOptions(FitOptions):
     ----------
     update_nu_every_k : int
         Epochs between two updates of ``nu`` in ``'marginal_newton'``.
+    nugget : {'laplace', 'quadrature'}
+        How the ``marginal_*`` methods eliminate the white-noise part of the field, spot by spot: at
+        its mode (the documented second-order Laplace approximation) or by exact integration.
+    nugget_nodes : 'auto' or int
+        Nodes of the quadrature a dimension; ``'auto'`` takes as many as every spot needs.
 
     Examples
     --------
@@ -262,8 +275,15 @@ class GLMMOptions(FitOptions):
     """
 
     update_nu_every_k: int = 1
+    nugget: str = "laplace"
+    nugget_nodes: int | str = "auto"
 
-    KEYS: ClassVar[dict[str, Validator]] = {**COMMON_KEYS, "update_nu_every_k": positive_int}
+    KEYS: ClassVar[dict[str, Validator]] = {
+        **COMMON_KEYS,
+        "update_nu_every_k": positive_int,
+        "nugget": one_of(NUGGETS),
+        "nugget_nodes": auto_or_positive_int,
+    }
     METHODS: ClassVar[tuple[str, ...]] = (
         "joint_gd",
         "joint_newton",

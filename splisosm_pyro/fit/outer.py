@@ -1,4 +1,4 @@
-"""The outer search: a projected BFGS ascent in a few unknowns, with bounds that are reached at once.
+"""The outer search: a projected BFGS ascent in a few unknowns, whose bounds are reached at once.
 
 The unknowns (log sigma, theta_logit, beta, bias) are few and a value is dear, so the search keeps a
 dense approximation of the negative Hessian, starts it at an information matrix, and wants a handful
@@ -14,7 +14,7 @@ import numpy as np
 
 from splisosm_pyro.fit.optimise import ascend
 from splisosm_pyro.fit.options import FitOptions
-from splisosm_pyro.maths.spot import FloatArray
+from splisosm_pyro.maths.spot import FloatArray, Mask
 
 State = TypeVar("State")
 ARMIJO = 1e-4
@@ -51,7 +51,7 @@ class Box:
         """Return the nearest point inside."""
         return np.clip(u, self.lower, self.upper)
 
-    def blocked(self, u: FloatArray, gradient: FloatArray) -> FloatArray:
+    def blocked(self, u: FloatArray, gradient: FloatArray) -> Mask:
         """Mask of coordinates at a bound with the gradient pointing outwards."""
         low = (u <= self.lower) & (gradient <= 0)
         return np.asarray(low | ((u >= self.upper) & (gradient >= 0)))
@@ -94,7 +94,7 @@ class SearchResult(Generic[State]):
     """
 
     best: Evaluation[State]
-    at_bound: FloatArray
+    at_bound: Mask
     converged: bool
     exhausted: bool = False
     path: list[float] = field(default_factory=list)
@@ -193,7 +193,7 @@ class _Search(Generic[State]):
                     return True
         return False
 
-    def _headings(self) -> list[tuple[int, FloatArray, FloatArray]]:
+    def _headings(self) -> list[tuple[int, Mask, Mask]]:
         u, gradient, box = self.here.u, self.here.gradient, self.box
         low = (0, gradient < 0, (u < box.try_lower) & (u > box.lower))
         return [low, (1, gradient > 0, (u > box.try_upper) & (u < box.upper))]
@@ -232,8 +232,8 @@ def search(
 
 
 def differenced_hessian(
-    objective: Objective[State], at: Evaluation[State], at_bound: FloatArray
-) -> tuple[FloatArray, FloatArray]:
+    objective: Objective[State], at: Evaluation[State], at_bound: Mask
+) -> tuple[FloatArray, Mask]:
     """Return the negative Hessian (K, K), by differences of the exact gradient, and ``at_bound``.
 
     Two evaluations per unknown inside; rows and columns of those at a bound are zero.

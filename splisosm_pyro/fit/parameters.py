@@ -1,4 +1,4 @@
-"""The unknowns of the outer search: which parameters move, in which coordinates, within which box."""
+"""The unknowns of the outer search: what moves, in which coordinates, within which box."""
 
 from dataclasses import dataclass, replace
 
@@ -8,9 +8,9 @@ from splisosm_pyro.fit.mode import Linearisation
 from splisosm_pyro.fit.outer import Box
 from splisosm_pyro.fit.variance import Variances
 from splisosm_pyro.maths.priors import Prior
-from splisosm_pyro.maths.spot import FloatArray
+from splisosm_pyro.maths.spot import FloatArray, Mask
 
-# The search box. theta_logit = 15 is theta = 1 - 3e-7; beyond it the value changes by rounding only.
+# The search box. theta_logit = 15 is theta = 1 - 3e-7; beyond it the value hardly changes.
 SIGMA_RANGE = (1e-4, 50.0)
 THETA_LOGIT_BOUND = 15.0
 COEFFICIENT_BOUND = 60.0
@@ -44,7 +44,7 @@ class OuterSpace:
 
     n_components: int
     fixed_sigma: FloatArray | None
-    free: FloatArray
+    free: Mask
     coefficients: FloatArray
     prior: Prior
     residual: float = 0.0
@@ -65,11 +65,13 @@ class OuterSpace:
         """K, how many unknowns there are."""
         return self.n_variance + int(self.free.sum())
 
-    def with_free(self, free: FloatArray, coefficients: FloatArray) -> "OuterSpace":
+    def with_free(self, free: Mask, coefficients: FloatArray) -> "OuterSpace":
         """Return the space in which these coefficients move too."""
         return replace(self, free=free, coefficients=coefficients)
 
-    def start(self, coefficients: FloatArray, sigma: FloatArray, theta_logit: FloatArray) -> FloatArray:
+    def start(
+        self, coefficients: FloatArray, sigma: FloatArray, theta_logit: FloatArray
+    ) -> FloatArray:
         """Return the search vector at given parameters, moved into the box."""
         return self.box().project(self.pack(np.log(sigma), theta_logit, coefficients))
 
@@ -133,11 +135,13 @@ class OuterSpace:
         ]
         return by_sigma + by_theta
 
-    def assemble(self, linear: Linearisation, parts: list[FloatArray]) -> FloatArray:
-        """Return the block-diagonal information for ``u`` from a bordered linearisation."""
+    def assemble(
+        self, linear: Linearisation, schur: FloatArray, parts: list[FloatArray]
+    ) -> FloatArray:
+        """Return the block-diagonal information; ``schur`` is that of the coefficients."""
         k = self.n_variance
-        information = np.zeros((k + len(linear.schur), k + len(linear.schur)))
-        information[k:, k:] = linear.schur
+        information = np.zeros((self.size, self.size))
+        information[k:, k:] = schur
         stacked = np.stack(parts, axis=-1)  # (n, Q, k)
         through = linear.neg_hessian @ stacked
         pulled = linear.root[:, None] * through

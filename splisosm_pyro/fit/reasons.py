@@ -1,5 +1,7 @@
 """The sentences that say at which bound a fit ended, and what to do about it."""
 
+from typing import Any
+
 from splisosm_pyro.fit.outer import SearchResult
 from splisosm_pyro.fit.parameters import OuterSpace
 
@@ -9,7 +11,7 @@ ADVICE_JOINT = (
 )
 
 
-def boundary_reason(space: OuterSpace, result: SearchResult, *, joint: bool) -> list[str]:
+def boundary_reason(space: OuterSpace, result: SearchResult[Any], *, joint: bool) -> list[str]:
     """Return one sentence for every variance parameter that ended at a bound."""
     reasons = []
     for i in result.at_bound.nonzero()[0]:
@@ -19,7 +21,11 @@ def boundary_reason(space: OuterSpace, result: SearchResult, *, joint: bool) -> 
         low = bool(result.best.u[i] <= space.box().lower[i])
         of_sigma = i < space.n_sigma
         component = int(i) if of_sigma else int(i) - space.n_sigma
-        reasons.append((_sigma if of_sigma else _theta)(_label(space, component), low=low))
+        label = _label(space, component)
+        if of_sigma and joint and low:
+            reasons.append(f"sigma{label} at its floor {space.sigma_floor:g}")
+        else:
+            reasons.append((_sigma if of_sigma else _theta)(label, low=low))
     if reasons and joint:
         reasons.append(ADVICE_JOINT)
     return reasons

@@ -16,24 +16,24 @@ import numpy as np
 from splisosm_pyro.fit.marginal import mode_push
 from splisosm_pyro.fit.marginal_fit import MarginalObjective, MarginalState
 from splisosm_pyro.fit.outer import Evaluation
-from splisosm_pyro.maths.spot import FloatArray
+from splisosm_pyro.maths.spot import FloatArray, Mask
 
 
 @dataclass(frozen=True)
 class OuterUncertainty:
     """What the curvature of the objective says of the outer unknowns.
 
-    ``covariance`` (K, K) is zero in the rows of unknowns that are not ``known`` (K,), at a bound for
-    example. ``min_eigenvalue`` is that of the negative Hessian in the ``known`` ones; where it is not
-    positive there is no covariance.
+    ``covariance`` (K, K) is zero in the rows of unknowns that are not ``known`` (K,), those at a
+    bound for example. ``min_eigenvalue`` is that of the negative Hessian in the ``known`` ones;
+    where it is not positive there is no covariance.
     """
 
-    known: FloatArray
+    known: Mask
     min_eigenvalue: float
     covariance: FloatArray | None
 
     @classmethod
-    def from_hessian(cls, neg_hessian: FloatArray, at_bound: FloatArray) -> "OuterUncertainty":
+    def from_hessian(cls, neg_hessian: FloatArray, at_bound: Mask) -> "OuterUncertainty":
         """Invert the negative Hessian (K, K) in the unknowns that are not at a bound."""
         known = np.flatnonzero(~at_bound)
         inside = neg_hessian[np.ix_(known, known)]
@@ -65,7 +65,7 @@ class FieldPosterior:
         if outer is None:
             return self.covariance
         pushed = np.einsum("sqk,kl->sql", self.response, outer)
-        return self.covariance + np.einsum("sqk,spk->sqp", pushed, self.response)
+        return np.asarray(self.covariance + np.einsum("sqk,spk->sqp", pushed, self.response))
 
 
 def field_posterior(
@@ -117,7 +117,7 @@ def _directions(
 
 
 def ratio_standard_errors(eta: FloatArray, covariance: FloatArray) -> FloatArray:
-    """Standard errors (S, P) of ``softmax([eta, 0])`` by the delta method."""
+    """Return standard errors (S, P) of ``softmax([eta, 0])`` by the delta method."""
     padded = np.column_stack([eta, np.zeros(len(eta))])
     ratio = np.exp(padded - padded.max(axis=1, keepdims=True))
     ratio /= ratio.sum(axis=1, keepdims=True)
@@ -125,4 +125,4 @@ def ratio_standard_errors(eta: FloatArray, covariance: FloatArray) -> FloatArray
     slope = -ratio[:, :, None] * ratio[:, None, :n_logits]
     slope[:, np.arange(n_logits), np.arange(n_logits)] += ratio[:, :n_logits]
     variance = np.einsum("spa,sab,spb->sp", slope, covariance, slope)
-    return np.sqrt(np.maximum(variance, 0.0))
+    return np.asarray(np.sqrt(np.maximum(variance, 0.0)))

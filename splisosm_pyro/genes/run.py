@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 
 from splisosm_pyro.fit.result import failed
@@ -21,7 +21,7 @@ from splisosm_pyro.maths.axes import as_design
 from splisosm_pyro.maths.protocols import Kernel
 from splisosm_pyro.model import MultinomGLM, MultinomGLMM
 
-Row = dict[str, object]
+Row = dict[str, Any]
 Prior = Literal["none", "gamma", "inv_gamma"]
 
 
@@ -84,7 +84,9 @@ def fit_slide(
         order of the file. ``sigma`` and ``theta`` (with ``_q`` where the variance is not shared),
         ``usage_p`` (mean over spots of the fitted usage), ``bias_eta_q`` and ``beta_<covariate>_q``
         (logits) with their standard errors (``_se``) are those of the GLMM, or of the GLM where it
-        is alone. ``loglik_glm`` and ``log_marginal`` are in nats.
+        is alone; the errors of sigma and theta are on the scales where they are symmetric,
+        ``log_sigma_se`` and ``theta_logit_se``, and infinite at a bound. ``loglik_glm`` and
+        ``log_marginal`` are in nats.
 
     Raises
     ------
@@ -144,7 +146,7 @@ def fit_gene(
         glm = MultinomGLM()
         glm.setup_data(counts[None], design_mtx=design)
         glm.fit(quiet=True)
-        row |= {"loglik_glm": glm.forward()[0].item(), "status_glm": glm.status[0]}
+        row |= {"loglik_glm": glm.diagnose()["log_lik"].item(), "status_glm": glm.status[0]}
         if options.glmm:
             glmm = MultinomGLMM(
                 share_variance=options.share_variance,
@@ -154,7 +156,7 @@ def fit_gene(
             )
             glmm.setup_data(counts[None], corr_sp=kernel, design_mtx=design)
             glmm.fit(quiet=True)
-            row["log_marginal"] = glmm.forward()[0].item()
+            row["log_marginal"] = glmm.diagnose()["log_marginal"].item()
         row |= estimates(glm if glmm is None else glmm, list(design.columns))
     except (ValueError, TypeError, ArithmeticError, RuntimeError, NotImplementedError) as error:
         # what a gene's own counts can bring about; anything else is a defect and stops the run
@@ -165,7 +167,8 @@ def fit_gene(
 
 
 COLUMNS = (
-    *("gene", "n_isos", "reads", "occupied_spots", "status", "sigma", "theta", "usage"),
+    *("gene", "n_isos", "reads", "occupied_spots", "status", "sigma", "theta"),
+    *("log_sigma", "theta_logit", "usage"),
     *("bias_eta", "beta", "loglik_glm", "log_marginal", "gradient_norm", "seconds"),
     *("status_glm", "reason", "isoforms"),
 )
@@ -181,7 +184,7 @@ def in_order(rows: Iterable[Row]) -> pd.DataFrame:
 def _place(column: str) -> tuple[int, list[str | int]]:
     """Return the sorting key of a column: its kind, then its name with numbers as numbers."""
     kinds = [kind for kind in COLUMNS if column.startswith(f"{kind}_")]
-    kind = column if column in COLUMNS else kinds[0]
+    kind = column if column in COLUMNS else max(kinds, key=len)
     parts = re.split(r"(\d+)", column)
     return COLUMNS.index(kind), [int(part) if part.isdecimal() else part for part in parts]
 
@@ -200,8 +203,11 @@ def estimates(model: MultinomGLM, covariates: list[str]) -> Row:
     dict
         Values under the names of the columns of `fit_slide`.
     """
+    certificate = model.diagnose().iloc[0]
+    row: Row = {name: certificate[name] for name in ("status", "gradient_norm", "reason")}
+    if model.status[0].startswith("failed"):
+        return row
     errors = model.standard_errors()
-    row: Row = {"status": model.status[0]}
     for q, value in enumerate(model.bias_eta[0]):
         row[f"bias_eta_{q}"] = value.item()
         row[f"bias_eta_{q}_se"] = errors["bias_eta"][0, q].item()
@@ -210,19 +216,19 @@ def estimates(model: MultinomGLM, covariates: list[str]) -> Row:
             row[f"beta_{name}_{q}"] = value.item()
             row[f"beta_{name}_{q}_se"] = errors["beta"][0, f, q].item()
     if isinstance(model, MultinomGLMM):
-        row |= _variances(model)
+        row |= _variances(model, errors)
     for p, value in enumerate(model.get_isoform_ratio()[0].mean(0)):
         row[f"usage_{p}"] = value.item()
-    certificate = model.diagnose().iloc[0]
-    return row | {name: certificate[name] for name in ("gradient_norm", "reason")}
+    return row
 
 
-def _variances(model: MultinomGLMM) -> Row:
+def _variances(model: MultinomGLMM, errors: dict[str, Tensor]) -> Row:
     """Read sigma and theta, numbered where there is one for each logit."""
-    theta = torch.sigmoid(model.theta_logit[0])
-    shared = len(theta) == 1
     row: Row = {}
-    for c, (s, t) in enumerate(zip(model.sigma[0], theta, strict=True)):
+    shared = model.sigma.shape[1] == 1
+    for c, (sigma, theta) in enumerate(zip(model.sigma[0], model.var_sp_prop()[0], strict=True)):
         ending = "" if shared else f"_{c}"
-        row |= {f"sigma{ending}": s.item(), f"theta{ending}": t.item()}
+        row |= {f"sigma{ending}": sigma.item(), f"theta{ending}": theta.item()}
+        for name in ("log_sigma", "theta_logit"):
+            row[f"{name}{ending}_se"] = errors[name][0, c].item()
     return row

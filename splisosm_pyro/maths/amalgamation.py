@@ -18,7 +18,6 @@ ENTRY_COST = 1.0
 MULTIPLY_COST = 0.25
 
 
-@compiled
 def merged_fronts(
     order: Ints,  # (S,) in postorder
     parent: Ints,  # (S,) elimination tree
@@ -27,23 +26,16 @@ def merged_fronts(
     """Order of the spots, and first pivots (N+1,), parents, row numbers (N,) of the fronts."""
     group, pivots, rows, above = _equal_columns(parent, counts)
     top = _merge(pivots, rows, above)
-    n_groups = top.size
-    compact = np.cumsum(top == np.arange(n_groups)) - 1
-    n_fronts = compact[-1] + 1
-    front_parent = np.full(n_fronts, -1, np.int64)
-    n_rows = np.empty(n_fronts, np.int64)
-    for g in range(n_groups):
-        if top[g] == g:
-            n_rows[compact[g]] = rows[g]
-            if above[g] >= 0:
-                front_parent[compact[g]] = compact[top[above[g]]]
+    kept = np.flatnonzero(top == np.arange(top.size))
+    compact = np.searchsorted(kept, top)  # the front that each group belongs to
+    front_parent = np.where(above[kept] >= 0, compact[above[kept]], -1)
     visit = postorder(front_parent)
-    n_rows, front_parent = relabelled(n_rows, front_parent, visit)
-    label = np.empty(n_fronts, np.int64)
-    for k in range(n_fronts):
-        label[visit[k]] = k
-    new_order, first = _sorted_by_front(order, label[compact[top[group]]], n_fronts)
-    return new_order, first, front_parent, n_rows
+    n_rows, front_parent = relabelled(rows[kept], front_parent, visit)
+    front = np.argsort(visit)[compact[group]]
+    # a stable sort keeps the pivots of a front in the order in which they depend on each other
+    new_order = order[np.argsort(front, kind="stable")]
+    first = np.concatenate([[0], np.cumsum(np.bincount(front, minlength=kept.size))])
+    return new_order, first.astype(np.int64), front_parent, n_rows
 
 
 @compiled
@@ -93,18 +85,3 @@ def _merge(pivots: Ints, rows: Ints, above: Ints) -> Ints:
     for g in range(n_groups - 1, -1, -1):
         top[g] = top[top[g]]
     return top
-
-
-@compiled
-def _sorted_by_front(order: Ints, front: Ints, n_fronts: int) -> tuple[Ints, Ints]:
-    """Order of the spots front by front, and where each front begins."""
-    first = np.zeros(n_fronts + 1, np.int64)
-    for k in range(order.size):
-        first[front[k] + 1] += 1
-    first = np.cumsum(first)
-    cursor = first[:-1].copy()
-    out = np.empty(order.size, np.int64)
-    for k in range(order.size):
-        out[cursor[front[k]]] = order[k]
-        cursor[front[k]] += 1
-    return out, first

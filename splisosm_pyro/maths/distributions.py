@@ -168,11 +168,20 @@ class Flat(dist.ImproperUniform):
     [1.0, 1.0]
     """
 
+    def __init__(
+        self,
+        support: constraints.Constraint,
+        batch_shape: Sequence[int],
+        event_shape: Sequence[int],
+    ) -> None:
+        shapes = torch.Size(batch_shape), torch.Size(event_shape)
+        super().__init__(support, *shapes)  # type: ignore[no-untyped-call]
+
     def expand(
         self, batch_shape: Sequence[int], _instance: TorchDistribution | None = None
     ) -> "Flat":
         """Repeat along a larger batch."""
-        return Flat(self.support, torch.Size(batch_shape), self.event_shape)
+        return Flat(self.support, batch_shape, self.event_shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Zero."""

@@ -34,8 +34,26 @@ def assemble(
     q = blocks.shape[1]
     u11, u12 = front_panel(tree, s, q, panel)
     p, m = u12.shape
-    u11[:] = 0.0
-    u12[:] = 0.0
+    at = tree.panel_start[s] * q * q
+    for i in range(at, at + p * (p + m)):
+        panel[i] = 0.0
+    _add_entries(tree, s, q, values, u11, u12)
+    _add_blocks(tree, s, block_of, blocks, u11)
+    at = tree.update_start[s] * q * q
+    update = updates[at : at + m * m].reshape((m, m))
+    for i in range(at, at + m * m):
+        updates[i] = 0.0
+    for entry in range(tree.child_start[s], tree.child_start[s + 1]):
+        c = tree.children[entry]
+        n = expand_positions(tree, c, q, index)
+        at = tree.update_start[c] * q * q
+        extend_add(updates[at : at + n * n].reshape((n, n)), index, u11, u12, update)
+
+
+@compiled
+def _add_entries(tree: Tree, s: int, q: int, values: Array, u11: Array, u12: Array) -> None:
+    """Add the entries of K x I_Q."""
+    p = u11.shape[0]
     for entry in range(tree.entry_start[s], tree.entry_start[s + 1]):
         i, j = tree.entry_pivot[entry] * q, tree.entry_column[entry] * q
         value = values[tree.entry_source[entry]]
@@ -44,18 +62,18 @@ def assemble(
                 u11[i + a, j + a] += value
             else:
                 u12[i + a, j - p + a] += value
+
+
+@compiled
+def _add_blocks(tree: Tree, s: int, block_of: Ints, blocks: Array, u11: Array) -> None:
+    """Add the blocks G of the pivots that have one."""
+    q = blocks.shape[1]
     for k in range(tree.first[s + 1] - tree.first[s]):
         block = block_of[tree.first[s] + k]
         if block >= 0:
-            u11[k * q : (k + 1) * q, k * q : (k + 1) * q] += blocks[block]
-    at = tree.update_start[s] * q * q
-    update = updates[at : at + m * m].reshape((m, m))
-    update[:] = 0.0
-    for entry in range(tree.child_start[s], tree.child_start[s + 1]):
-        c = tree.children[entry]
-        n = expand_positions(tree, c, q, index)
-        at = tree.update_start[c] * q * q
-        extend_add(updates[at : at + n * n].reshape((n, n)), index, u11, u12, update)
+            for a in range(q):
+                for b in range(q):
+                    u11[k * q + a, k * q + b] += blocks[block, a, b]
 
 
 @compiled

@@ -233,7 +233,7 @@ def _newton_step(
 
 @compiled
 def _shrunk_information(root: FloatArray, chol: FloatArray, out: FloatArray) -> None:
-    """``A = R (I + R'TR)^-1 R'`` through ``U = L^-1 R'``."""
+    """Fill in ``A = R (I + R'TR)^-1 R'`` through ``U = L^-1 R'``."""
     n = chol.shape[0]
     u = np.zeros((n, n))
     for c in range(n):

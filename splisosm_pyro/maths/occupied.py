@@ -221,7 +221,7 @@ def block_square_roots(
         trace = blocks[:, 0, 0] + blocks[:, 1, 1]
         _check_semidefinite(lowest, np.abs(trace))
         # Cayley-Hamilton: root = (G + sqrt|G| I) / sqrt(tr G + 2 sqrt|G|)
-        det_root = np.sqrt(np.maximum(lowest, 0.0) * np.maximum(trace - lowest, 0.0))
+        det_root = np.sqrt(np.maximum(lowest, 0.0)) * np.sqrt(np.maximum(trace - lowest, 0.0))
         scale = np.sqrt(np.maximum(trace + 2.0 * det_root, np.finfo(np.float64).tiny))
         return np.asarray((blocks + det_root[:, None, None] * np.eye(2)) / scale[:, None, None])
     values, vectors = np.linalg.eigh(blocks)
@@ -251,7 +251,7 @@ def _smallest_eigenvalues(blocks: Array) -> Array:
         largest = 0.5 * (a + c + np.hypot(a - c, 2.0 * b))
         # |G| / largest does not cancel the way the difference of the two terms would
         safe = np.where(largest != 0.0, largest, 1.0)
-        return np.asarray(np.where(largest != 0.0, (a * c - b * b) / safe, 0.0))
+        return np.asarray(a * (c / safe) - b * (b / safe))
     return np.asarray(np.linalg.eigvalsh(blocks)[:, 0])
 
 

@@ -184,7 +184,9 @@ def _negative_product(y: Array, z_ii: Array, z_ji: Array) -> None:
     p, m = y.shape
     if p * m * m > BLAS_MULTIPLICATIONS:
         np.dot(y, z_ii, z_ji)
-        z_ji[:] = -z_ji
+        for k in range(p):
+            for j in range(m):
+                z_ji[k, j] = -z_ji[k, j]
         return
     for k in range(p):
         for j in range(m):

@@ -55,35 +55,32 @@ def derive(
 
 
 @compiled
-def add_diagonal(
-    w: float, d: FloatArray, parts: FloatArray, weight: FloatArray, sums: FloatArray
-) -> None:
-    """Add a node whose derivatives in x are diagonal: ``d`` centred, ``parts[1]`` centred too.
+def add_diagonal(w: float, parts: FloatArray, weight: FloatArray, sums: FloatArray) -> None:
+    """Add a node whose derivatives in x are diagonal: columns 1 to 4 of ``parts`` (Q, 5).
 
-    ``sums`` is what ``derive`` reads.
+    The first two are centred; ``sums`` is what ``derive`` reads.
     """
-    n_logits = d.size
-    lean = weight @ d
-    square = d @ lean
-    trace = 0.0
+    n_logits = parts.shape[0]
+    square, trace = 0.0, 0.0
     for a in range(n_logits):
-        trace += weight[a, a] * parts[1, a]
+        trace += weight[a, a] * parts[a, 2]
+        for b in range(n_logits):
+            square += parts[a, 1] * weight[a, b] * parts[b, 1]
     for q in range(n_logits):
-        d2, d3, d4 = parts[1, q], parts[2, q], parts[3, q]
-        heat = d2 + d[q] * d[q]
-        sums[0, q] += w * d[q]
+        d, d2, d3, d4 = parts[q, 1], parts[q, 2], parts[q, 3], parts[q, 4]
+        heat, skew, lean = d2 + d * d, d3 + 2.0 * d2 * d, 0.0
+        sums[0, q] += w * d
         for k in range(n_logits):
-            sums[1 + k, q] += w * d[k] * d[q]
-            sums[1 + n_logits + k, q] += w * d[k] * heat
+            lean += weight[q, k] * parts[k, 1]
+            sums[1 + k, q] += w * parts[k, 1] * d
+            sums[1 + n_logits + k, q] += w * parts[k, 1] * heat
         sums[1 + q, q] += w * d2
-        sums[1 + n_logits + q, q] += w * (d3 + 2.0 * d2 * d[q])
-        sums[2 * n_logits + 1, q] += w * (
-            weight[q, q] * d3 + 2.0 * d2 * lean[q] + (trace + square) * d[q]
-        )
-        fourth = d4 + 2.0 * d3 * d[q] + 2.0 * d2 * d2
-        sums[2 * n_logits + 2, q] += w * (
-            weight[q, q] * fourth + 2.0 * lean[q] * (d3 + 2.0 * d2 * d[q]) + (trace + square) * heat
-        )
+        sums[1 + n_logits + q, q] += w * skew
+        third = weight[q, q] * d3 + 2.0 * d2 * lean + (trace + square) * d
+        sums[2 * n_logits + 1, q] += w * third
+        fourth = weight[q, q] * (d4 + 2.0 * d3 * d + 2.0 * d2 * d2)
+        fourth += 2.0 * lean * skew + (trace + square) * heat
+        sums[2 * n_logits + 2, q] += w * fourth
 
 
 @compiled

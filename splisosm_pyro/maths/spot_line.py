@@ -6,10 +6,11 @@ the star sums in ``spot_star.py``).
 
 The rule. The integrand is analytic in a strip and decays like a Gaussian, so the trapezoidal rule
 errs by its Fourier transform at ``2 pi / h``: ``exp(-2 pi^2 s^2 / h^2)`` for a posterior of sd s,
-``exp(-2 pi d / h)`` for a wall that is analytic in a strip of half-width d (pi for one count, pi / 2
-for many). The step obeys both. Where the posterior is much wider than its wall, the nodes are
-spread by ``u = c + a sinh v`` about the wall c: 30 to 70 nodes at any sigma. Nodes are marched from
-the mode until the integrand, log-concave, has dropped by ``drop`` nats.
+``exp(-2 pi d / h)`` for a wall that is analytic in a strip of half-width d (pi for one count, half
+of that for many). The step obeys both. Where the posterior is much wider than its wall, the nodes
+stay equidistant at the wall and thin out exponentially away from it, and they do not move with x:
+30 to 60 nodes at any sigma. Nodes are marched from the mode until the integrand, log-concave, has
+dropped by ``drop`` nats.
 
 Derivatives. The nodes move with x at the rate of the mode, ``du/dx = c = 1 / (1 + T W)``. Then the
 derivatives of the log integrand at a node, ``phi' = c l' + K e``, ``phi'' = c^2 l'' - K^2 T``,
@@ -70,6 +71,15 @@ def log1p_exp(u: float) -> float:
 
 
 @compiled
+def poisson_height(y: float, u: float) -> float:
+    """Give y u - exp u less its maximum in u: differences over nodes keep their digits."""
+    if y == 0.0:
+        return -math.exp(u)
+    lag = u - math.log(y)
+    return y * (lag - math.expm1(lag))
+
+
+@compiled
 def omega(z: float) -> float:
     """Solve w + log w = z (Wright's omega function) to about 1e-9."""
     w = math.exp(z) if z < -1.0 else (z - math.log(z) if z > 2.0 else 0.6 + 0.45 * max(z, -1.0))
@@ -110,7 +120,10 @@ def binomial_mode(y: float, total: float, x: float, nugget: float) -> float:
 
 @compiled
 def line(kind: int, y: float, total: float, x: float, nugget: float, rule: Rule) -> Line:
-    """Give g and its first four derivatives in x (without the multinomial coefficient)."""
+    """Give g and its first four derivatives in x, without the coefficient.
+
+    A Poisson line leaves out ``y log y - y`` too, see ``poisson_height``.
+    """
     e = 0.0
     if nugget > 0.0:
         if kind == BINOMIAL:
@@ -127,7 +140,7 @@ def line(kind: int, y: float, total: float, x: float, nugget: float, rule: Rule)
     else:
         p = math.exp(u)
         mean, info = p, p
-        peak = y * u - mean
+        peak = poisson_height(y, u)
         stiff = POISSON_STIFFNESS
         distance = max(-u, 0.0)
     slope = 1.0 / (1.0 + nugget * info)
@@ -223,7 +236,7 @@ def _even(
     half: float,
     rule: Rule,
 ) -> Line:
-    """Sum over equidistant nodes; exp(u) by recurrence in ``exp(u) - 1``, which keeps its digits."""
+    """Sum over equidistant nodes; a recurrence in ``exp(u) - 1`` keeps the digits of exp(u)."""
     shift = 0.5 * h if rule[3] > 0 and rule[3] % 2 == 0 else 0.0
     sums = (0.0, 0.0, 0.0, 0.0, 0.0)
     for side in range(2):

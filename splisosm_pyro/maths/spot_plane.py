@@ -1,11 +1,11 @@
 """The nugget of two logits integrated out: a trapezoidal lattice in the plane.
 
-One spot, three isoforms, both nugget variances positive and not large. In coordinates z, whitened at
-the spot's mode by the Cholesky factor of ``I + T^1/2 W T^1/2`` so that z_1 moves the first logit
-alone, the lattice obeys the steps of ``spot_line.even_step``; rows are marched from the mode, each from
-the best node of the row before, until the log-concave integrand has dropped by ``drop`` nats, so
-that nothing outside its convex support is visited. As on the line the nodes move with x at the rate
-of the mode, ``d eta / dx = C = (I + T W)^-1``, with ``K = W C``:
+One spot, three isoforms, both nugget variances positive and not large. In coordinates z, whitened
+at the spot's mode by the Cholesky factor of ``I + T^1/2 W T^1/2`` so that z_1 moves the first logit
+alone, the lattice obeys the steps of ``spot_line.even_step``. Rows are marched from the mode, each
+from the best node of the row before, until the log-concave integrand has dropped by ``drop`` nats,
+so that nothing outside its convex support is visited. As on the line the nodes move with x at the
+rate of the mode, ``d eta / dx = C = (I + T W)^-1``, with ``K = W C``:
 
     phi_a = sum_j C_ja l_j + (K e)_a,    phi_ab = sum C_ia C_jb l_ij - (K T K)_ab,    phi_abc = ...
 
@@ -151,7 +151,7 @@ def plane(
 
 @compiled
 def plane_sums(at: Plane, rule: Rule, order: int, sums: FloatArray) -> None:
-    """Sum over the lattice into ``sums`` (20,); its contents are those of ``_add2`` or ``_add4``."""
+    """Sum over the lattice into ``sums`` (20,), as ``_add2`` or ``_add4`` fill it."""
     sums[:] = 0.0
     n = rule[3]
     shift = 0.5 if n > 0 and n % 2 == 0 else 0.0
@@ -274,7 +274,7 @@ def _turn3(
 def _add4(
     at: Plane, w: float, du0: float, du1: float, a0: float, a1: float, sums: FloatArray
 ) -> None:
-    """Add a node: B of orders 0 to 4 (1, 2, 3, 4, 5 entries); fourth derivatives of l apart, not turned (5)."""
+    """Add a node: B to order 4 (15 entries) less phi's fourth, and l's fourth unturned (5)."""
     m, p0, p1 = at.m, at.p0, at.p1
     d0 = at.k00 * du0 + at.k01 * du1 - m * (at.c00 * a0 + at.c10 * a1)
     d1 = at.k01 * du0 + at.k11 * du1 - m * (at.c01 * a0 + at.c11 * a1)

@@ -1,6 +1,7 @@
 """The loops over spots of ``nugget_quadrature``: which rule a spot takes, and its results.
 
-Two logits with moderate nuggets take the plane, all else the star; without any nugget ``g`` is the
+Small whole counts take the star by table; else two logits with moderate nuggets take the plane, and
+the rest the star; without any nugget ``g`` is the
 log-likelihood itself.
 """
 
@@ -19,23 +20,19 @@ from splisosm_pyro.maths.spot_plane import (
     plane_value,
 )
 from splisosm_pyro.maths.spot_star import NODES, star
+from splisosm_pyro.maths.spot_table import Table
 
-# From this many nodes on the plane is dearer than the star (measured).
-PLANE_NODES = 1200.0
-
-
-@compiled
-def _on_plane(y: FloatArray, nugget: FloatArray, rule: Rule, h: float) -> bool:
-    """Tell whether a lattice of cells of area h is the cheaper rule."""
-    return rule[3] > 0 or 145.0 < PLANE_NODES * h
+# In a plane of smaller cells a lattice is dearer than a star without a table (measured).
+SMALLEST_CELL = 0.12
 
 
 @compiled
 def _flat(y: FloatArray, x: FloatArray, score: FloatArray, neg_hessian: FloatArray) -> float:
     """No nugget: the multinomial log-likelihood itself; write its score and information."""
     top = max(x.max(), 0.0)
-    norm = math.exp(-top) + np.exp(x - top).sum()
-    value, m = -y.sum() * (top + math.log(norm)), y.sum()
+    norm = math.exp(-top) + float(np.exp(x - top).sum())
+    m: float = y.sum()
+    value = -m * (top + math.log(norm))
     for a in range(x.size):
         value += y[a] * x[a]
         p = math.exp(x[a] - top) / norm
@@ -48,27 +45,34 @@ def _flat(y: FloatArray, x: FloatArray, score: FloatArray, neg_hessian: FloatArr
 
 @compiled
 def evaluate_spots(
-    counts: FloatArray, x: FloatArray, nugget: FloatArray, rule: Rule, plane_rule: Rule
+    counts: FloatArray,
+    x: FloatArray,
+    nugget: FloatArray,
+    rule: Rule,
+    plane_rule: Rule,
+    table: Table,
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """Give g, g', -g'' of every spot, and where its plane is centred (NaN: it is not a plane)."""
     n, n_logits = x.shape
     value, score = np.empty(n), np.empty((n, n_logits))
     neg_hessian, e = np.zeros((n, n_logits, n_logits)), np.full((n, 2), np.nan)
-    parts, weight = np.empty((NODES, 4, n_logits)), np.empty(NODES)
+    parts, weight = np.empty((NODES, n_logits, 5)), np.empty(NODES)
     sums = np.empty(20)
     for s in range(n):
         if nugget.max() == 0.0:
             value[s] = _flat(counts[s], x[s], score[s], neg_hessian[s])
             continue
-        if n_logits == 2 and nugget.min() > 0.0:
+        looked_up = rule[3] == 0 and table.row[s].min() >= 0
+        if n_logits == 2 and nugget.min() > 0.0 and not looked_up:
             e0, e1 = plane_mode(counts[s], x[s], nugget)
             at = plane(counts[s], x[s], nugget, plane_rule, (e0, e1))
-            if _on_plane(counts[s], nugget, plane_rule, at.h0 * at.h1):
+            cell = at.h0 * at.h1
+            if rule[3] > 0 or cell > SMALLEST_CELL:
                 e[s, 0], e[s, 1] = e0, e1
                 plane_sums(at, plane_rule, 2, sums)
                 value[s] = plane_value(at, sums, score[s], neg_hessian[s])
                 continue
-        value[s], nodes = star(counts[s], x[s], nugget, rule, parts, weight)
+        value[s], nodes = star(counts, x, nugget, rule, table, s, parts, weight)
         _star_score(parts, weight, nodes, score[s], neg_hessian[s])
     return value, score, neg_hessian, e
 
@@ -82,16 +86,16 @@ def _star_score(
     for a in range(n_logits):
         score[a], curve = 0.0, 0.0
         for i in range(nodes):
-            score[a] += weight[i] * parts[i, 0, a]
-            curve += weight[i] * parts[i, 1, a]
+            score[a] += weight[i] * parts[i, a, 1]
+            curve += weight[i] * parts[i, a, 2]
         neg_hessian[a, a] = -curve
         for i in range(nodes):
-            parts[i, 0, a] -= score[a]
-            parts[i, 1, a] -= curve
+            parts[i, a, 1] -= score[a]
+            parts[i, a, 2] -= curve
     for a in range(n_logits):
         for b in range(n_logits):
             for i in range(nodes):
-                neg_hessian[a, b] -= weight[i] * parts[i, 0, a] * parts[i, 0, b]
+                neg_hessian[a, b] -= weight[i] * parts[i, a, 1] * parts[i, b, 1]
 
 
 @compiled
@@ -101,6 +105,7 @@ def derive_spots(
     nugget: FloatArray,
     rule: Rule,
     plane_rule: Rule,
+    table: Table,
     e: FloatArray,
     score: FloatArray,
     neg_hessian: FloatArray,
@@ -109,7 +114,7 @@ def derive_spots(
     """Give the rows of ``spot_cumulants.derive`` for every spot: (n, 3 + Q, Q)."""
     n, n_logits = x.shape
     out = np.empty((n, 3 + n_logits, n_logits))
-    parts, share = np.empty((NODES, 4, n_logits)), np.empty(NODES)
+    parts, share = np.empty((NODES, n_logits, 5)), np.empty(NODES)
     sums, packed = np.empty(20), np.empty((2 * n_logits + 3, n_logits))
     mean, curve = np.empty(n_logits), np.empty((n_logits, n_logits))
     for s in range(n):
@@ -121,10 +126,10 @@ def derive_spots(
             plane_sums(at, plane_rule, 4, sums)
             plane_moments(at, sums, weight[s], packed)
         else:
-            nodes = star(counts[s], x[s], nugget, rule, parts, share)[1]
+            nodes = star(counts, x, nugget, rule, table, s, parts, share)[1]
             curve[:] = 0.0
             _star_score(parts, share, nodes, mean, curve)
             for i in range(nodes):
-                add_diagonal(share[i], parts[i, 0], parts[i], weight[s], packed)
+                add_diagonal(share[i], parts[i], weight[s], packed)
         derive(weight[s], score[s], neg_hessian[s], packed, out[s])
     return out

@@ -7,10 +7,11 @@ integrals on a line, by the Poisson form of the multinomial (``log u = t``):
     exp g = 1/Gamma(m) int exp(y_P t - exp t + sum_q F_q(x_q + t)) dt
     F_q(v) = log int exp(y_q eta - exp eta) N(eta; v, T_q) d eta
 
-``F`` and its derivatives come from ``spot_line.line``. Given t the derivatives of the log integrand
-in x are diagonal, and g's are their joint cumulants over t. The integrand is log-concave in t; the
-trapezoidal rule on it is that of ``spot_line``. Exact for whole and fractional counts; cost
-O(Q (nodes)^2) a spot at any sigma, against O(nodes^Q) for a lattice.
+``F`` and its derivatives come from ``spot_line.line``, for small whole counts by a table. Given
+t the derivatives of the log integrand in x are diagonal, and g's are their joint cumulants over t.
+The integrand is log-concave in t; the trapezoidal rule on it is that of ``spot_line``. Exact for
+whole and fractional counts. Cost a spot, at any sigma: O(Q nodes) with a table, O(Q nodes^2)
+without, against O(nodes^Q) for a lattice.
 """
 
 import math
@@ -21,21 +22,22 @@ from splisosm_pyro.maths.compiled import compiled
 from splisosm_pyro.maths.spot_line import (
     ENDLESS,
     LINEAR,
-    POISSON,
     POISSON_STIFFNESS,
     SIDE,
     STRETCHED,
     FloatArray,
     Rule,
     even_step,
-    line,
     omega,
+    poisson_height,
     stretch,
     unstretch,
 )
+from splisosm_pyro.maths.spot_table import Table, look_up
 
 WIDE = 1.5
-NODES = 400
+FINER = 0.9
+NODES = 1000
 
 
 @compiled
@@ -56,7 +58,8 @@ def _rate(t: float, y: FloatArray, x: FloatArray, nugget: FloatArray) -> tuple[f
 @compiled
 def _centre(m: float, y: FloatArray, x: FloatArray, nugget: FloatArray) -> tuple[float, float]:
     """Give the mode in t (to a fraction of its sd) and the curvature there."""
-    t = math.log(m) - math.log1p(np.exp(x - x.max()).sum()) - max(x.max(), 0.0)
+    top = max(x.max(), 0.0)
+    t = math.log(m) - top - math.log(math.exp(-top) + float(np.exp(x - top).sum()))
     slope = 1.0
     for _ in range(200):
         total, slope = _rate(t, y, x, nugget)
@@ -79,33 +82,24 @@ def _wall(t: float, y: FloatArray, x: FloatArray, nugget: FloatArray) -> float:
 
 
 @compiled
-def _fill(
-    t: float, y: FloatArray, x: FloatArray, nugget: FloatArray, rule: Rule, parts: FloatArray
-) -> float:
-    """Put F's derivatives of every logit at t in ``parts`` (4, Q); give the log integrand."""
-    value = y[x.size] * t - math.exp(t)
-    for q in range(x.size):
-        f = line(POISSON, y[q], y[q], x[q] + t, nugget[q], rule)
-        value += f[0]
-        for k in range(4):
-            parts[k, q] = f[k + 1]
-    return value
-
-
-@compiled
 def star(
-    y: FloatArray,  # (P,)
-    x: FloatArray,  # (Q,)
+    counts: FloatArray,  # (n, P)
+    at: FloatArray,  # (n, Q): x
     nugget: FloatArray,  # (Q,)
     rule: Rule,
-    parts: FloatArray,  # (NODES, 4, Q): out, F's derivatives at the nodes
+    table: Table,
+    s: int,
+    parts: FloatArray,  # (NODES, Q, 5): out, F and its derivatives at the nodes
     weight: FloatArray,  # (NODES,): out, the posterior weights of the nodes
 ) -> tuple[float, int]:
-    """Lay out the nodes of one spot; give g and their number (all nuggets positive or not)."""
-    m = y.sum()
+    """Lay out the nodes of spot s; give g and their number."""
+    y, x = counts[s], at[s]
+    m, reference = y.sum(), y[x.size]
     centre, slope = _centre(m, y, x, nugget)
     spread = 1.0 / math.sqrt(slope)
-    step = even_step(rule, spread, 0.0, POISSON_STIFFNESS)
+    step, drop = even_step(rule, spread, 0.0, POISSON_STIFFNESS), rule[2]
+    if rule[3] == 0:  # finer than on a line: these nodes do not move with x
+        step, drop = FINER * step, drop + 4.0
     wide = rule[3] == 0 and rule[0] * spread > WIDE * step
     start, away = 0.0, 0.0
     if wide:
@@ -113,26 +107,30 @@ def star(
         start = unstretch(away, SIDE, 0.0)
         reach = LINEAR + SIDE + abs(away) + 2.0 * spread
         step = min(STRETCHED * rule[1], rule[0] * spread / reach)
-    peak = _fill(centre, y, x, nugget, rule, parts[0])
-    top, total, n = peak, 0.0, 0
+    row, size, knots, cells = table.row, table.step, table.knots, table.cells
+    peak, top, total, n = 0.0, -math.inf, 0.0, 0
     shift = 0.5 * step if rule[3] > 0 and rule[3] % 2 == 0 else 0.0
     for side in range(2):
         count = ENDLESS if rule[3] == 0 else (rule[3] + 1 - side) // 2
         before = -math.inf
-        for k in range(count):
+        for k in range(min(count, NODES - n)):
             v = start + shift + (k * step if side == 0 else -(k + 1) * step)
             t, jacobian = centre + v, step
             if wide:
                 t = centre + stretch(v, SIDE, 0.0) - away
                 jacobian = step * (LINEAR + SIDE * math.exp(-v))
-            value = _fill(t, y, x, nugget, rule, parts[n])
-            if value < top - rule[2] and value < before:
+            value = poisson_height(reference, t)
+            value += look_up(row, size, knots, cells, counts, at, nugget, rule, t, s, n, parts)
+            if n == 0:
+                peak = value
+            if value < top - drop and value < before:
                 break
             before, top = value, max(top, value)
             weight[n] = jacobian * math.exp(value - peak)
             total += weight[n]
             n += 1
-            if n == NODES:
-                break
     weight[:n] /= total
-    return peak + math.log(total) - math.lgamma(m), n
+    for j in range(y.size):
+        if y[j] > 0.0:
+            peak += y[j] * math.log(y[j])
+    return peak + math.log(total) - m - math.lgamma(m), n

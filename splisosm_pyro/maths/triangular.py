@@ -19,7 +19,8 @@ def forward_vector(tree: Tree, q: int, panel: Array, x: Array, work: Array) -> N
         p, m = u12.shape
         head = x[tree.first[s] * q : tree.first[s] * q + p]
         tail = work[:m]
-        tail[:] = 0.0
+        for j in range(m):
+            tail[j] = 0.0
         for k in range(p):
             y = head[k] / u11[k, k]
             head[k] = y
@@ -28,7 +29,8 @@ def forward_vector(tree: Tree, q: int, panel: Array, x: Array, work: Array) -> N
             for j in range(m):
                 tail[j] += u12[k, j] * y
         n = 0
-        for row in tree.rows[tree.row_start[s] : tree.row_start[s + 1]]:
+        for at in range(tree.row_start[s], tree.row_start[s + 1]):
+            row = tree.rows[at]
             for a in range(q):
                 x[row * q + a] -= tail[n]
                 n += 1
@@ -43,7 +45,8 @@ def backward_vector(tree: Tree, q: int, panel: Array, x: Array, work: Array) -> 
         head = x[tree.first[s] * q : tree.first[s] * q + p].reshape((1, p))
         tail = work[:m].reshape((1, m))
         n = 0
-        for row in tree.rows[tree.row_start[s] : tree.row_start[s + 1]]:
+        for at in range(tree.row_start[s], tree.row_start[s + 1]):
+            row = tree.rows[at]
             for a in range(q):
                 tail[0, n] = x[row * q + a]
                 n += 1
@@ -77,22 +80,19 @@ def forward_matrix(tree: Tree, q: int, panel: Array, x: Array, work: Array) -> N
         p, m = u12.shape
         head = x[tree.first[s] * q : tree.first[s] * q + p]
         for k in range(p):
-            head[k] /= u11[k, k]
+            _divide_row(head, k, u11[k, k])
             for j in range(k + 1, p):
                 _subtract_row(head, j, u11[k, j], head, k)
         tail = work[:m]
         if head.size * m > BLAS_MULTIPLICATIONS:
             np.dot(u12.T, head, tail)
         else:
-            tail[:] = 0.0
-            for k in range(p):
-                for j in range(m):
+            for j in range(m):
+                for c in range(x.shape[1]):
+                    tail[j, c] = 0.0
+                for k in range(p):
                     _subtract_row(tail, j, -u12[k, j], head, k)
-        n = 0
-        for row in tree.rows[tree.row_start[s] : tree.row_start[s + 1]]:
-            for a in range(q):
-                _subtract_row(x, row * q + a, 1.0, tail, n)
-                n += 1
+        _subtract_from_rows(tree, s, q, x, tail)
 
 
 @compiled
@@ -103,13 +103,11 @@ def backward_matrix(tree: Tree, q: int, panel: Array, x: Array, work: Array) -> 
         p, m = u12.shape
         head = x[tree.first[s] * q : tree.first[s] * q + p]
         tail = work[:m]
-        n = 0
-        for row in tree.rows[tree.row_start[s] : tree.row_start[s + 1]]:
-            for a in range(q):
-                tail[n] = x[row * q + a]
-                n += 1
+        _fetch_rows(tree, s, q, x, tail)
         if head.size * m > BLAS_MULTIPLICATIONS:
-            head -= np.dot(u12, tail)
+            known = np.dot(u12, tail)
+            for k in range(p):
+                _subtract_row(head, k, 1.0, known, k)
         else:
             for k in range(p):
                 for j in range(m):
@@ -117,7 +115,35 @@ def backward_matrix(tree: Tree, q: int, panel: Array, x: Array, work: Array) -> 
         for k in range(p - 1, -1, -1):
             for j in range(k + 1, p):
                 _subtract_row(head, k, u11[k, j], head, j)
-            head[k] /= u11[k, k]
+            _divide_row(head, k, u11[k, k])
+
+
+@compiled
+def _subtract_from_rows(tree: Tree, s: int, q: int, x: Array, tail: Array) -> None:
+    """Subtract ``tail`` from the rows of a front."""
+    n = 0
+    for at in range(tree.row_start[s], tree.row_start[s + 1]):
+        for a in range(q):
+            _subtract_row(x, tree.rows[at] * q + a, 1.0, tail, n)
+            n += 1
+
+
+@compiled
+def _fetch_rows(tree: Tree, s: int, q: int, x: Array, tail: Array) -> None:
+    """Copy the rows of a front into ``tail``."""
+    n = 0
+    for at in range(tree.row_start[s], tree.row_start[s + 1]):
+        for a in range(q):
+            for c in range(x.shape[1]):
+                tail[n, c] = x[tree.rows[at] * q + a, c]
+            n += 1
+
+
+@compiled
+def _divide_row(x: Array, k: int, divisor: float) -> None:
+    """Divide row k of x."""
+    for c in range(x.shape[1]):
+        x[k, c] /= divisor
 
 
 @compiled

@@ -73,7 +73,7 @@ class BaseModel(nn.Module):
     """
 
     options_class: ClassVar[type[FitOptions]]
-    objective: ClassVar[str] = "log_lik"
+    objective: str = "log_lik"
 
     def __init__(self, fitting_method: str, fitting_configs: Mapping[str, Any] | None) -> None:
         options = self.options_class.from_configs(fitting_method, fitting_configs)

@@ -12,8 +12,14 @@ from splisosm_pyro.fit.glmm import GLMMSpec, Params, fit_gene
 from splisosm_pyro.fit.glmm_errors import GeneErrors, gene_errors, unknown_errors
 from splisosm_pyro.fit.options import FitOptions, GLMMOptions, boolean, choose
 from splisosm_pyro.fit.result import Array, GeneFit
-from splisosm_pyro.maths.axes import ArrayLike, DesignLike, as_counts, as_design, as_device
-from splisosm_pyro.maths.axes import covariate_names
+from splisosm_pyro.maths.axes import (
+    ArrayLike,
+    DesignLike,
+    as_counts,
+    as_design,
+    as_device,
+    covariate_names,
+)
 from splisosm_pyro.maths.covariance import Kernel, as_kernel
 from splisosm_pyro.maths.density import log_joint
 from splisosm_pyro.maths.priors import prior_from_name
@@ -45,12 +51,15 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
     fitting_method : {'joint_gd', 'joint_newton', 'marginal_gd', 'marginal_newton'}
         ``joint_*`` maximise ``log p(Y | eta) + log p(nu | sigma, theta) + log p(sigma)``;
         ``marginal_*`` the Laplace approximation of ``log p(Y | sigma, theta, beta, bias_eta)`` at
-        the conditional mode of ``nu``, plus ``log p(sigma)``. Estimate variances by the marginal: the
-        joint density drives theta to 1 and, with free sigma, sigma to its floor (0.1).
+        the conditional mode of ``nu``, plus ``log p(sigma)``. Estimate variances by the marginal:
+        the joint density drives theta to 1 and, with free sigma, sigma to its floor (0.1).
     fitting_configs : dict, optional
-        Any of ``'lr'``, ``'optim'`` (``'lbfgs'``, ``'adam'``, ``'sgd'``: moves what is not eliminated
-        by Newton steps), ``'tol'``, ``'tol_relative'``, ``'max_epochs'``, ``'patience'``,
-        ``'update_nu_every_k'``. What is left out takes a value that reaches the optimum.
+        Any of ``'lr'``, ``'optim'`` (``'lbfgs'``, ``'adam'``, ``'sgd'``: moves what is not
+        eliminated by Newton steps), ``'tol'``, ``'tol_relative'``, ``'max_epochs'``,
+        ``'patience'``, ``'update_nu_every_k'``; beyond the documented ones ``'nugget'``
+        (``'laplace'`` or ``'quadrature'``: how the ``marginal_*`` methods eliminate the white part
+        of the field) and ``'nugget_nodes'`` (``'auto'`` or an int). What is left out takes a value
+        that reaches the optimum.
 
     Attributes
     ----------
@@ -136,15 +145,15 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
         counts : Tensor or ndarray, shape (G, S, P) or (S, P)
             Isoform counts, dense or sparse.
         corr_sp : Tensor or ndarray, shape (S, S), or a kernel object
-            The spatial covariance V. A matrix whose inverse is sparse, as ``get_cov_sp`` returns it,
-            is recognised and served by the sparse form.
+            The spatial covariance V. A matrix whose inverse is sparse, as ``get_cov_sp`` returns
+            it, is recognised and served by the sparse form.
         design_mtx : Tensor, ndarray or DataFrame, shape (S, F), optional
             Covariates of the spots, without intercept. None: intercept only.
         device : {'cpu', 'cuda', 'mps'}
             Where parameters and outputs live.
         corr_sp_eigvals, corr_sp_eigvecs : Tensor or ndarray, shapes (R,) and (S, R), optional
-            Eigenpairs of V in the place of ``corr_sp``; with R < S the leading ones, and the residual
-            eigenvalue keeps the trace S.
+            Eigenpairs of V in the place of ``corr_sp``; with R < S the leading ones, and the
+            residual eigenvalue keeps the trace S.
 
         Raises
         ------
@@ -186,13 +195,12 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
             If the model has no data.
         """
         spec, eta = self._spec(), self._eta()
-        place = {"device": "cpu", "dtype": torch.float64}
         value = log_joint(
             self.data.counts.values,
-            eta.to(**place),
-            self.nu.to(**place),
-            self._sigma_in_force().to(**place),
-            torch.sigmoid(self.theta_logit.to(**place)),
+            _on_cpu(eta),
+            _on_cpu(self.nu),
+            _on_cpu(self._sigma_in_force()),
+            torch.sigmoid(_on_cpu(self.theta_logit)),
             spec.kernel,
             spec.prior,
         )
@@ -201,8 +209,8 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
     def log_marginal(self) -> Tensor:
         """Laplace approximation of ``log p(Y)`` plus ``log p(sigma)`` at the current parameters.
 
-        ``nu`` is integrated out at its conditional mode, which is found here; the parameter ``nu`` is
-        neither read nor changed.
+        ``nu`` is integrated out at its conditional mode, which is found here; the parameter ``nu``
+        is neither read nor changed.
 
         Returns
         -------
@@ -238,7 +246,7 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
         return torch.sigmoid(self.theta_logit.detach())
 
     def standard_errors(self) -> dict[str, Tensor]:
-        """Standard errors at the current parameters.
+        """Return standard errors at the current parameters.
 
         From the curvature of the objective: for the ``marginal_*`` methods that of ``log_marginal``
         in all outer parameters together; for the ``joint_*`` methods that of ``log_joint``, where
@@ -247,8 +255,8 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
         Returns
         -------
         dict of name to Tensor
-            ``beta`` (G, F, Q), ``bias_eta`` (G, Q), ``log_sigma`` and ``theta_logit`` (G, C). 0 for a
-            fixed sigma; infinite at a bound and where the curvature is not positive.
+            ``beta`` (G, F, Q), ``bias_eta`` (G, Q), ``log_sigma`` and ``theta_logit`` (G, C). 0 for
+            a fixed sigma; infinite at a bound and where the curvature is not positive.
 
         Raises
         ------
@@ -267,7 +275,7 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
         }
 
     def ratio_standard_errors(self) -> Tensor:
-        """Standard errors of ``get_isoform_ratio()``, (G, S, P), by the delta method.
+        """Return standard errors of ``get_isoform_ratio()``, (G, S, P), by the delta method.
 
         They hold the posterior variance of ``nu`` and, to first order, the uncertainty of all other
         parameters that are not at a bound.
@@ -360,3 +368,8 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
             return gene_errors(spec, rows, counts, params)
         except (ArithmeticError, ValueError):
             return unknown_errors(counts, params)
+
+
+def _on_cpu(value: Tensor) -> Tensor:
+    """Bring a tensor to where the kernels live, float64 on the CPU; differentiable."""
+    return value.to("cpu", torch.float64)

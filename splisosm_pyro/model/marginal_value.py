@@ -1,5 +1,6 @@
 """``log_marginal`` as a differentiable torch function of the outer parameters."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,8 @@ def log_marginal(
     theta_logit: Tensor,  # (G, C)
 ) -> Tensor:  # (G,)
     """Return ``log_marginal + log p(sigma)`` of every gene."""
-    value: Tensor = _LogMarginal.apply(beta, bias_eta, sigma, theta_logit, spec, counts)
-    return value
+    apply: Callable[..., Tensor] = _LogMarginal.apply
+    return apply(beta, bias_eta, sigma, theta_logit, spec, counts)
 
 
 class _LogMarginal(torch.autograd.Function):
@@ -43,7 +44,10 @@ class _LogMarginal(torch.autograd.Function):
         spec: GLMMSpec,
         counts: FloatArray,
     ) -> Tensor:
-        given = [t.detach().to("cpu", torch.float64).numpy() for t in (beta, bias_eta, sigma, theta_logit)]
+        given = [
+            t.detach().to("cpu", torch.float64).numpy()
+            for t in (beta, bias_eta, sigma, theta_logit)
+        ]
         needed = any(ctx.needs_input_grad[:4])
         rows = [
             _one_gene(spec, counts[g], *(part[g] for part in given), needed=needed)

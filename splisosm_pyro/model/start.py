@@ -33,10 +33,12 @@ def starting_values(data: ModelData, n_components: int, init_ratio: str) -> dict
 def fano_sigma(counts: Counts) -> Tensor:
     """Square root of the mean variance of the isoforms over the mean total, (G,).
 
-    The variance over spots has ddof 1 (a single spot has none); the mean total counts as 1 at least.
+    The variance over spots has ddof 1 (a single spot has none); the mean total is 1 at least.
     """
     values = counts.values
-    variance = values.var(dim=1, correction=1) if counts.n_spots > 1 else torch.zeros_like(values[:, 0])
+    variance = (
+        values.var(dim=1, correction=1) if counts.n_spots > 1 else torch.zeros_like(values[:, 0])
+    )
     fano = variance.mean(dim=-1) / values.sum(dim=-1).mean(dim=-1).clamp(min=1.0)
     return fano.clamp(*VARIANCE_RANGE).sqrt()
 

@@ -8,7 +8,7 @@ from scipy.special import gammaln
 
 from splisosm_pyro.fit.glm import fit_glm
 from splisosm_pyro.fit.glm_rows import DesignRows, Frame
-from splisosm_pyro.fit.iwls import ReadTable, fused_pass, log_coefficient
+from splisosm_pyro.fit.iwls import ReadTable, fused_pass, log_coefficient, newton_ascent
 from splisosm_pyro.fit.options import GLMOptions
 
 METHODS = {
@@ -147,6 +147,24 @@ def test_a_far_start_does_no_harm(method, size):
     np.testing.assert_allclose(fit.B, fit_glm(counts, design).B, atol=1e-6)
 
 
+@pytest.mark.parametrize("least_squares", [False, True])
+def test_a_step_that_overshoots_is_halved(least_squares):
+    counts, design = draw(7, n_isos=2, n_factors=1)
+    table = ReadTable.from_rows(full_design(design), counts)
+    start = np.array([[4.0], [-3.0]])
+    score, information = np.empty((2, 1)), np.empty((2, 2))
+    first = fused_pass(table, start, score, information)
+    step = np.linalg.solve(information, score)
+    assert fused_pass(table, start + step, score, information) < first
+    stopped, values, path, *_ = newton_ascent(
+        table, start, least_squares, 1.0, 1e-10, False, 100, 1
+    )
+    assert stopped
+    assert values[0] > first
+    assert (np.diff(values) > -1e-10).all()
+    np.testing.assert_allclose(path[-1], fit_glm(counts, design).B, atol=1e-8)
+
+
 # ---- the pass and the reductions
 
 
@@ -199,6 +217,14 @@ def test_frame_is_orthonormal_over_reads():
     np.testing.assert_allclose(gram, np.eye(4), atol=1e-10)
     back = full_design(design * [1.0, 1e4, 1e-3] + [0, 5e4, 1]) @ frame.to_design
     np.testing.assert_allclose(back, frame.rows, atol=1e-9)
+
+
+def test_frame_is_orthonormal_for_nearly_dependent_covariates():
+    rng = np.random.default_rng(0)
+    base = rng.normal(size=(50, 1))
+    design = base + 1e-6 * rng.normal(size=(50, 4))
+    frame = Frame.from_rows(design, np.ones(50))
+    np.testing.assert_allclose(frame.rows.T @ frame.rows / 50, np.eye(5), atol=1e-9)
 
 
 # ---- invariance
@@ -300,6 +326,15 @@ def test_separation_by_a_category(method, scale, centred, isoform):
     np.testing.assert_array_equal(np.isinf(fit.standard_errors), expected)
     assert fit.held.sum() == 1
     assert not (fit.held & ~fit.fixed).any()
+
+
+def test_only_isoforms_that_vanish_are_named():
+    rng = np.random.default_rng(23)
+    counts = rng.poisson(1.0, (60, 4)).astype(float)
+    counts[GROUPS == 1, 2] = 0.0
+    design = np.column_stack([np.eye(3)[GROUPS][:, 1:], rng.normal(size=60)])
+    reason = fit_glm(counts, design).reason
+    assert reason.startswith("covariate 0 separates isoform 2: ")
 
 
 def test_standard_errors_beside_a_separation_are_those_without_the_separated_group():

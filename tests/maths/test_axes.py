@@ -23,7 +23,7 @@ def whole(rng_seed=0):
     return np.random.default_rng(rng_seed).integers(0, 6, size=(G, S, P))
 
 
-# --- counts ---------------------------------------------------------------------------------------
+# --- counts ---
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_bad_counts(counts, error, message):
         as_counts(counts)
 
 
-# --- design ---------------------------------------------------------------------------------------
+# --- design ---
 
 
 def good_design():
@@ -264,7 +264,7 @@ def test_more_covariates_than_spots_are_dependent():
         as_design(np.random.default_rng(6).normal(size=(4, 4)), 4)
 
 
-# --- device ---------------------------------------------------------------------------------------
+# --- device ---
 
 
 def test_devices():

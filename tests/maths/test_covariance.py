@@ -92,7 +92,7 @@ class TestCar(KernelLaws):
         np.testing.assert_allclose(V, car_correlation(lattice(4, 3)[1]), atol=1e-13)
 
 
-# --- limits -----------------------------------------------------------------------------------------
+# --- limits ---
 
 
 def singular():
@@ -134,6 +134,14 @@ def test_without_any_variance_only_zero_has_a_density(kernel):
     quad = kernel.precision_quad(something.numpy(), zero.numpy(), zero.numpy())
     assert quad.tolist() == [math.inf, 0.0]
     assert kernel.log_det_terms(0.0, 0.0)[0] == -math.inf
+
+
+def test_an_eigenvalue_of_zero_does_not_see_the_spatial_variance():
+    kernel = DenseKernel.from_eigenpairs(np.array([2.0, 1e-6, 0.0]), np.eye(3))
+    assert kernel.log_det_terms(0.5, 0.0) == (-math.inf, 4.0, math.inf)
+    assert kernel.log_det_terms(0.0, 0.5)[1] == pytest.approx(4.000002, rel=1e-12)
+    nu = np.array([[2.0], [0.0], [0.0]])
+    assert kernel.precision_quad(nu, np.array([0.5]), np.zeros(1)).tolist() == [4.0]
 
 
 def test_a_nan_passes_on_as_a_nan():
@@ -188,7 +196,7 @@ def test_indefinite_information_is_refused(kernel):
         kernel.system(np.arange(4), 2).factorise(np.full((4, 2, 2), np.nan))
 
 
-# --- the choice of a form, and bad input --------------------------------------------------------------
+# --- the choice of a form, and bad input ---
 
 
 def test_the_choice_of_a_form():

@@ -65,7 +65,7 @@ def test_variances_of_shared_and_separate_components():
         field_variances(torch.ones(2), torch.ones(2), 3)
 
 
-# --- the oracle itself, which others rely on --------------------------------------------------------
+# --- the oracle itself, which others rely on ---
 
 
 @pytest.mark.parametrize(
