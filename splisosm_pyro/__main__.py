@@ -1,6 +1,7 @@
 """The command line: ``python -m splisosm_pyro demo`` and ``python -m splisosm_pyro fit FILE``."""
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -86,6 +87,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def entry() -> NoReturn:
     """Run a command and leave the process with its exit code."""
+    # One gene's matrices are small: threads of the linear algebra cost three times what they give.
+    # The libraries read this when they are imported, which is later.
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
     sys.exit(main())
 
 

@@ -18,7 +18,20 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="module")
 def tissue():
-    return simulate_tissue(n_spots=91, n_genes=3, n_layers=2, depth=3.0, seed=11)
+    return simulate_tissue(
+        n_spots=91, n_genes=3, n_layers=2, depth=4.0, sigma=1.5, theta=0.8, seed=11
+    )
+
+
+def fitted(model, *data):
+    """A model after its fit to the data."""
+    model.setup_data(*data)
+    model.fit(quiet=True)
+    return model
+
+
+def marginal(**options):
+    return MultinomGLMM(var_fix_sigma=False, fitting_method="marginal_newton", **options)
 
 
 @pytest.fixture
@@ -53,11 +66,10 @@ def test_fit_writes_what_the_models_say(slide, tissue, tmp_path, capsys):
     assert set(table["status"]) <= {"converged", "boundary"}
     assert "5 genes" in capsys.readouterr().out
 
-    glm, glmm = MultinomGLM(), MultinomGLMM(var_fix_sigma=False, fitting_method="marginal_newton")
-    glm.setup_data(tissue.counts[1], design_mtx=tissue.design)
-    glmm.setup_data(tissue.counts[1], CARKernel.from_coords(tissue.coords), tissue.design)
-    glm.fit(quiet=True)
-    glmm.fit(quiet=True)
+    glm = fitted(MultinomGLM(), tissue.counts[1], tissue.design)
+    kernel = CARKernel.from_coords(tissue.coords, k=6, rho=0.99)
+    glmm = fitted(marginal(), tissue.counts[1], kernel, tissue.design)
+    assert 0.01 < glmm.var_sp_prop().item() < 1
     row = table.iloc[3]
     assert row["loglik_glm"] == pytest.approx(glm.forward().item(), rel=1e-10)
     assert row["log_marginal"] == pytest.approx(glmm.forward().item(), rel=1e-8)
@@ -79,13 +91,18 @@ def test_fit_glm_alone_and_one_number_of_isoforms(slide, tmp_path):
     assert table["gradient_norm"].max() < 1e-3
 
 
-def test_fit_separate_variance_and_prior(slide, tmp_path):
+def test_fit_separate_variance_prior_and_kernel(slide, tissue, tmp_path):
     out = tmp_path / "fits.csv"
     options = ("--separate-variance", "--prior", "inv_gamma", "--n-isos", 3, "--quiet")
+    options = (*options, "--k", 4, "--rho", 0.9)
     assert run("fit", slide, "--out", out, *options) == 0
     table = pd.read_csv(out)
     assert {"sigma_0", "sigma_1", "theta_0", "theta_1"} <= set(table)
     assert "sigma" not in table
+    glmm = marginal(share_variance=False, var_prior_model="inv_gamma")
+    fitted(glmm, tissue.counts[0], CARKernel.from_coords(tissue.coords, k=4, rho=0.9))
+    assert table["log_marginal"][0] == pytest.approx(glmm.log_marginal().item(), rel=1e-8)
+    assert table["sigma_1"][0] == pytest.approx(glmm.sigma[0, 1].item(), rel=1e-4)
 
 
 def test_fit_h5ad(tissue, tmp_path):
@@ -103,11 +120,11 @@ def test_fit_h5ad(tissue, tmp_path):
     options = ("--layer", "X", "--group-iso-by", "symbol", "--covariates", "region")
     options = (*options, "--model", "glm", "--quiet")
     assert run("fit", tmp_path / "slide.h5ad", "--out", out, *options) == 0
-    glm = MultinomGLM()
-    glm.setup_data(tissue.counts, tissue.design)
-    glm.fit(quiet=True)
+    glm = fitted(MultinomGLM(), tissue.counts, tissue.design)
     table = pd.read_csv(out)
     assert table["isoforms"][0] == "i0;i1;i2"
+    # single precision in the file is not single precision in the result
+    np.testing.assert_allclose(table["bias_eta_1"], glm.bias_eta[:, 1].detach(), rtol=1e-9)
     np.testing.assert_allclose(table["loglik_glm"], glm.forward().detach(), rtol=1e-10)
 
 
@@ -179,14 +196,23 @@ def test_help_has_examples(command, capsys):
 
 
 def test_demo_prints_and_writes(tmp_path, capsys):
-    assert run("demo", "--out", tmp_path, "--genes", 3, "--spots", 127, "--seed", 4, "--quiet") == 0
+    assert run("demo", "--out", tmp_path, "--genes", 5, "--spots", 91, "--seed", 4, "--quiet") == 0
     table = pd.read_csv(tmp_path / "demo.csv")
-    tissue = demo_tissue(3, 127, 4)
+    tissue = demo_tissue(5, 91, 4)
     truth = table.pivot(index="gene", columns="parameter", values="truth")
     np.testing.assert_allclose(truth["sigma"], tissue.truth.sigma[:, 0])
     np.testing.assert_allclose(truth["beta_layer 3_1"], tissue.truth.beta[:, 1, 1])
-    deep = table[(table["gene"] == "gene 2") & table["parameter"].str.startswith(("beta", "bias"))]
+    deep = table[(table["gene"] == "gene 4") & table["parameter"].str.startswith(("beta", "bias"))]
     assert (abs(deep["glmm"] - deep["truth"]) < 4 * deep["glmm_se"]).all()
+    glm = fitted(MultinomGLM(), tissue.counts[4], tissue.design)
+    glmm = fitted(marginal(), tissue.counts[4], tissue.kernel, tissue.design)
+    rows = table[table["gene"] == "gene 4"].set_index("parameter")
+    for name, q in (("bias_eta_0", 0), ("bias_eta_1", 1)):
+        assert rows.loc[name, "glm"] == pytest.approx(glm.bias_eta[0, q].item(), rel=1e-6)
+        assert rows.loc[name, "glmm"] == pytest.approx(glmm.bias_eta[0, q].item(), rel=1e-6)
+    assert rows.loc["sigma", "glmm"] == pytest.approx(glmm.sigma.item(), rel=1e-6)
+    error = glmm.sigma.item() * glmm.standard_errors()["log_sigma"].item()
+    assert rows.loc["sigma", "glmm_se"] == pytest.approx(error, rel=1e-6)
     said = capsys.readouterr().out
     assert all(
         word in said for word in ("truth", "GLM", "GLMM", "sigma", "theta", "without a read")

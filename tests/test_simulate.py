@@ -136,9 +136,11 @@ def test_seed_decides_everything_and_nothing_global():
     first = simulate_tissue(n_spots=50, n_genes=4, seed=7)
     again = simulate_tissue(n_spots=50, n_genes=4, seed=np.random.default_rng(7))
     other = simulate_tissue(n_spots=50, n_genes=4, seed=8)
+    smooth = [simulate_tissue(n_spots=50, n_genes=4, theta=1.0, seed=seed) for seed in (7, 8)]
     assert torch.equal(first.counts, again.counts)
     assert torch.equal(first.truth.nu, again.truth.nu)
-    assert not torch.equal(first.truth.nu, other.truth.nu)
+    assert not torch.equal(first.counts, other.counts)
+    assert not torch.equal(smooth[0].truth.nu, smooth[1].truth.nu)
     assert torch.equal(torch.get_rng_state(), before_torch)
     np.testing.assert_array_equal(np.random.get_state()[1], before_numpy)  # noqa: NPY002
 

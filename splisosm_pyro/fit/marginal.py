@@ -18,6 +18,9 @@ from splisosm_pyro.fit.mode import Mode, point_at
 from splisosm_pyro.fit.variance import Variances
 from splisosm_pyro.maths.spot import FloatArray, SpotDerivatives
 
+# The derivative foresees the mode; where psi falls by more nats than this, it was too long a way.
+TOLERATED_FALL = 1.0
+
 
 @dataclass(frozen=True)
 class MarginalGradient:
@@ -78,16 +81,14 @@ def follow_mode(
     new: Variances,
 ) -> Mode:
     """Return a start for the mode at new outer parameters: the old one moved by its derivative."""
-    stay = point_at(problem, coefficients, mode.w, mode.alpha, new.spatial, new.nugget)
-    linear = problem.current
-    if linear is None:
-        return stay
-    offset = problem.gene.design @ (coefficients - mode.coefficients)
-    d_log = np.log(new.spatial / old.spatial)
-    push = mode_push(mode, gradient.spots, offset, d_log, new.nugget - old.nugget)
-    d_w = linear.factor.solve(push)
-    d_alpha = push - np.einsum("sab,sb->sa", linear.precision, d_w)
-    moved = point_at(
-        problem, coefficients, mode.w + d_w, mode.alpha + d_alpha, new.spatial, new.nugget
-    )
-    return moved if moved.psi >= stay.psi else stay
+    linear, w, alpha = problem.current, mode.w, mode.alpha
+    if linear is not None:
+        offset = problem.gene.design @ (coefficients - mode.coefficients)
+        d_log = np.log(new.spatial / old.spatial)
+        push = mode_push(mode, gradient.spots, offset, d_log, new.nugget - old.nugget)
+        d_w = linear.factor.solve(push)
+        d_alpha = push - np.einsum("sab,sb->sa", linear.precision, d_w)
+        moved = point_at(problem, coefficients, w + d_w, alpha + d_alpha, new.spatial, new.nugget)
+        if moved.psi >= mode.psi - TOLERATED_FALL:
+            return moved
+    return point_at(problem, coefficients, w, alpha, new.spatial, new.nugget)

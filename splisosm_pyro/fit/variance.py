@@ -1,6 +1,7 @@
 """Variance parameters: (log sigma, theta_logit) and the spatial and nugget variances they mean."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.special import expit
@@ -29,19 +30,19 @@ class Variances:
         return cls(np.exp(log_sigma), expit(theta_logit), n_logits, residual)
 
     def _per_logit(self, values: FloatArray) -> FloatArray:
-        return np.broadcast_to(values, (self.n_logits,)).copy()
+        return np.repeat(values, self.n_logits) if values.size == 1 else values
 
-    @property
+    @cached_property
     def spatial(self) -> FloatArray:
         """D, (Q,)."""
         return self._per_logit(self.theta * self.sigma**2)
 
-    @property
+    @cached_property
     def white(self) -> FloatArray:
         """T, (Q,): the nugget without the kernel's residual."""
         return self._per_logit((1.0 - self.theta) * self.sigma**2)
 
-    @property
+    @cached_property
     def nugget(self) -> FloatArray:
         """T + residual D, (Q,): all of the field that is white."""
         return self.white + self.residual * self.spatial

@@ -25,6 +25,9 @@ from splisosm_pyro.maths.spot import FloatArray, SpotDerivatives, SpotTerms
 
 # A Newton step this small (its squared decrement) leaves an error of its square: rounding.
 DECREMENT = 1e-14
+# A step that moves no logit by more than this is taken whole, since W changes by a factor of
+# exp(2 * 0.1) at most along it; the merit could not tell, where the step gains less than its rounding.
+WHOLE_STEP = 0.1
 MAX_NEWTON = 200
 MAX_HALVINGS = 60
 
@@ -41,20 +44,26 @@ class LaplaceNugget:
     def __init__(self, counts: FloatArray) -> None:
         self._y = np.ascontiguousarray(counts[:, :-1])
         self._totals = counts.sum(axis=1)
-        self._start = np.zeros_like(self._y)  # the last score is a good start for the next one
+        self._last: SpotTerms | None = None  # a good start for the next evaluation
 
     def evaluate(self, x: FloatArray, nugget: FloatArray) -> SpotTerms:
-        """Return the spot terms at ``x`` (n, Q); a few Newton steps a spot."""
+        """Return the spot terms at ``x`` (n, Q); one to three Newton steps a spot."""
+        profile = _profile_binomial if x.shape[1] == 1 else _profile_multinomial
+        start = self._predicted(x, nugget)
+        score, pi, neg_hessian, value, correction = profile(x, self._y, self._totals, nugget, start)
+        terms = SpotTerms(x, nugget, value, score, neg_hessian, correction, (pi,))
+        self._last = terms if math.isfinite(value) else None
+        return terms
+
+    def _predicted(self, x: FloatArray, nugget: FloatArray) -> FloatArray:
+        """Return the scores that the last evaluation's derivatives foresee at ``x``."""
+        last = self._last
+        if last is None:
+            return np.zeros_like(self._y)
+        moved = x - last.x + last.score * (nugget - last.nugget)
         if x.shape[1] == 1:
-            score, pi, neg_hessian, value, correction = _profile_binomial(
-                x, self._y, self._totals, nugget, self._start
-            )
-        else:
-            score, pi, neg_hessian, value, correction = _profile_multinomial(
-                x, self._y, self._totals, nugget, self._start
-            )
-        self._start = score
-        return SpotTerms(x, nugget, value, score, neg_hessian, correction, (pi,))
+            return np.asarray(last.score - last.neg_hessian[:, 0] * moved)
+        return last.score - (last.neg_hessian @ moved[:, :, None])[:, :, 0]
 
     def derivatives(self, terms: SpotTerms, weight: FloatArray) -> SpotDerivatives:
         """Return the third-order quantities; closed form, O(n Q^3)."""
@@ -89,10 +98,11 @@ def _profile_binomial(
             w = m * p * (1.0 - p)
             step = (k - m * p - a) / (1.0 + t * w)
             decrement = step * step * t * (1.0 + t * w)
+            whole = t * abs(step) < WHOLE_STEP
             for _ in range(MAX_HALVINGS):
                 eta = x[s, 0] + t * (a + step)
                 trial = k * eta - m * _log1p_exp(eta) - 0.5 * t * (a + step) ** 2
-                if decrement < DECREMENT or trial >= merit:
+                if whole or trial >= merit:
                     break
                 step *= 0.5
             a, merit = a + step, trial
@@ -174,10 +184,10 @@ def _root_information(m: float, pi: FloatArray, root: FloatArray) -> None:
     after = pi[pi.size - 1]
     for q in range(pi.size - 2, -1, -1):
         here = after + pi[q]
-        scale = math.sqrt(m * pi[q] / (here * after)) if after > 0.0 and pi[q] > 0.0 else 0.0
-        root[q, q] = after * scale
+        # only ratios of at most 1 are formed, so that tiny ones do not under- or overflow
+        root[q, q] = math.sqrt(m * (pi[q] / here) * after) if here > 0.0 else 0.0
         for k in range(q + 1, pi.size - 1):
-            root[k, q] = -pi[k] * scale
+            root[k, q] = -(pi[k] / after) * root[q, q] if after > 0.0 else 0.0
         after = here
 
 
@@ -215,38 +225,45 @@ def _inner_cholesky(root: FloatArray, t: FloatArray, chol: FloatArray) -> float:
 def _newton_step(
     rest: FloatArray, root: FloatArray, t: FloatArray, chol: FloatArray, step: FloatArray
 ) -> float:
-    """``(I + W T)^-1 rest = rest - R (I + R'TR)^-1 R'T rest``; return the squared decrement."""
+    """Fill ``step`` with ``(I + W T)^-1 rest = rest - R (I + R'TR)^-1 R'T rest``.
+
+    Returns the squared decrement.
+    """
     n = rest.size
-    inner = np.zeros(n)
     for j in range(n):
+        step[j] = 0.0
         for i in range(j, n):
-            inner[j] += root[i, j] * t[i] * rest[i]
-    _cholesky_solve(chol, inner)
+            step[j] += root[i, j] * t[i] * rest[i]
+    _cholesky_solve(chol, step)
     decrement = 0.0
-    for i in range(n):
-        step[i] = rest[i]
+    for i in range(n - 1, -1, -1):  # R is lower triangular: entry i needs entries 0..i only
+        through = 0.0
         for j in range(i + 1):
-            step[i] -= root[i, j] * inner[j]
+            through += root[i, j] * step[j]
+        step[i] = rest[i] - through
         decrement += step[i] * t[i] * rest[i]
     return decrement
 
 
 @compiled
-def _shrunk_information(root: FloatArray, chol: FloatArray, out: FloatArray) -> None:
-    """Fill in ``A = R (I + R'TR)^-1 R'`` through ``U = L^-1 R'``."""
+def _shrunk_information(
+    root: FloatArray, chol: FloatArray, scratch: FloatArray, out: FloatArray
+) -> None:
+    """Fill ``out`` with ``A = R (I + R'TR)^-1 R'`` through ``U = L^-1 R'``."""
     n = chol.shape[0]
-    u = np.zeros((n, n))
     for c in range(n):
         for i in range(n):
             entry = root[c, i]
             for j in range(i):
-                entry -= chol[i, j] * u[j, c]
-            u[i, c] = entry / chol[i, i]
+                entry -= chol[i, j] * scratch[j, c]
+            scratch[i, c] = entry / chol[i, i]
     for i in range(n):
-        for j in range(n):
-            out[i, j] = 0.0
+        for j in range(i + 1):
+            entry = 0.0
             for k in range(n):
-                out[i, j] += u[k, i] * u[k, j]
+                entry += scratch[k, i] * scratch[k, j]
+            out[i, j] = entry
+            out[j, i] = entry
 
 
 @compiled
@@ -257,35 +274,32 @@ def _profile_spot(
     t: FloatArray,
     a: FloatArray,
     pi: FloatArray,
-    neg_hessian: FloatArray,
-) -> tuple[float, float]:
-    """One spot: damped Newton in ``a`` from the value it holds; fills ``a, pi, neg_hessian``."""
-    n = x.size
-    eta, rest, step, trial = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
-    root, chol = np.zeros((n, n)), np.zeros((n, n))
+    vectors: FloatArray,
+    matrices: FloatArray,
+) -> float:
+    """One spot: damped Newton in ``a`` from the value it holds; fills ``a`` and ``pi``."""
+    eta, rest, step, trial = vectors
+    root, chol = matrices[0], matrices[1]
     merit = _merit(x, y, m, t, a, eta, pi)
     for _ in range(MAX_NEWTON):
         _root_information(m, pi, root)
         _inner_cholesky(root, t, chol)
-        for q in range(n):
+        for q in range(x.size):
             rest[q] = y[q] - m * pi[q] - a[q]
         decrement = _newton_step(rest, root, t, chol, step)
-        scale = 1.0
+        scale, whole = 1.0, np.max(t * np.abs(step)) < WHOLE_STEP
         for _ in range(MAX_HALVINGS):
-            for q in range(n):
+            for q in range(x.size):
                 trial[q] = a[q] + scale * step[q]
             new = _merit(x, y, m, t, trial, eta, pi)
-            if decrement < DECREMENT or new >= merit:
+            if whole or new >= merit:
                 break
             scale *= 0.5
         a[:] = trial
         merit = new
         if decrement < DECREMENT:
             break
-    _root_information(m, pi, root)
-    log_det = _inner_cholesky(root, t, chol)
-    _shrunk_information(root, chol, neg_hessian)
-    return merit, -0.5 * log_det
+    return merit
 
 
 @compiled
@@ -296,12 +310,30 @@ def _profile_multinomial(
     n, n_logits = x.shape
     score, pi = start.copy(), np.empty((n, n_logits + 1))
     neg_hessian = np.empty((n, n_logits, n_logits))
-    value, correction = 0.0, 0.0
+    vectors, matrices = np.zeros((4, n_logits)), np.zeros((3, n_logits, n_logits))
+    value, log_det = 0.0, 0.0
     for s in range(n):
-        merit, part = _profile_spot(x[s], y[s], totals[s], nugget, score[s], pi[s], neg_hessian[s])
-        value += merit
-        correction += part
-    return score, pi, neg_hessian, value, correction
+        value += _profile_spot(x[s], y[s], totals[s], nugget, score[s], pi[s], vectors, matrices)
+        _root_information(totals[s], pi[s], matrices[0])
+        log_det += _inner_cholesky(matrices[0], nugget, matrices[1])
+        _shrunk_information(matrices[0], matrices[1], matrices[2], neg_hessian[s])
+    return score, pi, neg_hessian, value, -0.5 * log_det
+
+
+@compiled
+def _sandwich(left: FloatArray, middle: FloatArray, scratch: FloatArray, out: FloatArray) -> None:
+    """Fill ``out`` with ``left middle left'``."""
+    n = left.shape[0]
+    for i in range(n):
+        for j in range(n):
+            scratch[i, j] = 0.0
+            for k in range(n):
+                scratch[i, j] += left[i, k] * middle[k, j]
+    for i in range(n):
+        for j in range(n):
+            out[i, j] = 0.0
+            for k in range(n):
+                out[i, j] += scratch[i, k] * left[j, k]
 
 
 @compiled
@@ -315,43 +347,40 @@ def _derive_multinomial(
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """Three isoforms or more: the formulas of the module."""
     n, q = score.shape
-    phi_x, phi_t = np.empty((n, q)), np.empty((n, q))
+    phi_x, phi_t = np.zeros((n, q)), np.empty((n, q))
     value_t, score_t = np.empty((n, q)), np.empty((n, q, q))
+    shrink, sigma, weighted, scratch = np.empty((4, q, q))
+    tau = np.empty(q)
     for s in range(n):
-        big_a, m = neg_hessian[s], weight[s]
-        shrink = np.eye(q)
+        big_a = neg_hessian[s]
         for i in range(q):
             for j in range(q):
-                shrink[i, j] -= nugget[i] * big_a[i, j]
-        sigma = np.dot(np.dot(shrink, m), shrink.T)
+                shrink[i, j] = (1.0 if i == j else 0.0) - nugget[i] * big_a[i, j]
+        _sandwich(shrink, weight[s], scratch, sigma)
         for i in range(q):
             for j in range(q):
                 sigma[i, j] += shrink[i, j] * nugget[j]
-        tau = _trace_third(totals[s], pi[s], sigma)
-        weighted = np.dot(np.dot(big_a, m), big_a)
+        _trace_third(totals[s], pi[s], sigma, tau)
+        _sandwich(big_a, weight[s], scratch, weighted)
         for k in range(q):
             a = score[s, k]
-            phi_x[s, k] = 0.0
             for i in range(q):
                 phi_x[s, k] += shrink[i, k] * tau[i]
+                score_t[s, i, k] = -big_a[i, k] * a
             phi_t[s, k] = phi_x[s, k] * a + 0.5 * big_a[k, k] - 0.5 * weighted[k, k]
             value_t[s, k] = 0.5 * a * a
-            for i in range(q):
-                score_t[s, i, k] = -big_a[i, k] * a
     return phi_x, phi_t, value_t, score_t
 
 
 @compiled
-def _trace_third(m: float, pi: FloatArray, sigma: FloatArray) -> FloatArray:
-    """``1/2 tr(Sigma dW/d eta_k)`` for every ``k``."""
-    n = sigma.shape[0]
-    through, mean, quad = np.zeros(n), 0.0, 0.0
+def _trace_third(m: float, pi: FloatArray, sigma: FloatArray, tau: FloatArray) -> None:
+    """Fill ``tau`` with ``1/2 tr(Sigma dW/d eta_k)``."""
+    n, mean, quad = tau.size, 0.0, 0.0
     for k in range(n):
+        tau[k] = 0.0
         for i in range(n):
-            through[k] += sigma[k, i] * pi[i]
+            tau[k] += sigma[k, i] * pi[i]
         mean += sigma[k, k] * pi[k]
-        quad += pi[k] * through[k]
-    tau = np.empty(n)
+        quad += pi[k] * tau[k]
     for k in range(n):
-        tau[k] = 0.5 * m * pi[k] * (sigma[k, k] - mean - 2.0 * through[k] + 2.0 * quad)
-    return tau
+        tau[k] = 0.5 * m * pi[k] * (sigma[k, k] - mean - 2.0 * tau[k] + 2.0 * quad)

@@ -31,7 +31,7 @@ def _flat(y: FloatArray, x: FloatArray, score: FloatArray, neg_hessian: FloatArr
     """No nugget: the multinomial log-likelihood itself; write its score and information."""
     top = max(x.max(), 0.0)
     norm = math.exp(-top) + float(np.exp(x - top).sum())
-    m: float = y.sum()
+    m = y.sum()
     value = -m * (top + math.log(norm))
     for a in range(x.size):
         value += y[a] * x[a]
@@ -40,7 +40,7 @@ def _flat(y: FloatArray, x: FloatArray, score: FloatArray, neg_hessian: FloatArr
         for b in range(x.size):
             neg_hessian[a, b] = -m * p * math.exp(x[b] - top) / norm
         neg_hessian[a, a] += m * p
-    return value
+    return float(value)
 
 
 @compiled

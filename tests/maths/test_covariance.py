@@ -157,6 +157,7 @@ def test_float32_input_is_taken_at_its_own_rounding():
     kernel = DenseKernel(torch.from_numpy(single))
     assert kernel.dense().dtype == torch.float64
     np.testing.assert_allclose(kernel.dense().numpy(), single, rtol=2e-7)
+    assert torch.equal(kernel.dense(), kernel.dense().T)
     values, vectors = eigenpairs(correlation(coords), 8)
     low = LowRankKernel(values.astype(np.float32), vectors.astype(np.float32))
     np.testing.assert_allclose(low.dense(), LowRankKernel(values, vectors).dense(), atol=1e-6)
@@ -225,6 +226,16 @@ def test_a_dense_matrix_with_a_sparse_inverse_is_recognised_and_others_are_not()
     assert recognise_sparse(correlation(np.random.default_rng(3).uniform(size=(48, 2)))) is None
     single = as_kernel(torch.from_numpy(V).float(), None, None, 48)
     assert isinstance(single, DenseKernel)
+
+
+def test_the_residual_decides_whether_small_entries_were_zero(monkeypatch):
+    V = car_correlation(lattice(8, 6)[1], rho=0.99)
+    noise = np.random.default_rng(4).normal(size=V.shape)
+    noise += noise.T
+    np.fill_diagonal(noise, 0.0)
+    monkeypatch.setattr("splisosm_pyro.maths.precision.NEGLIGIBLE", 1e-3)
+    assert recognise_sparse(V) is not None
+    assert recognise_sparse(V + 1e-8 * noise) is None
 
 
 def spoiled(row, column, value):

@@ -45,9 +45,11 @@ def long_newton(y, x, nugget):
         slope = root * score - z
         step = np.linalg.solve(np.eye(x.size) + root[:, None] * information * root, slope)
         scale = 1.0
-        while merit(z + scale * step) < merit(z) and slope @ step > 1e-16 and scale > 1e-12:
+        while merit(z + scale * step) < merit(z) and slope @ step > 1e-8:
             scale *= 0.5
         z = z + scale * step
+        if slope @ step < 1e-26:
+            break
     eta = x + root * z
     score, information = score_and_information(eta, y)
     score = np.where(nugget > 0, z / np.where(nugget > 0, root, 1.0), score)
@@ -114,6 +116,15 @@ def test_the_result_does_not_depend_on_earlier_calls():
             np.testing.assert_allclose(used.correction, fresh.correction, rtol=1e-12, atol=1e-15)
             size = np.abs(fresh.neg_hessian).max()
             np.testing.assert_allclose(used.neg_hessian, fresh.neg_hessian, atol=1e-12 * size)
+
+
+def test_a_point_that_is_not_a_number_is_forgotten():
+    for n_logits in (1, 3):
+        y, x = draw(n_logits, 4)
+        nuggets, nugget = LaplaceNugget(y), np.full(n_logits, 0.5)
+        assert not np.isfinite(nuggets.evaluate(np.full_like(x, np.nan), nugget).value)
+        after = nuggets.evaluate(x, nugget)
+        np.testing.assert_array_equal(after.score, LaplaceNugget(y).evaluate(x, nugget).score)
 
 
 def test_terms_are_not_changed_by_later_calls():

@@ -1,0 +1,112 @@
+"""Latent problems of the cases, kernels in every form, and differences: what the engine's tests share."""
+
+from functools import cache, partial
+
+import cases
+import numpy as np
+import oracles
+
+from splisosm_pyro.fit.latent import GeneData, LatentProblem
+from splisosm_pyro.fit.marginal_fit import MarginalObjective
+from splisosm_pyro.fit.mode import cold_start, find_mode
+from splisosm_pyro.fit.parameters import OuterSpace
+from splisosm_pyro.fit.variance import Variances
+from splisosm_pyro.maths.car import CARKernel
+from splisosm_pyro.maths.covariance import DenseKernel, LowRankKernel, as_kernel
+from splisosm_pyro.maths.nugget_laplace import LaplaceNugget
+from splisosm_pyro.maths.priors import NoPrior
+
+
+def _eigenpairs(case):
+    values, vectors = np.linalg.eigh(case.V)
+    return values[::-1].copy(), vectors[:, ::-1].copy()
+
+
+def _car(case, form):
+    kernel = CARKernel.from_coords(case.coords, k=3, rho=0.9)
+    kernel.system = partial(kernel.system, form=form)
+    return kernel
+
+
+def _truncated(case):
+    values, vectors = _eigenpairs(case)
+    rank = max(1, len(values) // 2)
+    return LowRankKernel(values[:rank], vectors[:, :rank])
+
+
+FORMS = {
+    "dense": lambda case: DenseKernel(case.V),
+    "full_rank": lambda case: as_kernel(None, *_eigenpairs(case), len(case.V)),
+    "low_rank": _truncated,
+    "car_sparse": partial(_car, form="sparse"),
+    "car_dense": partial(_car, form="dense"),
+}
+
+
+@cache
+def kernel_of(name, form):
+    """The kernel of a case in some form."""
+    return FORMS[form](cases.CASES[name])
+
+
+@cache
+def truth_of(name, form="dense", gene=0):
+    """The dense Laplace approximation at the case's own parameters."""
+    case = cases.CASES[name]
+    V = kernel_of(name, form).dense().numpy()
+    here = (case.B(gene), case.sigma[gene], case.theta[gene])
+    return oracles.log_marginal(case.counts[gene], case.design, *here, V)
+
+
+def pairs_of_case_and_form():
+    """Every case with every form that exists for it."""
+    return [
+        (name, form)
+        for name, case in cases.CASES.items()
+        for form in FORMS
+        if not (len(case.V) == 1 and form == "low_rank")
+    ]
+
+
+def problem_of(case, kernel, gene=0):
+    """The latent problem of a case's gene."""
+    data = GeneData.from_arrays(case.counts[gene], case.design)
+    return LatentProblem(data, kernel, LaplaceNugget(data.counts))
+
+
+def variances_of(case, kernel, gene=0):
+    """The variances of a case's gene."""
+    return Variances(case.sigma[gene], case.theta[gene], case.shape[2] - 1, kernel.residual)
+
+
+def mode_of(problem, B, variances):
+    """The conditional mode, from nothing."""
+    start = cold_start(problem, B, variances.spatial, variances.nugget)
+    return find_mode(problem, start, variances.spatial, variances.nugget)
+
+
+def objective_of(case, kernel, gene=0, *, fix_sigma=False, prior=None, free=None):
+    """The marginal objective of a case's gene and its search vector at the case's parameters."""
+    B, sigma, theta = case.B(gene), case.sigma[gene], case.theta[gene]
+    space = OuterSpace(
+        n_components=sigma.size,
+        fixed_sigma=sigma if fix_sigma else None,
+        free=np.ones(B.shape, dtype=bool) if free is None else free,
+        coefficients=B,
+        prior=NoPrior() if prior is None else prior,
+        residual=kernel.residual,
+    )
+    with np.errstate(divide="ignore"):
+        theta_logit = np.clip(np.log(theta) - np.log1p(-theta), -4.0, 4.0)
+    u = space.start(B, sigma, theta_logit)
+    return MarginalObjective(problem_of(case, kernel, gene), space), u
+
+
+def central(function, u, i, step=1e-3):
+    """Derivative in the i-th unknown by differences of fourth order."""
+    sides = []
+    for k in (-2, -1, 1, 2):
+        moved = u.copy()
+        moved[i] += k * step
+        sides.append(np.asarray(function(moved), dtype=float))
+    return (sides[0] - 8 * sides[1] + 8 * sides[2] - sides[3]) / (12 * step)
