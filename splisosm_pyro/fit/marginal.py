@@ -18,7 +18,9 @@ from splisosm_pyro.fit.mode import Mode, point_at
 from splisosm_pyro.fit.variance import Variances
 from splisosm_pyro.maths.spot import FloatArray, SpotDerivatives
 
-# The derivative foresees the mode; where psi falls by more nats than this, it was too long a way.
+# The derivative foresees the mode over changes of log variances up to FORESEEABLE; where psi falls
+# by more than TOLERATED_FALL nats all the same, it was too long a way.
+FORESEEABLE = 2.0
 TOLERATED_FALL = 1.0
 
 
@@ -82,9 +84,9 @@ def follow_mode(
 ) -> Mode:
     """Return a start for the mode at new outer parameters: the old one moved by its derivative."""
     linear, w, alpha = problem.current, mode.w, mode.alpha
-    if linear is not None:
+    d_log = np.log(new.spatial / old.spatial)
+    if linear is not None and np.abs(d_log).max() <= FORESEEABLE:
         offset = problem.gene.design @ (coefficients - mode.coefficients)
-        d_log = np.log(new.spatial / old.spatial)
         push = mode_push(mode, gradient.spots, offset, d_log, new.nugget - old.nugget)
         d_w = linear.factor.solve(push)
         d_alpha = push - np.einsum("sab,sb->sa", linear.precision, d_w)

@@ -19,6 +19,8 @@ from splisosm_pyro.maths.spot import FloatArray, Mask
 State = TypeVar("State")
 ARMIJO = 1e-4
 MAX_BACKTRACKS = 30
+# How far back towards the place where bounds are tried a coordinate is pulled from beyond it.
+PULLS = (1.0, 0.5, 0.25, 0.1)
 # A line search that fails where no more than this is to be gained has met rounding.
 NEGLIGIBLE_GAIN = 1e-7
 # Step of central differences of the gradient; their error is of its square.
@@ -134,14 +136,19 @@ class _Search(Generic[State]):
         self.objective, self.box = objective, box
         self.here, self.neg_hessian = start, neg_hessian
         self.untried = np.ones((2, start.u.size), dtype=bool)
+        self.stuck = np.zeros((2, start.u.size), dtype=bool)
 
     def evaluate(self, u: FloatArray) -> tuple[float, State]:
         return self.objective.value(u, self.here)
 
     def accept(self, u: FloatArray, value: float, state: State) -> None:
-        """Move to ``u`` and update the Hessian by the change of the gradient."""
+        """Move to ``u``."""
         gradient, state = self.objective.gradient(u, state)
-        moved, change = u - self.here.u, self.here.gradient - gradient
+        self.move(Evaluation(u, value, gradient, state))
+
+    def move(self, to: Evaluation[State]) -> None:
+        """Go on from ``to`` and update the Hessian by the change of the gradient."""
+        moved, change = to.u - self.here.u, self.here.gradient - to.gradient
         held = moved == 0
         change = np.where(held, 0.0, change)
         if float(moved @ change) > 1e-10 * np.linalg.norm(moved) * np.linalg.norm(change):
@@ -151,7 +158,7 @@ class _Search(Generic[State]):
                 + np.outer(change, change) / float(moved @ change)
                 - np.outer(image, image) / float(moved @ image)
             )
-        self.here = Evaluation(u, value, gradient, state)
+        self.here = to
 
     def direction(self) -> tuple[FloatArray, float]:
         """Return the bounded quasi-Newton step and the gain it promises."""
@@ -180,23 +187,49 @@ class _Search(Generic[State]):
         return False
 
     def try_bounds(self) -> bool:
-        """Try a coordinate that heads for its limit at its bound; at most once per visit."""
-        for side, heading, beyond in self._headings():
+        """Try a coordinate that heads for its limit at its bound; at most once per visit.
+
+        Where the gradient at the bound points back, the maximum lies between, and the bound is no
+        place to go on from: the gradient fades towards it.
+        """
+        u, gradient, box = self.here.u, self.here.gradient, self.box
+        low = (0, gradient < 0, (u < box.try_lower) & (u > box.lower))
+        high = (1, gradient > 0, (u > box.try_upper) & (u < box.upper))
+        for side, heading, beyond in (low, high):
             self.untried[side] |= ~beyond
             for i in np.flatnonzero(beyond & heading & self.untried[side]):
                 self.untried[side, i] = False
-                u = self.here.u.copy()
-                u[i] = (self.box.lower, self.box.upper)[side][i]
-                value, state = self.evaluate(u)
-                if value >= self.here.value:
-                    self.accept(u, value, state)
+                there = u.copy()
+                there[i] = (box.lower, box.upper)[side][i]
+                value, state = self.evaluate(there)
+                if not value >= self.here.value:
+                    continue
+                slopes, state = self.objective.gradient(there, state)
+                if box.blocked(there, slopes)[i]:
+                    self.move(Evaluation(there, value, slopes, state))
                     return True
         return False
 
-    def _headings(self) -> list[tuple[int, Mask, Mask]]:
+    def leave_plateau(self) -> bool:
+        """Pull back a coordinate that is far out with its gradient pointing inside.
+
+        Out there the gradient has faded and promises no gain, whatever there is to gain.
+        """
         u, gradient, box = self.here.u, self.here.gradient, self.box
-        low = (0, gradient < 0, (u < box.try_lower) & (u > box.lower))
-        return [low, (1, gradient > 0, (u > box.try_upper) & (u < box.upper))]
+        low = (0, (gradient > 0) & (u < box.try_lower), box.try_lower)
+        high = (1, (gradient < 0) & (u > box.try_upper), box.try_upper)
+        for side, inwards, place in (low, high):
+            self.stuck[side] &= inwards
+            for i in np.flatnonzero(inwards & ~self.stuck[side]):
+                for share in PULLS:
+                    there = u.copy()
+                    there[i] += share * (place[i] - u[i])
+                    value, state = self.evaluate(there)
+                    if value > self.here.value:
+                        self.accept(there, value, state)
+                        return True
+                self.stuck[side, i] = True
+        return False
 
 
 def best_start(objective: Objective[State], starts: Sequence[FloatArray]) -> Evaluation[State]:
@@ -278,6 +311,9 @@ def maximise(
     climb = _Search(objective, start, objective.information(start), box)
     path, converged, idle = _Path(start, keep_trace), False, 0
     while not converged and len(path.values) <= options.max_epochs:
+        if climb.leave_plateau():
+            path.append(climb.here)
+            continue
         if curvature is not None:
             climb.neg_hessian = curvature(objective, climb.here)
         step, gain = climb.direction()
@@ -307,7 +343,8 @@ def _first_order(
     path = _Path(start, keep_trace)
 
     def inside(u: FloatArray) -> tuple[float, FloatArray]:
-        path.append(_evaluate(objective, box.project(u), path.last))
+        if len(path.values) > 1 or not np.array_equal(u, start.u):  # the start is known
+            path.append(_evaluate(objective, box.project(u), path.last))
         gradient = path.last.gradient
         return path.last.value, np.where(box.blocked(path.last.u, gradient), 0.0, gradient)
 

@@ -18,6 +18,9 @@ from splisosm_pyro.fit.marginal_fit import MarginalObjective, MarginalState
 from splisosm_pyro.fit.outer import Evaluation
 from splisosm_pyro.maths.spot import FloatArray, Mask
 
+# A curvature below this is no knowledge: a standard error above 1000 on a logit or log scale.
+FLAT = 1e-6
+
 
 @dataclass(frozen=True)
 class OuterUncertainty:
@@ -34,15 +37,20 @@ class OuterUncertainty:
 
     @classmethod
     def from_hessian(cls, neg_hessian: FloatArray, at_bound: Mask) -> "OuterUncertainty":
-        """Invert the negative Hessian (K, K) in the unknowns that are not at a bound."""
-        known = np.flatnonzero(~at_bound)
-        inside = neg_hessian[np.ix_(known, known)]
-        least = float(np.linalg.eigvalsh(inside)[0]) if known.size else np.inf
+        """Invert the negative Hessian (K, K) in the unknowns that are not at a bound.
+
+        One that the objective does not feel, such as theta where sigma is 0, is not known either:
+        its row is rounding, and must not spoil the others.
+        """
+        mask = ~at_bound & (np.abs(neg_hessian.diagonal()) > FLAT)
+        known = np.flatnonzero(mask)
+        values, vectors = np.linalg.eigh(neg_hessian[np.ix_(known, known)])
+        least = float(values[0]) if known.size else np.inf
         covariance = None
         if least > 0:
             covariance = np.zeros_like(neg_hessian)
-            covariance[np.ix_(known, known)] = np.linalg.inv(inside)
-        return cls(~at_bound, least, covariance)
+            covariance[np.ix_(known, known)] = (vectors / values) @ vectors.T
+        return cls(mask, least, covariance)
 
     def standard_errors(self) -> FloatArray:
         """Square roots of the variances; infinite where nothing is known."""
