@@ -1,4 +1,4 @@
-"""Latent problems of the cases, kernels in every form, and differences: what the engine's tests share."""
+"""What the engine's tests share: latent problems of the cases, kernels in every form, differences."""
 
 from functools import cache, partial
 

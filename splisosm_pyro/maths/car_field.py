@@ -119,7 +119,10 @@ def field_log_prob(
     columns = nu.expand(*batch, n_spots, n_logits).movedim(-2, 0).reshape(n_spots, -1)
     variances = [x.expand(*batch, n_logits).reshape(-1) for x in (spatial, nugget)]
     values: Tensor = _FieldLogProb.apply(field, columns, *variances)  # type: ignore[no-untyped-call]
-    return values.reshape(*batch, n_logits).sum(-1)
+    per_logit = values.reshape(*batch, n_logits)
+    # without any variance a zero field has infinite density and another none: none wins
+    impossible = torch.isneginf(per_logit).any(-1)
+    return torch.where(impossible, -torch.inf, per_logit.sum(-1))
 
 
 class _FieldLogProb(torch.autograd.Function):

@@ -5,9 +5,8 @@ import numpy.typing as npt
 from scipy.linalg import lapack
 from scipy.sparse import csc_array
 
-from splisosm_pyro.maths.car import CARKernel
-from splisosm_pyro.maths.car_field import SparseField
 from splisosm_pyro.maths.sparse_cholesky import SparseCholesky
+from splisosm_pyro.maths.sparse_kernel import SparseKernel
 from splisosm_pyro.maths.symbolic import analyse
 
 Array = npt.NDArray[np.float64]
@@ -20,10 +19,8 @@ RESIDUAL = 1e-10
 SPARSE_SHARE = 0.2
 
 
-class PrecisionKernel(CARKernel):
+class PrecisionKernel(SparseKernel):
     """A correlation V with unit diagonal, given by its sparse inverse K.
-
-    Everything that a CARKernel computes needs K alone; a graph or rho are not known.
 
     Parameters
     ----------
@@ -43,13 +40,11 @@ class PrecisionKernel(CARKernel):
     """
 
     def __init__(self, precision: csc_array) -> None:
-        self.precision = csc_array(precision)
-        self.precision.sort_indices()
-        self.n_spots = int(self.precision.shape[0])
-        symbolic = analyse(self.precision.indptr, self.precision.indices)
-        self._factor = SparseCholesky(symbolic).factorise(self.precision.data)
-        self._scale = np.ones(self.n_spots)
-        self._field = SparseField(self.precision, symbolic, self._factor.log_det)
+        precision = csc_array(precision)
+        precision.sort_indices()
+        symbolic = analyse(precision.indptr, precision.indices)
+        factor = SparseCholesky(symbolic).factorise(precision.data)
+        super().__init__(precision, symbolic, factor, np.ones(precision.shape[0]))
 
 
 def recognise_sparse(

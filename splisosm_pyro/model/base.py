@@ -21,7 +21,7 @@ from tqdm import tqdm
 from splisosm_pyro.fit.options import FitOptions
 from splisosm_pyro.fit.result import Array, GeneFit, broken_fit
 from splisosm_pyro.maths.axes import Counts
-from splisosm_pyro.model.history import FitLog, logger, param_history, seeded, spoken
+from splisosm_pyro.model.history import FitLog, few_threads, logger, param_history, seeded, spoken
 
 GeneSolver = Callable[[int], GeneFit]
 
@@ -213,7 +213,7 @@ class BaseModel(nn.Module):
             store_param_history = diagnose
         began = time.perf_counter()
         self.data  # noqa: B018  (raises before setup_data)
-        with seeded(random_seed), spoken(verbose and not quiet):
+        with seeded(random_seed), spoken(verbose and not quiet), few_threads(self.n_spots):
             fits = self._fit_genes(self._gene_solver(store_param_history), quiet)
         for gene, fit in enumerate(fits):
             self._write_gene(gene, fit)

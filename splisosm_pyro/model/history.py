@@ -7,9 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from splisosm_pyro.fit.result import GeneFit
+
+# Up to so many spots a gene's matrices are too small for threads to pay.
+MANY_SPOTS = 20_000
 
 logger = logging.getLogger("splisosm_pyro")
 
@@ -80,6 +84,13 @@ def seeded(seed: int | None) -> Iterator[None]:
         return
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def few_threads(n_spots: int) -> Iterator[None]:
+    """Keep the linear algebra to one thread where a gene's matrices are too small to share."""
+    with threadpool_limits(None if n_spots > MANY_SPOTS else 1, user_api="blas"):
         yield
 
 

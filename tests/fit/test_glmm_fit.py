@@ -215,7 +215,9 @@ def test_the_path_ends_at_the_fit(method):
     assert end.values[-1] == end.value == end.values.max()
     for name, value in end.params_path[-1].items():
         np.testing.assert_array_equal(value, end.params[name])
-    dense = dense_joint if method.startswith("joint") else lambda *a, **k: dense_marginal(*a, **k)[0]
+    dense = (
+        dense_joint if method.startswith("joint") else lambda *a, **k: dense_marginal(*a, **k)[0]
+    )
     for value, params in zip(end.values, end.params_path, strict=True):
         assert value == pytest.approx(dense("covariates", params, prior="gamma"), rel=1e-9)
 

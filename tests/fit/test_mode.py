@@ -58,9 +58,7 @@ def test_the_state_obeys_its_relations(name, form):
     there = problem.gene.occupied
     smooth = kernel.dense().numpy() - kernel.residual * np.eye(kernel.n_spots)
     scale = max(1.0, np.abs(mode.alpha).max())
-    np.testing.assert_allclose(
-        smooth[np.ix_(there, there)] @ mode.alpha, mode.w, atol=1e-9 * scale
-    )
+    np.testing.assert_allclose(smooth[np.ix_(there, there)] @ mode.alpha, mode.w, atol=1e-9 * scale)
     np.testing.assert_allclose(mode.alpha, mode.root * mode.terms.score, atol=1e-9 * scale)
     np.testing.assert_array_equal(mode.root, np.sqrt(variances.spatial))
 
@@ -136,9 +134,7 @@ def test_the_bordered_mode_is_the_joint_maximum(name, form):
     ours = nu_of(problem, mode, variances)
     np.testing.assert_allclose(mode.coefficients, B, atol=1e-5)
     np.testing.assert_allclose(ours, nu, atol=1e-5)
-    reached = oracles.log_joint(
-        case.counts[0], case.design, mode.coefficients, ours, *parts[1:]
-    )
+    reached = oracles.log_joint(case.counts[0], case.design, mode.coefficients, ours, *parts[1:])
     assert reached >= value - 1e-10
     assert reached == pytest.approx(value, abs=1e-8)
     balance = problem.gene.design.T @ mode.terms.score

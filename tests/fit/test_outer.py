@@ -141,9 +141,7 @@ def test_where_it_is_not_concave_it_climbs_all_the_same(optim, method):
 def test_it_never_ends_below_its_start(optim, seed):
     """Whatever the gradient says: here it points anywhere."""
     rng = np.random.default_rng(seed)
-    toy = Stateful(
-        lambda u: np.sin(5 * u).sum() - 0.1 * u @ u, lambda u: rng.normal(size=3), 3
-    )
+    toy = Stateful(lambda u: np.sin(5 * u).sum() - 0.1 * u @ u, lambda u: rng.normal(size=3), 3)
     start = rng.normal(size=3)
     result = climb(toy, start, optim=optim, max_epochs=30)
     assert result.best.value >= toy.function(start)
@@ -224,7 +222,11 @@ def test_a_coordinate_on_its_way_to_a_bound_is_tried_there(sign, optim):
 def test_a_maximum_beyond_the_place_of_trial_is_not_lost_to_the_bound():
     """Past the place where bounds are tried, but with its maximum before the bound."""
     toy = Stateful(
-        lambda u: -0.5 * (u[0] - 7.0) ** 2, lambda u: np.array([7.0 - u[0]]), 1, bound=15.0, reach=3.0
+        lambda u: -0.5 * (u[0] - 7.0) ** 2,
+        lambda u: np.array([7.0 - u[0]]),
+        1,
+        bound=15.0,
+        reach=3.0,
     )
     result = climb(toy, [0.0])
     assert result.best.u[0] == pytest.approx(7.0, abs=1e-4)

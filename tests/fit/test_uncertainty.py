@@ -156,8 +156,6 @@ def test_ratio_standard_errors_at_extreme_logits():
     np.testing.assert_allclose(errors[1] ** 2, np.array([5, 5, 2]) / 81, rtol=1e-12)
 
 
-
-
 def test_what_the_objective_does_not_feel_does_not_spoil_the_rest():
     for noise in (1e-9, -1e-9, 0.0):
         hessian = np.diag([4.0, noise, 9.0])

@@ -170,15 +170,18 @@ def test_derivatives_against_differences(n_logits, total, kind):
     exact = nuggets.derivatives(terms, weight)
     close = {"rtol": 1e-6, "atol": 1e-7}
     for s in range(3):
-        here = (y[s : s + 1], x[s : s + 1])
         for q in range(n_logits):
-            unit = np.eye(n_logits)[q]
-            by_x = central(lambda h: spot_functions(here[0], here[1] + h * unit, nugget, weight[s]))
+            unit, difference = np.eye(n_logits)[q], central if nugget[q] > 0 else forward
+
+            def at(x_step, t_step, s=s, unit=unit):
+                moved = x[s : s + 1] + x_step * unit, nugget + t_step * unit
+                return spot_functions(y[s : s + 1], *moved, weight[s])
+
+            by_x = central(lambda h, at=at: at(h, 0.0))
             np.testing.assert_allclose(by_x[0], terms.score[s, q], **close)
             np.testing.assert_allclose(by_x[1:-1], -terms.neg_hessian[s, :, q], **close)
             np.testing.assert_allclose(by_x[-1], exact.phi_x[s, q], **close)
-            difference = central if nugget[q] > 0 else forward
-            by_t = difference(lambda h: spot_functions(*here, nugget + h * unit, weight[s]))
+            by_t = difference(lambda h, at=at: at(0.0, h))
             np.testing.assert_allclose(by_t[0], exact.value_nugget[s, q], **close)
             np.testing.assert_allclose(by_t[1:-1], exact.score_nugget[s, :, q], **close)
             np.testing.assert_allclose(by_t[-1], exact.phi_nugget[s, q], **close)

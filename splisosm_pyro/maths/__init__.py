@@ -1,0 +1,1 @@
+"""Floor 1: likelihood, covariances, priors, densities. No model, no fitting."""
