@@ -7,6 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from splisosm_pyro.genes.fit import fit_genes
+    from splisosm_pyro.genes.fits import GeneFits
     from splisosm_pyro.maths.car import CARKernel
     from splisosm_pyro.maths.covariance import DenseKernel, LowRankKernel
     from splisosm_pyro.model import MultinomGLM, MultinomGLMM
@@ -18,9 +20,11 @@ __version__ = "0.1.0"
 __all__ = [
     "CARKernel",
     "DenseKernel",
+    "GeneFits",
     "LowRankKernel",
     "MultinomGLM",
     "MultinomGLMM",
+    "fit_genes",
     "get_cov_sp",
     "simulate_tissue",
 ]
@@ -28,9 +32,11 @@ __all__ = [
 _HOME = {
     "CARKernel": "splisosm_pyro.maths.car",
     "DenseKernel": "splisosm_pyro.maths.covariance",
+    "GeneFits": "splisosm_pyro.genes.fits",
     "LowRankKernel": "splisosm_pyro.maths.covariance",
     "MultinomGLM": "splisosm_pyro.model",
     "MultinomGLMM": "splisosm_pyro.model",
+    "fit_genes": "splisosm_pyro.genes.fit",
     "get_cov_sp": "splisosm_pyro.utils",
     "simulate_tissue": "splisosm_pyro.simulate",
 }

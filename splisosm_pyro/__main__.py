@@ -4,13 +4,21 @@ import argparse
 import os
 import sys
 import time
+import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from splisosm_pyro import __version__
 
-OK, FAILED, BAD_INPUT = 0, 1, 2
+if TYPE_CHECKING:
+    from splisosm_pyro.genes.filters import Filters
+    from splisosm_pyro.genes.fits import GeneFits
+    from splisosm_pyro.genes.job import RunOptions
+    from splisosm_pyro.genes.slide import Slide
+
+OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 DESCRIPTION = """\
 Isoform usage over a tissue: for each gene a multinomial GLM, and a GLMM whose random effect varies
@@ -27,9 +35,11 @@ examples:
   python -m splisosm_pyro demo --genes 4 --spots 400 --seed 7 --out my-demo"""
 
 FIT = """\
-Fits every gene of a file and writes one row a gene: status, sigma (standard deviation of the random
-effect, logits), theta (its spatial proportion), usage of each isoform, coefficients with standard
-errors, log-likelihoods. A gene that cannot be fitted is a row whose status says why."""
+Fits every gene of a file: the GLM (covariates alone), the GLMM without space (theta = 0) and the
+spatial GLMM. One row a gene: status, sigma (standard deviation of the random effect, logits), theta
+(its spatial proportion), usage of each isoform, coefficients with standard errors, log-likelihoods
+and what space gains (gain_over_white, nats: above 5 it is hard to explain otherwise). A gene that
+cannot be fitted is a row whose status says why."""
 
 FIT_EXAMPLES = """\
 files:
@@ -38,13 +48,22 @@ files:
   .h5ad  spots in rows, isoforms in columns; the gene of each isoform in a column of var
   The last isoform of a gene is the reference: logits and coefficients are relative to it.
 
+--out fits.csv writes the table. --out results/ writes a folder:
+  table.csv, isoforms.csv  one row a gene, one row an isoform (usage, its range, its change between
+                           the levels of a covariate); removed.csv: what was left out
+  figures/                 the top genes on the tissue
+  records.jsonl            every finished batch; a run that was killed goes on with --resume
+  result.json, *.npz       for GeneFits.load('results/') in Python: models, AnnData
+
 examples:
   python -m splisosm_pyro fit isoforms.npz --out fits.csv
-  python -m splisosm_pyro fit isoforms.npz --out fits.csv --n-isos 3 --covariates region
-  python -m splisosm_pyro fit slide.h5ad --out fits.csv --layer counts \\
-      --group-iso-by gene_symbol --covariates region,age --prior gamma
+  python -m splisosm_pyro fit isoforms.npz --out results/ --n-isos 3 --n-jobs 2
+  python -m splisosm_pyro fit slide.h5ad --out results/ --layer counts \\
+      --group-iso-by gene_symbol --covariates region,age --reference region=GCL --n-jobs 2
+  python -m splisosm_pyro fit slides.h5ad --out results/ --library-key slide --min-counts 50
 
-exit codes: 0 done, 2 wrong input or option, 1 every gene failed or anything unexpected"""
+exit codes: 0 done, 2 wrong input or option, 130 interrupted, 1 every gene failed or anything
+unexpected"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -75,12 +94,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 done, 1 every gene failed, 2 wrong input. What argparse finds wrong exits with 2 at once.
+        0 done, 1 every gene failed, 2 wrong input, 130 interrupted. What argparse finds wrong exits
+        with 2 at once.
     """
     args = build_parser().parse_args(argv)
     try:
-        return int(args.run(args))
-    except (ValueError, TypeError, OSError, ModuleNotFoundError) as error:
+        with warnings.catch_warnings():
+            warnings.showwarning = partial(_warn, args.command)
+            return int(args.run(args))
+    except KeyboardInterrupt:
+        print(f"splisosm_pyro {args.command}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except (ValueError, TypeError, OSError, ModuleNotFoundError, RuntimeError) as error:
         print(f"splisosm_pyro {args.command}: error: {_one_line(error)}", file=sys.stderr)
         return BAD_INPUT
 
@@ -121,7 +146,23 @@ def _add_fit(commands: "argparse._SubParsersAction[_Parser]") -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     fit.add_argument("file", type=Path, metavar="FILE", help=".npz or .h5ad")
-    fit.add_argument("--out", type=Path, required=True, metavar="CSV", help="the table to write")
+    fit.add_argument(
+        "--out", type=Path, required=True, metavar="PATH", help="a .csv, or a folder for everything"
+    )
+    _add_data_options(fit)
+    _add_model_options(fit)
+    run = fit.add_argument_group("how it runs")
+    run.add_argument("--n-jobs", type=int, default=1, metavar="N", help="workers; -1: all cores")
+    run.add_argument("--batch-size", type=int, metavar="N", help="genes a worker gets at a time")
+    run.add_argument("--resume", action="store_true", help="go on with the records in the folder")
+    run.add_argument("--figures", type=int, default=6, metavar="N", help="top genes, default 6")
+    run.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
+    run.add_argument("--quiet", action="store_true", help="no progress bar")
+    fit.set_defaults(run=_fit)
+
+
+def _add_data_options(fit: argparse.ArgumentParser) -> None:
+    """Declare what is read and what of it is left out."""
     data = fit.add_argument_group("what is read")
     data.add_argument("--n-isos", type=int, metavar="K", help="only genes with K isoforms")
     data.add_argument(
@@ -130,15 +171,38 @@ def _add_fit(commands: "argparse._SubParsersAction[_Parser]") -> None:
         default=(),
         metavar="A,B",
         help="arrays of the .npz; columns of obs or matrices of obsm of the .h5ad; words become "
-        "indicators of all levels but the first",
+        "indicators of all levels but the reference",
+    )
+    data.add_argument(
+        "--reference", type=_pairs, default={}, metavar="A=LEVEL", help="default: the first level"
     )
     data.add_argument("--layer", default="counts", metavar="NAME", help=".h5ad; X: main matrix")
     data.add_argument("--group-iso-by", default="gene_symbol", metavar="COLUMN", help=".h5ad, var")
     data.add_argument(
         "--spatial-key", metavar="NAME", help="default: coords (.npz), spatial (.h5ad)"
     )
+    data.add_argument("--adj-key", metavar="NAME", help="graph of the spots (obsp of the .h5ad)")
+    data.add_argument("--library-key", metavar="NAME", help="slide of each spot (obs of the .h5ad)")
+    left = fit.add_argument_group("what is left out")
+    left.add_argument("--min-counts", type=float, default=0.0, metavar="N", help="reads of a gene")
+    left.add_argument("--min-spots", type=int, default=0, metavar="N", help="spots with reads")
+    left.add_argument(
+        "--min-share", type=float, default=0.0, metavar="X", help="of the reads, of an isoform"
+    )
+    left.add_argument("--rare", choices=("drop", "merge"), default="drop", help="default drop")
+
+
+def _add_model_options(fit: argparse.ArgumentParser) -> None:
+    """Declare what is fitted."""
     model = fit.add_argument_group("what is fitted")
     model.add_argument("--model", choices=("glmm", "glm"), default="glmm", help="default glmm")
+    model.add_argument(
+        "--nugget",
+        choices=("quadrature", "laplace"),
+        default="quadrature",
+        help="how the white part of the random effect is integrated out: exactly (default), or by "
+        "a Laplace approximation, which misleads where spots have a read or two",
+    )
     model.add_argument("--k", type=int, default=6, metavar="K", help="neighbours a spot, default 6")
     model.add_argument("--rho", type=float, default=0.99, help="of the CAR kernel, default 0.99")
     model.add_argument(
@@ -147,13 +211,24 @@ def _add_fit(commands: "argparse._SubParsersAction[_Parser]") -> None:
     model.add_argument(
         "--separate-variance", action="store_true", help="a sigma and theta for each logit"
     )
-    fit.add_argument("--quiet", action="store_true", help="no progress bar")
-    fit.set_defaults(run=_fit)
+    model.add_argument(
+        "--standardise",
+        action="store_true",
+        help="fit numeric covariates in standard units; estimates come back in yours",
+    )
 
 
 def _names(text: str) -> tuple[str, ...]:
     """Split a list of names."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _pairs(text: str) -> dict[str, str]:
+    """Split a list of name=level."""
+    pairs = dict(part.partition("=")[::2] for part in _names(text))
+    if not all(pairs.values()):
+        raise argparse.ArgumentTypeError(f"expected covariate=level, came {text!r}")
+    return pairs
 
 
 def _demo(args: argparse.Namespace) -> int:
@@ -174,40 +249,104 @@ def _demo(args: argparse.Namespace) -> int:
 
 def _fit(args: argparse.Namespace) -> int:
     """Read, fit, write."""
-    from splisosm_pyro.genes.read import read_slide
-    from splisosm_pyro.genes.run import RunOptions, fit_slide
-    from splisosm_pyro.maths.car import CARKernel
+    from splisosm_pyro.genes.fit import fit_slide
 
-    if not args.out.resolve().parent.is_dir():
-        raise ValueError(f"--out: there is no folder {args.out.parent}")
+    folder = None if args.out.suffix.lower() == ".csv" else args.out
+    _check_out(args, folder)
+    slide, options, filters = _asked_for(args)
+    start = time.perf_counter()
+    fits = fit_slide(
+        slide,
+        options,
+        filters,
+        n_jobs=args.n_jobs,
+        batch_size="auto" if args.batch_size is None else args.batch_size,
+        progress=not args.quiet,
+        resume=folder,
+    )
+    if folder is None:
+        fits.table.to_csv(args.out, index=False)
+    else:
+        _write_folder(fits, folder, args.figures)
+    print(f"{fits.summary()}; {time.perf_counter() - start:.0f} s")
+    for why, n in fits.removed["why"].value_counts().items():
+        print(f"left out: {n} with {why}")
+    print(f"wrote {args.out}")
+    if not fits.complete:
+        return INTERRUPTED
+    return FAILED if fits.table["status"].str.startswith("failed").all() else OK
+
+
+def _check_out(args: argparse.Namespace, folder: Path | None) -> None:
+    """Raise if the place of the results is missing or taken, before anything is computed."""
+    from splisosm_pyro.genes.records import has_records
+
+    if folder is None:
+        if args.resume:
+            raise ValueError("--resume needs a folder as --out, where the records are")
+        if not args.out.resolve().parent.is_dir():
+            raise ValueError(f"--out: there is no folder {args.out.parent}")
+    elif folder.is_file():
+        raise ValueError(f"--out: {folder} is a file; give a folder, or a name that ends in .csv")
+    elif has_records(folder) and not args.resume:
+        raise ValueError(
+            f"--out: {folder} holds the records of a run: add --resume to go on with it, or give "
+            "another folder"
+        )
+
+
+def _asked_for(args: argparse.Namespace) -> "tuple[Slide, RunOptions, Filters]":
+    """Read the file, and the options."""
+    from splisosm_pyro.genes.filters import Filters
+    from splisosm_pyro.genes.job import RunOptions
+    from splisosm_pyro.genes.read import read_slide
+
+    options = RunOptions(
+        model=args.model,
+        nugget=args.nugget,
+        share_variance=not args.separate_variance,
+        prior=args.prior,
+        k=args.k,
+        rho=args.rho,
+        standardise=args.standardise,
+        seed=args.seed,
+    )
+    filters = Filters(
+        min_counts=args.min_counts,
+        min_spots=args.min_spots,
+        min_share=args.min_share,
+        rare=args.rare,
+    )
     slide = read_slide(
         args.file,
         n_isos=args.n_isos,
         covariates=args.covariates,
+        reference=args.reference,
         layer=args.layer,
         group_iso_by=args.group_iso_by,
         spatial_key=args.spatial_key,
+        adj_key=args.adj_key,
+        library_key=args.library_key,
     )
-    options = RunOptions(
-        glmm=args.model == "glmm", share_variance=not args.separate_variance, prior=args.prior
-    )
-    kernel = CARKernel.from_coords(slide.coords, k=args.k, rho=args.rho)
-    start = time.perf_counter()
-    table = fit_slide(slide, kernel, options, quiet=args.quiet)
-    table.to_csv(args.out, index=False)
-    seconds = time.perf_counter() - start
-    ends = table["status"].str.partition(":")[0].value_counts()
-    print(
-        f"{len(table)} genes in {seconds:.0f} s: " + ", ".join(f"{n} {s}" for s, n in ends.items())
-    )
-    if slide.single:
-        print(f"{len(slide.single)} genes with one isoform were left out")
-    print(f"wrote {args.out}")
-    return FAILED if ends.get("failed", 0) == len(table) else OK
+    return slide, options, filters
+
+
+def _write_folder(fits: "GeneFits", folder: Path, n_figures: int) -> None:
+    """Write the result and the figures of the top genes."""
+    from splisosm_pyro.genes.figures import write_figures
+
+    fits.save(folder)
+    if n_figures > 0:
+        write_figures(fits, folder / "figures", n_figures)
+
+
+def _warn(command: str, message: Any, *_: Any, **__: Any) -> None:
+    """Print a warning on one line."""
+    print(f"splisosm_pyro {command}: warning: {_one_line(message)}", file=sys.stderr)
 
 
 def _one_line(error: BaseException) -> str:
-    """Return an error's message on one line."""
+    """Return the message of an error or warning on one line."""
     return " ".join(str(error).split()) or type(error).__name__
 
 

@@ -2,16 +2,21 @@
 
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from tqdm import tqdm
 
-from splisosm_pyro.genes.run import GeneResult, Row, RunOptions, estimates, fit_gene
-from splisosm_pyro.model import MultinomGLMM
+from splisosm_pyro.genes.covariates import Covariate
+from splisosm_pyro.genes.fit import fit_slide
+from splisosm_pyro.genes.fits import GeneFits
+from splisosm_pyro.genes.job import RunOptions
+from splisosm_pyro.genes.slide import GeneGroup, Slide
 from splisosm_pyro.plots import GeneMaps, gene_figure
 from splisosm_pyro.simulate import Tissue, simulate_tissue
+
+Row = dict[Hashable, Any]
 
 # Reads a spot, gene after gene: 0.3 is the mean of real genes.
 DEPTHS = (0.3, 0.3, 1.0, 0.3, 5.0, 0.3, 0.3, 1.0, 0.3, 20.0)
@@ -31,14 +36,15 @@ class Demo:
     Attributes
     ----------
     tissue : Tissue
-    results : tuple of GeneResult
-        In the order of the tissue's genes.
+    fits, glm : GeneFits
+        Of the GLMM and of the GLM, in the order of the tissue's genes.
     table : DataFrame
         One row for each gene and parameter: truth, GLM and GLMM estimates, standard errors.
     """
 
     tissue: Tissue
-    results: tuple[GeneResult, ...]
+    fits: GeneFits
+    glm: GeneFits
     table: pd.DataFrame
 
     def text(self) -> str:
@@ -47,16 +53,16 @@ class Demo:
 
     def figure(self) -> Figure:
         """Return the maps of a few genes, from the shallowest to the deepest."""
-        models = {g: result.glmm for g, result in enumerate(self.results) if result.glmm}
-        if not models:
+        fitted = [g for g, params in enumerate(self.fits.params) if params is not None]
+        if not fitted:
             raise ValueError(
                 "no gene of the demonstration could be fitted, there is nothing to draw"
             )
-        depth = np.log1p(self.tissue.counts.sum((1, 2)).numpy()[list(models)])
+        depth = np.log1p(self.tissue.counts.sum((1, 2)).numpy()[fitted])
         targets = np.linspace(depth.min(), depth.max(), DRAWN)
         nearest = np.unique(np.abs(depth - targets[:, None]).argmin(1))
-        chosen = [list(models)[i] for i in nearest[depth[nearest].argsort()]]
-        rows = [_maps(self.tissue, models[g], g) for g in chosen]
+        chosen = [fitted[i] for i in nearest[depth[nearest].argsort()]]
+        rows = [_maps(self, g) for g in chosen]
         return gene_figure(self.tissue.coords, rows, scale_bar=(500.0, "500 µm"))
 
 
@@ -81,13 +87,26 @@ def run_demo(n_genes: int = 10, n_spots: int = 900, seed: int = 0, *, quiet: boo
         If a size is too small.
     """
     tissue = demo_tissue(n_genes, n_spots, seed)
-    design = pd.DataFrame(tissue.design.numpy(), columns=list(tissue.design_names))
-    results = tuple(
-        fit_gene(counts.numpy(), design, tissue.kernel, RunOptions())
-        for counts in tqdm(tissue.counts, unit="gene", desc="fitting", disable=quiet)
+    slide = slide_of_tissue(tissue)
+    rho = tissue.kernel.rho
+    fits = fit_slide(slide, RunOptions(rho=rho), progress=not quiet)
+    glm = fit_slide(slide, RunOptions(rho=rho, model="glm"), progress=False)
+    rows = [row for g in range(n_genes) for row in _compare(tissue, fits, glm, g)]
+    return Demo(tissue, fits, glm, pd.DataFrame(rows))
+
+
+def slide_of_tissue(tissue: Tissue) -> Slide:
+    """Return a simulated tissue as if it were read from a file."""
+    counts = tissue.counts.numpy()
+    n_genes, _, n_isos = counts.shape
+    names = list(tissue.design_names)
+    layers = Covariate("layer", pd.DataFrame(tissue.design.numpy(), columns=names), ("", *names))
+    group = GeneGroup(
+        counts,
+        np.array([f"gene {g}" for g in range(n_genes)]),
+        np.array([[f"isoform {p}" for p in range(n_isos)]] * n_genes),
     )
-    rows = [row for g in range(n_genes) for row in _compare(tissue, results[g], g)]
-    return Demo(tissue, results, pd.DataFrame(rows))
+    return Slide(tissue.coords, (layers,), (group,), adjacency=tissue.kernel.adjacency)
 
 
 def demo_tissue(n_genes: int, n_spots: int, seed: int) -> Tissue:
@@ -124,22 +143,21 @@ def _truth(tissue: Tissue, g: int) -> dict[str, float]:
     return named
 
 
-def _compare(tissue: Tissue, result: GeneResult, g: int) -> Iterator[Row]:
+def _compare(tissue: Tissue, fits: GeneFits, glm: GeneFits, g: int) -> Iterator[Row]:
     """Return a row for each parameter of a gene."""
-    names = list(tissue.design_names)
-    glm = {} if result.glm is None else estimates(result.glm, names)
-    glmm = {} if result.glmm is None else _with_errors_of_variances(estimates(result.glmm, names))
+    of_glm = glm.table.iloc[g].to_dict()
+    of_glmm = _with_errors_of_variances(fits.table.iloc[g].to_dict())
     for parameter, truth in _truth(tissue, g).items():
         yield {
             "gene": f"gene {g}",
             "reads_per_spot": tissue.counts[g].sum().item() / len(tissue.coords),
-            "status": result.row["status"],
+            "status": of_glmm["status"],
             "parameter": parameter,
             "truth": truth,
-            "glm": glm.get(parameter, np.nan),
-            "glm_se": glm.get(f"{parameter}_se", np.nan),
-            "glmm": glmm.get(parameter, np.nan),
-            "glmm_se": glmm.get(f"{parameter}_se", np.nan),
+            "glm": of_glm.get(parameter, np.nan),
+            "glm_se": of_glm.get(f"{parameter}_se", np.nan),
+            "glmm": of_glmm.get(parameter, np.nan),
+            "glmm_se": of_glmm.get(f"{parameter}_se", np.nan),
         }
 
 
@@ -177,15 +195,17 @@ def _title(row: Mapping[Hashable, object]) -> str:
     return f"{row['gene']}: {row['reads_per_spot']:.2f} reads a spot, {row['status']}"
 
 
-def _maps(tissue: Tissue, model: MultinomGLMM, g: int) -> GeneMaps:
+def _maps(demo: Demo, g: int) -> GeneMaps:
     """Return the maps of the isoform whose true usage varies most."""
+    tissue = demo.tissue
     truth = tissue.truth.ratio[g].numpy()
     counts = tissue.counts[g].numpy()
+    ratio, error = demo.fits.usage(g)
     return GeneMaps(
         title=f"gene {g}\n{counts.sum() / len(counts):.2g} reads a spot",
         counts=counts.astype(np.float64),
-        ratio=model.get_isoform_ratio()[0].detach().numpy(),
-        ratio_se=model.ratio_standard_errors()[0].detach().numpy(),
+        ratio=ratio,
+        ratio_se=error,
         isoform=int(truth.std(0).argmax()),
         truth=truth,
     )

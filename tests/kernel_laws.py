@@ -95,6 +95,20 @@ class KernelLaws:
         np.testing.assert_allclose(factor.blocks(), diagonal[occupied], **TIGHT)
         np.testing.assert_allclose(factor.all_blocks(), diagonal, **TIGHT)
 
+    @pytest.mark.parametrize("depth", [0.0, 0.5, 300.0])
+    def test_draws_of_the_posterior(self, kernel, smooth, occupied, n_logits, depth):
+        """Draws are linear in their noise, so unit vectors give their covariance exactly."""
+        blocks = information_blocks(len(occupied), n_logits, depth)
+        factor = kernel.system(occupied, n_logits).factorise(blocks)
+        cov = self.posterior(smooth, occupied, blocks)[1]
+        seen = (occupied[:, None] * n_logits + np.arange(n_logits)).ravel()
+        images = factor.sample(np.eye(factor.n_noise))
+        assert images.shape == (len(occupied), n_logits, factor.n_noise)
+        flat = images.reshape(seen.size, factor.n_noise)
+        np.testing.assert_allclose(flat @ flat.T, cov[np.ix_(seen, seen)], **TIGHT)
+        z = np.random.default_rng(12).normal(size=(factor.n_noise, 3))
+        np.testing.assert_allclose(factor.sample(z), images @ z, **TIGHT)
+
     def test_without_information_the_posterior_is_the_prior(self, kernel, smooth, n_logits):
         occupied = np.arange(kernel.n_spots)
         factor = kernel.system(occupied, n_logits).factorise(

@@ -1,4 +1,4 @@
-"""What the engine's tests share: latent problems of the cases, kernels in every form, differences."""
+"""What the engine's tests share: latent problems, kernels in every form, differences."""
 
 from functools import cache, partial
 

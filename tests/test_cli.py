@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from splisosm_pyro import CARKernel, MultinomGLM, MultinomGLMM
+from splisosm_pyro import CARKernel, GeneFits, MultinomGLM, MultinomGLMM
 from splisosm_pyro.__main__ import main
 from splisosm_pyro.demo import demo_tissue
+from splisosm_pyro.genes import gene as one_gene
 from splisosm_pyro.simulate import simulate_tissue
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,8 +31,10 @@ def fitted(model, *data):
     return model
 
 
-def marginal(**options):
-    return MultinomGLMM(var_fix_sigma=False, fitting_method="marginal_newton", **options)
+def marginal(nugget="quadrature", **options):
+    configs = {"nugget": nugget}
+    options |= {"fitting_method": "marginal_newton", "fitting_configs": configs}
+    return MultinomGLMM(var_fix_sigma=False, **options)
 
 
 @pytest.fixture
@@ -128,26 +131,84 @@ def test_fit_h5ad(tissue, tmp_path):
     np.testing.assert_allclose(table["loglik_glm"], glm.forward().detach(), rtol=1e-10)
 
 
-def test_a_failing_gene_is_a_row_and_the_others_do_not_notice(tissue, tmp_path):
-    counts = tissue.counts.numpy()
-    wrong = counts.copy()
-    wrong[1, 5, 0] = -1
+def break_genes(monkeypatch, names):
+    """Let the fit of some genes raise."""
+
+    def fit(bench, gene):
+        if gene.name in names:
+            raise ArithmeticError("no such luck")
+        return whole(bench, gene)
+
+    whole = one_gene._fit
+    monkeypatch.setattr(one_gene, "_fit", fit)
+
+
+def test_a_failing_gene_is_a_row_and_the_others_do_not_notice(tissue, tmp_path, monkeypatch):
+    np.savez(tmp_path / "x.npz", counts=tissue.counts.numpy(), coords=tissue.coords)
     tables = []
-    for name, values in (("good", counts), ("wrong", wrong)):
-        np.savez(tmp_path / f"{name}.npz", counts=values, coords=tissue.coords)
-        out = tmp_path / f"{name}.csv"
-        assert run("fit", tmp_path / f"{name}.npz", "--out", out, "--model", "glm", "--quiet") == 0
+    for names in ([], ["gene_1"]):
+        break_genes(monkeypatch, names)
+        out = tmp_path / "x.csv"
+        assert run("fit", tmp_path / "x.npz", "--out", out, "--model", "glm", "--quiet") == 0
         tables.append(pd.read_csv(out))
     good, bad = tables
-    assert bad["status"][1].startswith("failed: counts must be finite and not negative")
+    assert bad["status"][1] == "failed: no such luck"
+    assert bad["reason"][1] == "ArithmeticError: no such luck"
     columns = [name for name in good if name not in ("seconds", "reason")]
     pd.testing.assert_frame_equal(good.loc[[0, 2], columns], bad.loc[[0, 2], columns])
 
 
-def test_every_gene_failing_is_exit_code_1(tissue, tmp_path):
-    np.savez(tmp_path / "x.npz", counts=-1 - tissue.counts.numpy(), coords=tissue.coords)
+def test_every_gene_failing_is_exit_code_1(tissue, tmp_path, monkeypatch):
+    np.savez(tmp_path / "x.npz", counts=tissue.counts.numpy(), coords=tissue.coords)
+    break_genes(monkeypatch, ["gene_0", "gene_1", "gene_2"])
     assert run("fit", tmp_path / "x.npz", "--out", tmp_path / "x.csv", "--quiet") == 1
     assert len(pd.read_csv(tmp_path / "x.csv")) == 3
+    assert run("fit", tmp_path / "x.npz", "--out", tmp_path / "x", "--quiet") == 1
+    assert sorted(path.name for path in (tmp_path / "x").iterdir()) == [
+        *("data.npz", "fits.npz", "isoforms.csv", "records.jsonl", "removed.csv", "result.json"),
+        "table.csv",
+    ]
+
+
+def test_nugget_laplace(slide, tissue, tmp_path):
+    out = tmp_path / "fits.csv"
+    assert run("fit", slide, "--out", out, "--n-isos", 3, "--nugget", "laplace", "--quiet") == 0
+    kernel = CARKernel.from_coords(tissue.coords, k=6, rho=0.99)
+    glmm = fitted(marginal("laplace"), tissue.counts[1], kernel)
+    assert pd.read_csv(out)["log_marginal"][1] == pytest.approx(glmm.forward().item(), rel=1e-8)
+
+
+def test_fit_into_a_folder_resumes_and_draws(slide, tissue, tmp_path, capsys):
+    out = tmp_path / "results"
+    options = ("--out", out, "--n-isos", 2, "--covariates", "region", "--quiet", "--figures", 1)
+    options = (*options, "--reference", "region=layer 2", "--min-counts", 1)
+    assert run("fit", slide, *options) == 0
+    top, page = sorted(out.glob("figures/*.png"), reverse=True)
+    assert top.name == "top.png"
+    assert page.name[:3] == "01_"
+    assert page.read_bytes().startswith(b"\x89PNG")
+    table = (out / "table.csv").read_text()
+    assert "beta_region=layer 1_0" in table
+    assert "delta_region=layer 1_low" in (out / "isoforms.csv").read_text()
+    assert run("fit", slide, *options) == 2
+    assert "holds the records of a run: add --resume" in capsys.readouterr().err
+    assert run("fit", slide, *options, "--resume") == 0
+    assert (out / "table.csv").read_text() == table  # the seconds too: nothing was done again
+    fits = GeneFits.load(out)
+    assert fits.model("a").sigma.item() == pytest.approx(fits.table["sigma"][0], rel=1e-6)
+
+
+def test_warnings_are_one_line(tissue, tmp_path, capsys):
+    coords = np.array(tissue.coords)
+    coords[4] = coords[9]
+    np.savez(tmp_path / "x.npz", counts=tissue.counts.numpy(), coords=coords)
+    options = ("--out", tmp_path / "x.csv", "--model", "glm", "--quiet")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("warnings.filters", [("default", None, Warning, None, 0)])
+        assert run("fit", tmp_path / "x.npz", *options) == 0
+    said = capsys.readouterr().err
+    assert "warning: 2 spots share their place with another (spot 4, spot 9)" in said
+    assert said.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -160,6 +221,12 @@ def test_every_gene_failing_is_exit_code_1(tissue, tmp_path):
         (("fit", "SLIDE", "--out", "x.csv", "--covariates", "age"), "the file has no 'age'"),
         (("fit", "SLIDE", "--out", "x.csv", "--covariates", "coords,coords"), "design_mtx must"),
         (("fit", "SLIDE", "--out", "x.csv", "--rho", "1.5"), "rho must"),
+        (("fit", "SLIDE", "--out", "x.csv", "--resume"), "--resume needs a folder as --out"),
+        (("fit", "SLIDE", "--out", "SLIDE"), "is a file; give a folder, or a name that ends in"),
+        (("fit", "SLIDE", "--out", "x", "--n-jobs", "0"), "n_jobs must be a whole number above 0"),
+        (("fit", "SLIDE", "--out", "y", "--min-counts", "1e9"), "no gene is left: 5 with fewer"),
+        (("fit", "SLIDE", "--out", "x", "--reference", "age=1"), "reference names 'age'"),
+        (("fit", "SLIDE", "--out", "x.csv", "--k", "0"), "k must be at least 1"),
         (("demo", "--spots", "0"), "n_spots must be a whole number of at least 1, came 0"),
         (("demo", "--genes", "0"), "n_genes must be a whole number of at least 1, came 0"),
     ],
@@ -176,7 +243,14 @@ def test_wrong_input_is_one_line_and_exit_code_2(
 
 
 @pytest.mark.parametrize(
-    "argv", [[], ["fit"], ["fits"], ["fit", "a.npz", "--out", "b", "--k", "x"]]
+    "argv",
+    [
+        [],
+        ["fit"],
+        ["fits"],
+        ["fit", "a.npz", "--out", "b", "--k", "x"],
+        ["fit", "a.npz", "--out", "b", "--reference", "region"],
+    ],
 )
 def test_wrong_options_are_one_line_and_exit_code_2(argv, capsys):
     with pytest.raises(SystemExit) as stopped:

@@ -62,13 +62,13 @@ class DesignRows:
         rows = self.values
         if self.distinct is not None and self.place is not None:
             rows = self.distinct
-            counts = _pool(counts, self.place, len(rows))
+            counts = pool(counts, self.place, len(rows))
         held = np.flatnonzero(counts @ np.ones(counts.shape[1]))
         return rows.take(held, axis=0), counts.take(held, axis=0)
 
 
 @compiled
-def _pool(counts: Array, place: Index, n_rows: int) -> Array:
+def pool(counts: Array, place: Index, n_rows: int) -> Array:
     """Sum the counts of spots that share a row."""
     pooled = np.zeros((n_rows, counts.shape[1]))
     for s in range(counts.shape[0]):
@@ -104,7 +104,7 @@ class Frame:
     @classmethod
     def from_rows(cls, design: Array, totals: Array) -> "Frame":
         """Orthonormalise the covariates one after the other, O(n F^2)."""
-        rows, mean, upper, keep = _orthonormal(design, totals / totals.sum())
+        rows, mean, upper, keep = orthonormal(design, totals / totals.sum())
         n_factors = design.shape[1]
         used = np.flatnonzero(keep)
         kept = np.append(used, n_factors)
@@ -119,7 +119,7 @@ class Frame:
 
 
 @compiled
-def _orthonormal(
+def orthonormal(
     design: Array,  # (n,F)
     weights: Array,  # (n,), sum 1
 ) -> tuple[Array, Array, Array, npt.NDArray[np.bool_]]:
@@ -237,7 +237,7 @@ class GLMProblem:
     @property
     def counts(self) -> Array:
         """Counts (n, P') of the isoforms that occur."""
-        return self.table.counts
+        return self.table.counts.T
 
     @property
     def n_factors(self) -> int:

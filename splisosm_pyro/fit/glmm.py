@@ -94,6 +94,11 @@ class GLMMSpec:
             return QuadratureNugget(counts, self.options.nugget_nodes)
         return LaplaceNugget(counts)
 
+    def with_nugget(self, nugget: str) -> "GLMMSpec":
+        """Return the specification of a marginal with this treatment of the nugget."""
+        method = "marginal_newton" if self.joint else self.options.method
+        return replace(self, options=replace(self.options, method=method, nugget=nugget))
+
     def problem(self, counts: FloatArray) -> LatentProblem:
         """Return the latent problem of a gene, ``counts`` (S, P)."""
         gene = GeneData.from_arrays(counts, self.design)

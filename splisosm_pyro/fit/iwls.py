@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from splisosm_pyro.maths.compiled import compiled
+from splisosm_pyro.maths.elementary import exp_in_place, log_in_place
 
 Array = npt.NDArray[np.float64]
 
@@ -39,25 +40,40 @@ MOST_HALVINGS = 40
 # score, whose sums are smaller) to a smaller one.
 ROUNDING = 1e-13
 GAIN_ROUNDING = 1e-15
+# exp of a logit below this, and the products of a few of them, do not overflow.
+HIGHEST = 300.0
 
 
 class ReadTable(NamedTuple):
-    """The rows of a GLM and what every pass needs of them."""
+    """The rows of a GLM, one column each, and what every pass needs of them."""
 
-    rows: Array  # (n,K), C-contiguous
-    products: Array  # (n,K(K+1)/2), z_k z_j for j <= k
-    counts: Array  # (n,P), C-contiguous, the reference last
+    rows: Array  # (K,n), C-contiguous
+    products: Array  # (K(K+1)/2,n), z_k z_j for j <= k
+    counts: Array  # (P,n), C-contiguous, the reference last
     totals: Array  # (n,)
 
     @classmethod
     def from_rows(cls, rows: Array, counts: Array) -> "ReadTable":
-        """Form the products of the columns, O(n K^2)."""
-        pairs = [(k, j) for k in range(rows.shape[1]) for j in range(k + 1)]
-        products = np.empty((len(rows), len(pairs)))
-        for place, (k, j) in enumerate(pairs):
-            products[:, place] = rows[:, k] * rows[:, j]
-        totals = counts @ np.ones(counts.shape[1])
-        return cls(np.ascontiguousarray(rows), products, np.ascontiguousarray(counts), totals)
+        """Tabulate ``rows`` (n, K) and ``counts`` (n, P)."""
+        return tabulate(np.ascontiguousarray(rows.T), np.ascontiguousarray(counts.T))
+
+
+@compiled
+def tabulate(rows: Array, counts: Array) -> ReadTable:
+    """Form the products of the rows and the totals, O(n K^2)."""
+    n_rows, n = rows.shape
+    products = np.empty((n_rows * (n_rows + 1) // 2, n))
+    totals = np.zeros(n)
+    pair = 0
+    for k in range(n_rows):
+        for j in range(k + 1):
+            for s in range(n):
+                products[pair, s] = rows[k, s] * rows[j, s]
+            pair += 1
+    for p in range(counts.shape[0]):
+        for s in range(n):
+            totals[s] += counts[p, s]
+    return ReadTable(rows, products, counts, totals)
 
 
 @compiled
@@ -69,39 +85,65 @@ def fused_pass(
 ) -> float:
     """Log-likelihood without coefficient, its score and its information, in one pass."""
     n, n_logits = table.totals.size, coef.shape[1]
-    eta = table.rows @ coef
-    ratio = np.empty(n_logits + 1)
+    eta = coef.T.copy() @ table.rows
+    value = 0.0
+    for q in range(n_logits):
+        value += np.dot(table.counts[q], eta[q])
+    # the exponentials are shifted only where they would overflow
+    shift, shifted = np.zeros(n), False
+    for q in range(n_logits):
+        for s in range(n):
+            shift[s] = max(shift[s], eta[q, s] - HIGHEST)
+    for s in range(n):
+        shifted = shifted or shift[s] > 0.0
+    reference = -shift
+    if shifted:
+        value -= np.dot(table.totals, shift)
+        for q in range(n_logits):
+            eta[q] -= shift
+    exp_in_place(reference)
+    for q in range(n_logits):
+        exp_in_place(eta[q])
+    norm = reference.copy()
+    for q in range(n_logits):
+        norm += eta[q]
+    residuals, weights = _working_table(table, eta, reference, norm)
+    score[:] = (residuals @ table.rows.T).T
+    _unpack(weights @ table.products.T, information)
+    log_in_place(norm)
+    return value - np.dot(table.totals, norm)
+
+
+@compiled
+def _working_table(
+    table: ReadTable,
+    odds: Array,  # (Q,n)
+    reference: Array,  # (n,)
+    norm: Array,  # (n,) sum of both
+) -> tuple[Array, Array]:
+    """Residuals r (Q,n) and the lower triangle of W, (Q(Q+1)/2,n)."""
+    n_logits, n = odds.shape
     weights = np.empty((n_logits * (n_logits + 1) // 2, n))
     residuals = np.empty((n_logits, n))
-    value = 0.0
-    for s in range(n):
-        top = 0.0
-        for q in range(n_logits):
-            top = max(top, eta[s, q])
-        ratio[n_logits] = math.exp(-top)
-        norm = ratio[n_logits]
-        for q in range(n_logits):
-            value += table.counts[s, q] * eta[s, q]
-            ratio[q] = math.exp(eta[s, q] - top)
-            norm += ratio[q]
-        value -= table.totals[s] * (top + math.log(norm))
-        pair = 0
-        for q in range(n_logits):
-            mean = table.totals[s] * ratio[q] / norm
-            residuals[q, s] = table.counts[s, q] - mean
-            mean /= norm
-            others = ratio[n_logits]  # 1 - ratio / norm would lose its digits near 0
-            for j in range(q):
-                weights[pair, s] = -mean * ratio[j]
-                others += ratio[j]
-                pair += 1
-            for j in range(q + 1, n_logits):
-                others += ratio[j]
-            weights[pair, s] = mean * others
-            pair += 1
-    score[:] = (residuals @ table.rows).T
-    _unpack(weights @ table.products, information)
-    return value
+    scale, others = np.empty(n), np.empty(n)
+    pair = 0
+    for q in range(n_logits):
+        for s in range(n):
+            mean = table.totals[s] * odds[q, s] / norm[s]
+            residuals[q, s] = table.counts[q, s] - mean
+            scale[s] = mean / norm[s]
+            others[s] = reference[s]  # 1 - odds / norm would lose its digits near 0
+        for j in range(n_logits):
+            if j != q:
+                for s in range(n):
+                    others[s] += odds[j, s]
+        for j in range(q):
+            for s in range(n):
+                weights[pair + j, s] = -scale[s] * odds[j, s]
+        for s in range(n):
+            weights[pair + q, s] = scale[s] * others[s]
+        pair += q + 1
+    return residuals, weights
 
 
 @compiled

@@ -1,21 +1,14 @@
 """Reading an ``.h5ad``: isoforms in columns, the name of their gene in ``var``."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from splisosm_pyro.genes.slide import (
-    GeneGroup,
-    PathLike,
-    Slide,
-    as_coords,
-    encode,
-    existing,
-    join_covariates,
-)
+from splisosm_pyro.genes.covariates import Covariate, check_references, covariate
+from splisosm_pyro.genes.slide import GeneGroup, PathLike, Slide, as_coords, checked, existing
 
 
 def read_h5ad(
@@ -26,12 +19,59 @@ def read_h5ad(
     covariates: Sequence[str] = (),
     spatial_key: str = "spatial",
     n_isos: int | None = None,
+    adj_key: str | None = None,
+    library_key: str | None = None,
+    reference: Mapping[str, str] | None = None,
 ) -> Slide:
     """Read isoform counts from an AnnData file, spots in rows and isoforms in columns.
 
     Parameters
     ----------
     path : str or path
+    layer, group_iso_by, covariates, spatial_key, n_isos, adj_key, library_key, reference
+        As in `slide_of_anndata`.
+
+    Returns
+    -------
+    Slide
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If the package anndata is not installed.
+    OSError, ValueError
+        If the file cannot be read, or something asked for is not in it.
+    """
+    return slide_of_anndata(
+        _open(path),
+        layer=layer,
+        group_iso_by=group_iso_by,
+        covariates=covariates,
+        spatial_key=spatial_key,
+        n_isos=n_isos,
+        adj_key=adj_key,
+        library_key=library_key,
+        reference=reference,
+    )
+
+
+def slide_of_anndata(
+    adata: Any,
+    *,
+    layer: str = "counts",
+    group_iso_by: str | None = "gene_symbol",
+    covariates: Sequence[str] = (),
+    spatial_key: str = "spatial",
+    n_isos: int | None = None,
+    adj_key: str | None = None,
+    library_key: str | None = None,
+    reference: Mapping[str, str] | None = None,
+) -> Slide:
+    """Take isoform counts from an AnnData object, spots in rows and isoforms in columns.
+
+    Parameters
+    ----------
+    adata : AnnData
     layer : str
         Name of the layer with the counts; ``'X'`` stands for the main matrix.
     group_iso_by : str
@@ -42,7 +82,13 @@ def read_h5ad(
     spatial_key : str
         Key of ``obsm`` with the coordinates; the first two columns are taken.
     n_isos : int, optional
-        Read the genes with this number of isoforms alone.
+        Take the genes with this number of isoforms alone.
+    adj_key : str, optional
+        Key of ``obsp`` with the graph of the spots, in the place of the coordinates' neighbours.
+    library_key : str, optional
+        Column of ``obs`` with the slide of each spot.
+    reference : mapping of str to str, optional
+        For each category of ``covariates`` the level that the others are compared with.
 
     Returns
     -------
@@ -50,12 +96,13 @@ def read_h5ad(
 
     Raises
     ------
-    ModuleNotFoundError
-        If the package anndata is not installed.
     ValueError
-        If something asked for is not in the file.
+        If something asked for is not there, or counts or coordinates are illegal.
     """
-    adata = _open(path)
+    if group_iso_by is None:
+        there = ", ".join(map(repr, adata.var.columns)) or "none"
+        raise ValueError(f"group_iso_by must name the column of var with the gene; it has {there}")
+    levels = check_references(covariates, reference)
     coords = as_coords(np.asarray(_entry(adata.obsm, spatial_key, "obsm"))[:, :2], spatial_key)
     matrix = adata.X if layer == "X" else _entry(adata.layers, layer, "layers")
     genes = _entry(adata.var, group_iso_by, "var")
@@ -65,8 +112,27 @@ def read_h5ad(
             f"came {int(genes.isna().sum())} without"
         )
     groups, single = _groups(matrix, genes.astype(str), adata.var_names, n_isos)
-    columns = [_covariate(adata, name) for name in covariates]
-    return Slide(coords, join_covariates(columns, len(coords)), groups, single)
+    adjacency = None if adj_key is None else _entry(adata.obsp, adj_key, "obsp")
+    library = None if library_key is None else _library(adata, library_key)
+    return checked(
+        Slide(
+            coords=coords,
+            covariates=tuple(_covariate(adata, name, levels.get(name)) for name in covariates),
+            groups=groups,
+            single=single,
+            adjacency=adjacency,
+            library=library,
+            spot_names=np.asarray(adata.obs_names, dtype=str),
+        )
+    )
+
+
+def _library(adata: Any, key: str) -> NDArray[np.str_]:
+    """Return the slide of each spot."""
+    column = _entry(adata.obs, key, "obs")
+    if column.isna().any():
+        raise ValueError(f"obs[{key!r}] must name a slide for every spot")
+    return np.asarray(column.astype(str), dtype=str)
 
 
 def _open(path: PathLike) -> Any:
@@ -77,7 +143,14 @@ def _open(path: PathLike) -> Any:
         raise ModuleNotFoundError(
             "reading an .h5ad needs the package anndata: pip install 'splisosm-pyro[anndata]'"
         ) from None
-    return anndata.read_h5ad(existing(path))
+    try:
+        return anndata.read_h5ad(existing(path))
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # whatever HDF5 stumbles over first
+        raise OSError(
+            f"{path} is no readable .h5ad, perhaps truncated: download or write it again ({error})"
+        ) from error
 
 
 def _entry(mapping: Any, key: str, where: str) -> Any:
@@ -98,7 +171,10 @@ def _groups(
     order = np.argsort(codes, kind="stable")  # columns gene by gene, in the order of the file
     wanted = [int(size) for size in np.unique(sizes) if size > 1 and n_isos in (None, size)]
     if not wanted:
-        raise ValueError(f"no gene of this file has {n_isos or 'two or more'} isoforms")
+        raise ValueError(
+            f"no gene of this file has {n_isos or 'two or more'} isoforms: its {len(codes)} "
+            f"isoforms belong to {len(names)} genes; is this the column with the gene?"
+        )
     by_column = matrix.tocsc() if hasattr(matrix, "tocsc") else matrix
     groups = []
     for size in wanted:
@@ -122,13 +198,13 @@ def _gather(matrix: Any, columns: NDArray[np.intp]) -> NDArray[Any]:  # (G, S, P
     return np.ascontiguousarray(dense.T.reshape(n_genes, n_isos, -1).transpose(0, 2, 1))
 
 
-def _covariate(adata: Any, name: str) -> pd.DataFrame:
+def _covariate(adata: Any, name: str, reference: str | None) -> Covariate:
     """Encode a column of obs, or a matrix of obsm."""
     if name in adata.obs:
-        return encode(name, adata.obs[name])
+        return covariate(name, adata.obs[name], reference=reference)
     if name not in adata.obsm:
         there = ", ".join([*map(str, adata.obs), *map(str, adata.obsm)])
         raise ValueError(f"covariate {name!r} is neither in obs nor in obsm; they have {there}")
     values = adata.obsm[name]
     named = list(map(str, values.columns)) if isinstance(values, pd.DataFrame) else None
-    return encode(name, np.asarray(values), named)
+    return covariate(name, np.asarray(values), named, reference)

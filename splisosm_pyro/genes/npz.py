@@ -1,21 +1,22 @@
 """Reading an ``.npz``: counts of shape (G, S, P), coordinates, names and covariates."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
+from scipy.sparse import csc_array
 
+from splisosm_pyro.genes.covariates import Covariate, check_references, covariate
 from splisosm_pyro.genes.slide import (
     GeneGroup,
     Names,
     PathLike,
     Slide,
     as_coords,
-    encode,
+    checked,
     existing,
-    join_covariates,
 )
 
 
@@ -25,6 +26,9 @@ def read_npz(
     n_isos: int | None = None,
     covariates: Sequence[str] = (),
     spatial_key: str = "coords",
+    adj_key: str | None = None,
+    library_key: str | None = None,
+    reference: Mapping[str, str] | None = None,
 ) -> Slide:
     """Read counts and coordinates from an ``.npz``.
 
@@ -41,6 +45,12 @@ def read_npz(
         ``<key>_names`` may name. Default: ``design``, if there is one.
     spatial_key : str
         Key of the coordinates, shape (S, 2).
+    adj_key : str, optional
+        Key of the graph of the spots, (S, S), in the place of the coordinates' neighbours.
+    library_key : str, optional
+        Key of the slide of each spot, (S,).
+    reference : mapping of str to str, optional
+        For each covariate of words the level that the others are compared with.
 
     Returns
     -------
@@ -55,11 +65,20 @@ def read_npz(
         coords = as_coords(_key(file, spatial_key), spatial_key)
         groups = [_group(file, ending, len(coords)) for ending in _endings(file, n_isos)]
         chosen = covariates or [key for key in ("design",) if key in file.files]
-        columns = [_covariate(file, key, len(coords)) for key in chosen]
-    return Slide(
-        coords,
-        join_covariates(columns, len(coords)),
-        tuple(sorted(groups, key=lambda group: group.iso_names.shape[1])),
+        levels = check_references(chosen, reference)
+        found = tuple(_covariate(file, key, len(coords), levels.get(key)) for key in chosen)
+        graph = None if adj_key is None else csc_array(_key(file, adj_key))
+        library = None if library_key is None else _of_spots(file, library_key, len(coords))
+        names = _of_spots(file, "spot_names", len(coords)) if "spot_names" in file.files else None
+    return checked(
+        Slide(
+            coords=coords,
+            covariates=found,
+            groups=tuple(sorted(groups, key=lambda group: group.iso_names.shape[1])),
+            adjacency=graph,
+            library=library,
+            spot_names=names,
+        )
     )
 
 
@@ -67,8 +86,8 @@ def _open(path: PathLike) -> Any:
     """Open without unpickling anything."""
     try:
         file = np.load(existing(path), allow_pickle=False)
-    except ValueError as error:
-        raise ValueError(f"{path} is not a readable .npz: {error}") from None
+    except (ValueError, BadZipFile, EOFError) as error:
+        raise ValueError(f"{path} is not a readable .npz, or truncated: {error}") from None
     if not hasattr(file, "files"):
         raise ValueError(f"{path} must be an archive of arrays, came a single array")
     return file
@@ -128,7 +147,15 @@ def _names(
     return names
 
 
-def _covariate(file: Any, key: str, n_spots: int) -> pd.DataFrame:
+def _of_spots(file: Any, key: str, n_spots: int) -> Names:
+    """Read one word a spot."""
+    words = _key(file, key).astype(str)
+    if words.shape != (n_spots,):
+        raise ValueError(f"{key} must have shape ({n_spots},), came {words.shape}")
+    return words
+
+
+def _covariate(file: Any, key: str, n_spots: int, reference: str | None) -> Covariate:
     """Read one covariate and encode it."""
     values = _key(file, key)
     if values.ndim not in (1, 2) or len(values) != n_spots:
@@ -136,4 +163,4 @@ def _covariate(file: Any, key: str, n_spots: int) -> pd.DataFrame:
     stem = key.removesuffix("_onehot")
     named = [name for name in (f"{key}_names", f"{stem}_names") if name in file.files]
     column_names = np.asarray(file[named[0]]).astype(str).tolist() if named else None
-    return encode(key, values, column_names)
+    return covariate(key, values, column_names, reference)

@@ -3,7 +3,7 @@
 The last isoform of a gene, in the order of the file, is the reference of its logits.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from splisosm_pyro.genes.h5ad import read_h5ad
@@ -21,6 +21,9 @@ def read_slide(
     layer: str = "counts",
     group_iso_by: str = "gene_symbol",
     spatial_key: str | None = None,
+    adj_key: str | None = None,
+    library_key: str | None = None,
+    reference: Mapping[str, str] | None = None,
 ) -> Slide:
     """Read an ``.npz`` or an ``.h5ad``, told apart by the ending of the name.
 
@@ -34,6 +37,9 @@ def read_slide(
     spatial_key : str, optional
         Default: ``'coords'`` in an ``.npz``, ``'spatial'`` in an ``.h5ad``.
 
+    adj_key, library_key, reference
+        As in `read_npz` and `read_h5ad`.
+
     Raises
     ------
     ValueError, OSError, ModuleNotFoundError
@@ -42,7 +48,13 @@ def read_slide(
     suffix = Path(path).suffix.lower()
     if suffix == ".npz":
         return read_npz(
-            path, n_isos=n_isos, covariates=covariates, spatial_key=spatial_key or "coords"
+            path,
+            n_isos=n_isos,
+            covariates=covariates,
+            spatial_key=spatial_key or "coords",
+            adj_key=adj_key,
+            library_key=library_key,
+            reference=reference,
         )
     if suffix == ".h5ad":
         return read_h5ad(
@@ -52,5 +64,8 @@ def read_slide(
             covariates=covariates,
             spatial_key=spatial_key or "spatial",
             n_isos=n_isos,
+            adj_key=adj_key,
+            library_key=library_key,
+            reference=reference,
         )
     raise ValueError(f"the file must end in .npz or .h5ad, came {Path(path).name!r}")

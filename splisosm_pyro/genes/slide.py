@@ -1,18 +1,24 @@
-"""What a file says about one tissue: coordinates, covariates, genes by their number of isoforms."""
+"""What a file says about tissues: coordinates, covariates, genes by their number of isoforms."""
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.sparse import block_diag, csc_array
+
+from splisosm_pyro.genes.covariates import Covariate, join
+from splisosm_pyro.maths.axes import SplisosmWarning
+from splisosm_pyro.maths.neighbours import as_adjacency, mutual_neighbours
 
 Floats = NDArray[np.float64]
 Names = NDArray[np.str_]
 PathLike = str | os.PathLike[str]
+NAMED = 3  # so many of what is wrong are named
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,95 +37,164 @@ class GeneGroup:
     gene_names: Names
     iso_names: Names
 
+    def take(self, genes: NDArray[Any]) -> "GeneGroup":
+        """Return some of the genes, by index or mask."""
+        return GeneGroup(self.counts[genes], self.gene_names[genes], self.iso_names[genes])
+
 
 @dataclass(frozen=True, eq=False)
 class Slide:
-    """What a file says about one tissue.
+    """What a file says about one tissue, or several side by side.
 
     Attributes
     ----------
     coords : ndarray, shape (S, 2)
         In the unit of the file.
-    design : DataFrame, shape (S, F)
-        Named covariates, numbers only; F may be 0.
+    covariates : tuple of Covariate
     groups : tuple of GeneGroup
         By number of isoforms, ascending.
     single : tuple of str
         Genes with one isoform only, which have no usage to model and are left out.
+    adjacency : csc_array, shape (S, S), optional
+        Which spots are neighbours, where it is given and not to be read off the coordinates.
+    library : ndarray of str, shape (S,), optional
+        The slide of each spot; spots of different slides are never neighbours.
+    spot_names : ndarray of str, shape (S,), optional
     """
 
     coords: Floats
-    design: pd.DataFrame
+    covariates: tuple[Covariate, ...]
     groups: tuple[GeneGroup, ...]
     single: tuple[str, ...] = ()
+    adjacency: csc_array | None = None
+    library: Names | None = None
+    spot_names: Names | None = None
+
+    @property
+    def n_spots(self) -> int:
+        """S."""
+        return len(self.coords)
 
     @property
     def n_genes(self) -> int:
         """Number of genes in all groups."""
         return sum(len(group.gene_names) for group in self.groups)
 
+    @property
+    def design(self) -> pd.DataFrame:
+        """Named covariates, numbers only, (S, F); F may be 0."""
+        return join(self.covariates, self.n_spots)
 
-def encode(name: str, values: object, column_names: Sequence[str] | None = None) -> pd.DataFrame:
-    """Turn one covariate into named columns of numbers.
+    def names_of_spots(self) -> Names:
+        """Names of the spots, numbered where the file has none."""
+        if self.spot_names is not None:
+            return self.spot_names
+        return np.array([f"spot {s}" for s in range(self.n_spots)])
+
+    def with_groups(self, groups: list[GeneGroup]) -> "Slide":
+        """Return the slide with other genes."""
+        return replace(self, groups=tuple(group for group in groups if len(group.gene_names)))
+
+
+def checked(slide: Slide) -> Slide:
+    """Return a slide, or raise with what is wrong with its spots or counts.
+
+    Spots at one place of one slide are a warning that names them.
+    """
+    if slide.n_spots == 0:
+        raise ValueError("there is no spot left: the file, or what was selected of it, has none")
+    for group in slide.groups:
+        _check_counts(group)
+    if slide.adjacency is None:
+        _warn_of_duplicates(slide)
+    return slide
+
+
+def _check_counts(group: GeneGroup) -> None:
+    """Raise if counts are no numbers, negative or not finite; name the first gene."""
+    counts = group.counts
+    if counts.dtype.kind not in "biuf":
+        raise ValueError(f"counts must be numbers, came {counts.dtype}")
+    if counts.dtype.kind in "bu" or counts.size == 0:
+        return
+    bad = ~np.isfinite(counts) | (counts < 0)
+    if bad.any():
+        g, s, p = np.argwhere(bad)[0]
+        raise ValueError(
+            f"counts must be finite and not negative, came {counts[g, s, p]} for isoform "
+            f"{group.iso_names[g, p]} of gene {group.gene_names[g]} (spot {s}): "
+            "choose the layer with the raw counts"
+        )
+
+
+def _warn_of_duplicates(slide: Slide) -> None:
+    """Warn of spots at one place, by name."""
+    places = pd.DataFrame(slide.coords)
+    if slide.library is not None:
+        places["library"] = slide.library
+    twice = places.duplicated(keep=False).to_numpy()
+    if twice.any():
+        names = slide.names_of_spots()[twice]
+        listed = ", ".join(map(str, names[:NAMED])) + (", ..." if len(names) > NAMED else "")
+        warnings.warn(
+            f"{len(names)} spots share their place with another ({listed}): each counts as the "
+            "other's nearest neighbour; remove them or give adj_key",
+            SplisosmWarning,
+            stacklevel=3,
+        )
+
+
+def graph_of(slide: Slide, k: int) -> tuple[csc_array, Floats]:
+    """Return which spots are neighbours (S, S), and places that keep slides apart (S, 2).
 
     Parameters
     ----------
-    name : str
-        Of the covariate.
-    values : array_like, shape (S,) or (S, F)
-        Words and categories become indicators of all levels but the first (in the order of the
-        categories, else sorted), named ``name=level``; numbers stay as they are.
-    column_names : sequence of str, optional
-        Names of the columns of a matrix.
-
-    Returns
-    -------
-    DataFrame, shape (S, F)
+    slide : Slide
+    k : int
+        Mutual nearest neighbours of a spot, where the slide brings no adjacency.
 
     Raises
     ------
     ValueError
-        If a value is missing.
-
-    Examples
-    --------
-    >>> encode("region", ["GL", "GCL", "GL"])
-       region=GL
-    0        1.0
-    1        0.0
-    2        1.0
+        If a given adjacency has the wrong size, is not symmetric or joins two slides.
     """
-    array = np.asarray(values)
-    if array.ndim == 2:
-        names = column_names if column_names is not None else range(array.shape[1])
-        frame = pd.DataFrame(np.asarray(array, dtype=np.float64))
-        frame.columns = pd.Index([f"{name}={column}" for column in names])
-        return _without_gaps(name, frame)
-    column = pd.Series(values if isinstance(values, pd.Series) else array).reset_index(drop=True)
-    if pd.api.types.is_numeric_dtype(column.dtype):
-        return _without_gaps(name, column.to_frame(name)).astype(np.float64)
-    levels = column.astype("category").cat.remove_unused_categories()
-    _without_gaps(name, levels.to_frame(name))
-    return pd.DataFrame(
-        {
-            f"{name}={level}": (levels == level).to_numpy(dtype=np.float64)
-            for level in levels.cat.categories[1:]
-        },
-        index=column.index,
-    )
+    codes, places = _slide_codes(slide), places_of(slide)
+    if slide.adjacency is None:
+        return _neighbours(slide.coords, codes, k), places
+    graph = as_adjacency(slide.adjacency)
+    if graph.shape[0] != slide.n_spots:
+        raise ValueError(
+            f"the adjacency must have {slide.n_spots} rows, one a spot, came {graph.shape[0]}"
+        )
+    row, column = graph.nonzero()
+    across = int((codes[row] != codes[column]).sum()) // 2
+    if across:
+        raise ValueError(f"the adjacency joins spots of different slides in {across} pairs")
+    return graph, places
 
 
-def _without_gaps(name: str, frame: pd.DataFrame) -> pd.DataFrame:
-    """Raise if a value is missing."""
-    n_missing = int(frame.isna().any(axis=1).sum())
-    if n_missing:
-        raise ValueError(f"covariate {name!r} must have a value at every spot, {n_missing} lack it")
-    return frame
+def places_of(slide: Slide) -> Floats:
+    """Return the coordinates (S, 2), those of several slides side by side."""
+    span = np.ptp(slide.coords[:, 0]) + 1.0
+    shift = 1.1 * span * _slide_codes(slide)
+    return slide.coords + np.column_stack([shift, np.zeros(slide.n_spots)])
 
 
-def join_covariates(columns: list[pd.DataFrame], n_spots: int) -> pd.DataFrame:
-    """Put the covariates of S spots side by side; none give shape (S, 0)."""
-    return pd.concat([pd.DataFrame(index=range(n_spots)), *columns], axis=1)
+def _slide_codes(slide: Slide) -> NDArray[np.intp]:
+    """Return the number of each spot's slide."""
+    if slide.library is None:
+        return np.zeros(slide.n_spots, dtype=np.intp)
+    return np.asarray(pd.factorize(slide.library)[0], dtype=np.intp)
+
+
+def _neighbours(coords: Floats, codes: NDArray[Any], k: int) -> csc_array:
+    """Mutual nearest neighbours within each slide, in the order of the spots."""
+    if codes.max(initial=0) == 0:
+        return mutual_neighbours(coords, k)
+    members = [np.flatnonzero(codes == code) for code in range(codes.max() + 1)]
+    blocks = block_diag([mutual_neighbours(coords[spots], k) for spots in members], format="csr")
+    order = np.argsort(np.concatenate(members))
+    return csc_array(blocks[order][:, order])
 
 
 def as_coords(values: NDArray[Any], name: str) -> Floats:
@@ -130,7 +205,8 @@ def as_coords(values: NDArray[Any], name: str) -> Floats:
         )
     coords = np.asarray(values, dtype=np.float64)
     if not np.isfinite(coords).all():
-        raise ValueError(f"{name} must be finite, came a NaN or an infinity")
+        n_bad = int((~np.isfinite(coords)).any(axis=1).sum())
+        raise ValueError(f"{name} must be finite, came a NaN or an infinity at {n_bad} spots")
     return coords
 
 

@@ -190,6 +190,21 @@ class LowRankFactor:
         """Posterior covariance blocks at all spots."""
         return self._blocks_of(self.system.basis)
 
+    @property
+    def n_noise(self) -> int:
+        """R Q: white noise for the coefficients."""
+        return int(self.lower.shape[0])
+
+    def sample(
+        self,
+        z: Array,  # (RQ,k), logit-major
+    ) -> Array:  # (n,Q,k)
+        """Draws of N(0, H^-1): ``(B x I) L^-T z`` with L the Cholesky factor of H_z."""
+        seen, n_logits, n_draws = self.system.seen, self.system.n_logits, z.shape[1]
+        coefficients, _ = lapack.dtrtrs(self.lower, z, lower=1, trans=1)
+        by_logit = coefficients.reshape(n_logits, seen.shape[1], n_draws)
+        return np.ascontiguousarray(np.tensordot(seen, by_logit, axes=(1, 1)))
+
     @cached_property
     def _coefficient_cov(self) -> Array:
         """H_z^-1 as (Q,R,Q,R)."""

@@ -26,7 +26,7 @@ from splisosm_pyro.maths.spot import FloatArray, SpotDerivatives, SpotTerms
 # A Newton step this small (its squared decrement) leaves an error of its square: rounding.
 DECREMENT = 1e-14
 # A step that moves no logit by more than this is taken whole, since W changes by a factor of
-# exp(2 * 0.1) at most along it; the merit could not tell, where the step gains less than its rounding.
+# exp(2 * 0.1) at most along it; the merit cannot tell where a step gains less than its rounding.
 WHOLE_STEP = 0.1
 MAX_NEWTON = 200
 MAX_HALVINGS = 60

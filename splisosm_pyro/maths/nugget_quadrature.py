@@ -169,6 +169,9 @@ def _checked(
         raise ValueError(
             f"x, nugget: expected shapes {shape} and {shape[1:]}, got {x.shape} and {nugget.shape}"
         )
+    if not np.isfinite(x).all():
+        row = int(np.flatnonzero(~np.isfinite(x).all(axis=1))[0])
+        raise ValueError(f"x: expected finite logits, got {x[row]} at spot {row}")
     if not (np.isfinite(nugget).all() and (nugget >= 0.0).all()):
         raise ValueError(f"nugget: expected finite variances >= 0, got {nugget}")
     return x, nugget

@@ -15,6 +15,7 @@ References: Rasmussen and Williams (2006), Gaussian Processes for Machine Learni
 """
 
 from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,6 +95,15 @@ class DenseOccupiedSystem:
                 )
         return DenseOccupiedFactor(self, precision, root)
 
+    @cached_property
+    def prior_root(self) -> Array:  # (n,n) C with C C' = V_oo
+        """A Cholesky factor, or scaled eigenvectors where V is singular there."""
+        lower, info = lapack.dpotrf(self.cov, lower=1, clean=1)
+        if info == 0:
+            return np.asarray(lower)
+        values, vectors = np.linalg.eigh(self.cov)
+        return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)))
+
 
 class DenseOccupiedFactor:
     """The factor of one gene's posterior precision; see :class:`DenseOccupiedSystem`."""
@@ -152,6 +162,27 @@ class DenseOccupiedFactor:
         if self.system.occupied is not None:
             out[self.system.occupied] = self.blocks()
         return out
+
+    @property
+    def n_noise(self) -> int:
+        """2 n Q: white noise for the prior and for the information."""
+        return 2 * int(self.upper.shape[0])
+
+    def sample(
+        self,
+        z: Array,  # (2nQ,k)
+    ) -> Array:  # (n,Q,k)
+        """Draws of N(0, H^-1): ``u + H^-1 R (e - R u)`` with ``u ~ N(0, V x I)``, ``e`` white.
+
+        For ``K u + R e`` has covariance H (Matheron's rule). Costs a solve a draw, and once a
+        system the Cholesky factor of V_oo.
+        """
+        shape = (self.system.cov.shape[0], self.system.n_logits, z.shape[1])
+        half = self.upper.shape[0]
+        first = z[:half].reshape(shape[0], shape[1] * shape[2])
+        prior = np.asarray(self.system.prior_root @ first).reshape(shape)
+        white = np.ascontiguousarray(z[half:]).reshape(shape)
+        return prior + self.solve(self._root_times(white - self._root_times(prior)))
 
     def _root_times(self, x: Array) -> Array:
         """R_s x_s at every spot; x is (n,Q,k)."""

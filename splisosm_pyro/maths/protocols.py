@@ -39,6 +39,18 @@ class Factor(Protocol):
         """Return the diagonal Q x Q blocks of H^-1 at all spots, (S, Q, Q)."""
         ...
 
+    @property
+    def n_noise(self) -> int:
+        """How many white-noise numbers one draw takes."""
+        ...
+
+    def sample(self, z: Array) -> Array:
+        """Draws (n, Q, k) of N(0, H^-1) at the occupied spots, linear in white noise (n_noise, k).
+
+        The layout of the noise is the form's own.
+        """
+        ...
+
 
 class FieldSystem(Protocol):
     """A kernel seen at the occupied spots of one gene, ready to be factorised again and again."""

@@ -81,6 +81,19 @@ class SparsePosterior:
             self._blocks = self.factor.inverse_blocks()
         return self._blocks
 
+    @property
+    def n_noise(self) -> int:
+        """S Q: white noise for all spots, in elimination order."""
+        return self.factor.symbolic.n_spots * self.factor.n_logits
+
+    def sample(
+        self,
+        z: Array,  # (SQ,k)
+    ) -> Array:  # (n,Q,k)
+        """Draws of N(0, H^-1) by one triangular solve each."""
+        shape = (self.factor.symbolic.n_spots, self.factor.n_logits, z.shape[1])
+        return self.factor.sqrt_solve(z.reshape(shape))[self.occupied]
+
 
 def prefer_dense(symbolic: Symbolic, n_occupied: int, n_logits: int, stored: bool) -> bool:
     """Whether dense algebra on the occupied spots is estimated to be faster than sparse.

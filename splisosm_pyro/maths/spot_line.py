@@ -31,9 +31,12 @@ Line = tuple[float, float, float, float, float]  # value and four derivatives in
 
 BINOMIAL = 0
 POISSON = 1
-ENDLESS = 1 << 40
+MOST = 1000  # nodes to a side of the centre; the rules below stay under 300
+SMALLEST_NUGGET = 1e-200  # less counts as none: its reciprocal would overflow
+LONGEST, NEAR = 300.0, 30.0  # exponents: the largest taken, the largest worth an expm1
+HIGHEST_LOAD, HIGHEST_MEAN = 1e300, 1e60
 POISSON_STIFFNESS = 6.0
-AUTO: Rule = (0.86, 0.95, 28.0, 0)
+AUTO: Rule = (0.86, 0.95, 34.0, 0)
 WIDE = 2.5  # times the reach: where stretched nodes pay
 LINEAR, SIDE, STRETCHED = 1.5, 0.5, 0.2  # the map of the stretched nodes and its step
 HALVED: Rule = (0.43, 0.475, 40.0, 0)
@@ -100,7 +103,8 @@ def binomial_mode(y: float, total: float, x: float, nugget: float) -> float:
     guess = nugget * (y + 0.5) * (total - y + 0.5) / (total + 1.0)
     e = guess / (1.0 + guess) * (math.log((y + 0.5) / (total - y + 0.5)) - x)
     e = min(max(e, low), high)
-    for _ in range(100):
+    before = math.inf
+    for _ in range(150):
         p = 1.0 / (1.0 + math.exp(-(x + e)))
         slope = 1.0 + nugget * total * p * (1.0 - p)
         miss = nugget * (y - total * p) - e
@@ -109,36 +113,47 @@ def binomial_mode(y: float, total: float, x: float, nugget: float) -> float:
         else:
             high = e
         step = miss / slope
+        done = step * step * slope < 1e-6 * nugget
+        if not done and (abs(step) > 0.5 * before or not low < e + step < high):
+            step = 0.5 * (low + high) - e  # Newton's steps could run in a circle
+        before = abs(step)
         e += step
-        if e <= low or e >= high:
-            step = 0.5 * (low + high) - (e - step)
-            e = 0.5 * (low + high)
-        if step * step * slope < 1e-6 * nugget:
+        if done:
             break
     return e
+
+
+@compiled
+def poisson_mode(y: float, x: float, nugget: float) -> float:
+    """Give the e that maximises y (x + e) - exp(x + e) - e^2 / 2T."""
+    w = omega(x + nugget * y + math.log(nugget))
+    return math.log(w / nugget) - x if w > 1.0 else nugget * y - w
 
 
 @compiled
 def line(kind: int, y: float, total: float, x: float, nugget: float, rule: Rule) -> Line:
     """Give g and its first four derivatives in x, without the coefficient.
 
-    A Poisson line leaves out ``y log y - y`` too, see ``poisson_height``.
+    A Poisson line leaves out ``y log y - y`` too, see ``poisson_height``. A binomial is turned
+    round where its mode has p > 1/2: only then does ``1 - p`` keep its digits at either end.
     """
-    e = 0.0
-    if nugget > 0.0:
+    e, turn = 0.0, 1.0
+    if nugget > SMALLEST_NUGGET:
         if kind == BINOMIAL:
             e = binomial_mode(y, total, x, nugget)
         else:
-            e = math.log(omega(x + nugget * y + math.log(nugget)) / nugget) - x
+            e = poisson_mode(y, x, nugget)
+    if kind == BINOMIAL and x + e > 0.0:
+        y, x, e, turn = total - y, -x, -e, -1.0
     u = x + e
+    p = math.exp(u)
     if kind == BINOMIAL:
-        p = 1.0 / (1.0 + math.exp(-u))
+        p /= 1.0 + p
         mean, info = total * p, total * p * (1.0 - p)
         peak = y * u - total * log1p_exp(u)
         stiff = stiffness(total)
-        distance = max(abs(u) - math.log(max(total, 1.0)), 0.0)
+        distance = max(-u - math.log(max(total, 1.0)), 0.0)
     else:
-        p = math.exp(u)
         mean, info = p, p
         peak = poisson_height(y, u)
         stiff = POISSON_STIFFNESS
@@ -146,16 +161,16 @@ def line(kind: int, y: float, total: float, x: float, nugget: float, rule: Rule)
     slope = 1.0 / (1.0 + nugget * info)
     gain = info * slope
     score = slope * (y - mean) + gain * e
-    if nugget == 0.0:
+    if not nugget > SMALLEST_NUGGET:
         third = -info if kind == POISSON else -info * (1.0 - 2.0 * p)
         fourth = -info if kind == POISSON else -info * (1.0 - 6.0 * p * (1.0 - p))
-        return peak, score, -info, third, fourth
+        return peak, turn * score, -info, turn * third, fourth
     tilt, half = y - e / nugget, 0.5 / nugget
     spread = math.sqrt(nugget * slope)
     step = even_step(rule, spread, distance, stiff)
     if rule[3] == 0 and rule[0] * spread > WIDE * step:
         slope, gain, score = 0.0, 2.0 * half, e / nugget
-        sums = _stretched(kind, y, total, p, u, spread, gain, tilt, rule)
+        sums = _stretched(kind, total, p, u, spread, gain, tilt, rule)
     elif kind == BINOMIAL and rule[3] == 0 and total <= 8.0 and total == math.floor(total):
         sums = _even_few(total, p, step, slope, gain, tilt, half, rule)
     else:
@@ -165,9 +180,9 @@ def line(kind: int, y: float, total: float, x: float, nugget: float, rule: Rule)
     value = peak - 0.5 * e * e / nugget + math.log(s0) - 0.5 * math.log(2.0 * math.pi * nugget)
     return (
         value,
-        score + m1,
+        turn * (score + m1),
         -gain + m2 - m1 * m1,
-        m3 - 3.0 * m1 * m2 + 2.0 * m1**3,
+        turn * (m3 - 3.0 * m1 * m2 + 2.0 * m1**3),
         m4 - 4.0 * m3 * m1 - 3.0 * m2 * m2 + 12.0 * m2 * m1 * m1 - 6.0 * m1**4,
     )
 
@@ -190,38 +205,29 @@ def _node(
     kind: int,
     total: float,
     p: float,
-    rise: float,
+    load: float,
     du: float,
     w: float,
     slope: float,
     gain: float,
     sums: Line,
 ) -> Line:
-    """Add the node at distance du from the centre, where exp(u) has risen by ``rise``."""
+    """Add the node at distance du from the centre, where p exp(u) has risen by ``load``."""
     curve = slope * slope
     if kind == BINOMIAL:
-        rest = 1.0 / (1.0 + p * rise)
-        here = p * (1.0 + rise) * rest
-        change = total * p * rise * (1.0 - p) * rest
-        now = total * here * (1.0 - here)
+        rest = 1.0 / (1.0 + load)
+        here, other = (p + load) * rest, (1.0 - p) * rest
+        change = total * load * other
+        now = total * here * other
         info = total * p * (1.0 - p)
         d3 = -curve * slope * now * (1.0 - 2.0 * here)
-        d4 = -curve * curve * now * (1.0 - 6.0 * here * (1.0 - here))
+        d4 = -curve * curve * now * (1.0 - 6.0 * here * other)
     else:
-        change = p * rise
+        change = load
         info, now = p, p + change
         d3, d4 = -curve * slope * now, -curve * curve * now
     d1 = gain * du - slope * change
     return _add(w, d1, curve * (info - now), d3, d4, sums)
-
-
-@compiled
-def _drop(
-    kind: int, total: float, p: float, rise: float, du: float, tilt: float, half: float
-) -> float:
-    """Give the log integrand at a node less that at the centre."""
-    loss = total * math.log1p(p * rise) if kind == BINOMIAL else p * rise
-    return du * (tilt - half * du) - loss
 
 
 @compiled
@@ -236,21 +242,23 @@ def _even(
     half: float,
     rule: Rule,
 ) -> Line:
-    """Sum over equidistant nodes; a recurrence in ``exp(u) - 1`` keeps the digits of exp(u)."""
+    """Sum over equidistant nodes; a recurrence in ``p (exp(du) - 1)`` keeps its digits."""
     shift = 0.5 * h if rule[3] > 0 and rule[3] % 2 == 0 else 0.0
+    most = HIGHEST_LOAD if kind == BINOMIAL else HIGHEST_MEAN
     sums = (0.0, 0.0, 0.0, 0.0, 0.0)
     for side in range(2):
-        count = ENDLESS if rule[3] == 0 else (rule[3] + 1 - side) // 2
+        count = MOST if rule[3] == 0 else (rule[3] + 1 - side) // 2
         step = h if side == 0 else -h
         du = shift if side == 0 else -h + shift
-        rise, factor = math.expm1(du), math.expm1(step)
+        load, factor = p * math.expm1(min(du, LONGEST)), math.expm1(min(step, LONGEST))
         for _ in range(count):
-            psi = _drop(kind, total, p, rise, du, tilt, half)
+            loss = total * math.log1p(load) if kind == BINOMIAL else load
+            psi = du * (tilt - half * du) - loss
             if psi < -rule[2]:
                 break
-            sums = _node(kind, total, p, rise, du, h * math.exp(psi), slope, gain, sums)
+            sums = _node(kind, total, p, load, du, h * math.exp(psi), slope, gain, sums)
             du += step
-            rise += factor * (1.0 + rise)
+            load = min(load + factor * (p + load), most)
     return sums
 
 
@@ -271,22 +279,22 @@ def _even_few(
     sums = (0.0, 0.0, 0.0, 0.0, 0.0)
     for side in range(2):
         step = h if side == 0 else -h
-        factor = math.expm1(step)
+        factor = math.expm1(min(step, LONGEST))
         ratio = math.exp(step * (tilt - half * step))
-        du, rise, normal = 0.0, 0.0, 1.0
+        du, load, normal = 0.0, 0.0, 1.0
         if side == 1:
-            du, rise, normal = step, factor, ratio
+            du, load, normal = step, p * factor, ratio
             ratio *= bend
-        while True:
-            rest = 1.0 / (1.0 + p * rise)
+        for _ in range(MOST):
+            rest = 1.0 / (1.0 + load)
             w = normal
             for _ in range(power):
                 w *= rest
             if w < floor:
                 break
-            sums = _node(BINOMIAL, total, p, rise, du, h * w, slope, gain, sums)
+            sums = _node(BINOMIAL, total, p, load, du, h * w, slope, gain, sums)
             du += step
-            rise += factor * (1.0 + rise)
+            load = min(load + factor * (p + load), HIGHEST_LOAD)
             normal *= ratio
             ratio *= bend
     return sums
@@ -311,7 +319,6 @@ def unstretch(u: float, left: float, right: float) -> float:
 @compiled
 def _stretched(
     kind: int,
-    y: float,
     total: float,
     p: float,
     u: float,
@@ -321,27 +328,32 @@ def _stretched(
     rule: Rule,
 ) -> Line:
     """Sum over nodes, fixed as x moves, that thin out away from the wall of a wide posterior."""
-    flip, wall, right = 1.0, 0.0, 0.0
+    wall, right = 0.0, 0.0
     if kind == BINOMIAL:
-        flip = 1.0 if 2.0 * y <= total else -1.0
-        wall = -flip * math.log(max(total, 1.0))
+        wall = -math.log(max(total, 1.0))
         right = SIDE if total < 3.0 else 0.0
-    away = flip * (u - wall)
-    v0 = unstretch(away, SIDE, right)
-    h = min(STRETCHED * rule[1], rule[0] * sd / (LINEAR + SIDE + abs(away) + 2.0 * sd))
+    v0 = unstretch(u - wall, SIDE, right)
+    away = stretch(v0, SIDE, right)
+    h = min(STRETCHED * rule[1], rule[0] * sd / (LINEAR + SIDE + abs(away) + 4.0 * sd))
     sums = (0.0, 0.0, 0.0, 0.0, 0.0)
     for side in range(2):
         v, step = (v0, h) if side == 0 else (v0 - h, -h)
         fall, climb = SIDE * math.exp(-v), right * math.exp(v)
         factor = math.exp(step)
-        for _ in range(ENDLESS):
-            du = flip * (LINEAR * v + SIDE - right - fall + climb - away)
-            rise = math.expm1(du)
-            psi = _drop(kind, total, p, rise, du, tilt, 0.5 * gain)
+        for _ in range(MOST):
+            du = LINEAR * v + SIDE - right - fall + climb - away
+            if du < NEAR:
+                load = p * math.expm1(du)
+            else:
+                load = math.exp(min(u + du, LONGEST)) * (1.0 if kind == POISSON else 1.0 - p)
+            loss = load
+            if kind == BINOMIAL:
+                loss = total * (math.log1p(load) if u + du < LONGEST else u + du)
+            psi = du * (tilt - 0.5 * gain * du) - loss
             if psi < -rule[2]:
                 break
             w = h * (LINEAR + fall + climb) * math.exp(psi)
-            sums = _node(kind, total, p, rise, du, w, 0.0, gain, sums)
+            sums = _node(kind, total, p, load, du, w, 0.0, gain, sums)
             v += step
             fall /= factor
             climb *= factor

@@ -16,7 +16,7 @@ import math
 from typing import NamedTuple
 
 from splisosm_pyro.maths.compiled import compiled
-from splisosm_pyro.maths.spot_line import ENDLESS, FloatArray, Rule, even_step, stiffness
+from splisosm_pyro.maths.spot_line import MOST, FloatArray, Rule, even_step, stiffness
 
 MANY = 12.0  # totals up to here, if whole, take powers
 
@@ -157,7 +157,7 @@ def plane_sums(at: Plane, rule: Rule, order: int, sums: FloatArray) -> None:
     shift = 0.5 if n > 0 and n % 2 == 0 else 0.0
     first = 0
     for side in range(2):
-        count = ENDLESS if n == 0 else (n + 1 - side) // 2
+        count = MOST if n == 0 else (n + 1 - side) // 2
         best, before = first, math.inf
         for k in range(count):
             z = ((k if side == 0 else -(k + 1)) + shift) * at.h1
@@ -188,7 +188,7 @@ def _row(
     bend = math.exp(-2.0 * at.half0 * size * size)
     best, top, origin, before = start, -1.0, 0.0, -1.0
     for side in range(2):
-        count = ENDLESS if n == 0 else (n + 1 - side) // 2
+        count = MOST if n == 0 else (n + 1 - side) // 2
         i, sign = (start, 1) if side == 0 else (start - 1, -1)
         step = sign * size
         du0 = at.b01 * z + (i + shift) * size

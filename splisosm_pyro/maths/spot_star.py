@@ -20,7 +20,7 @@ import numpy as np
 
 from splisosm_pyro.maths.compiled import compiled
 from splisosm_pyro.maths.spot_line import (
-    ENDLESS,
+    MOST,
     LINEAR,
     POISSON_STIFFNESS,
     SIDE,
@@ -58,15 +58,28 @@ def _rate(t: float, y: FloatArray, x: FloatArray, nugget: FloatArray) -> tuple[f
 @compiled
 def _centre(m: float, y: FloatArray, x: FloatArray, nugget: FloatArray) -> tuple[float, float]:
     """Give the mode in t (to a fraction of its sd) and the curvature there."""
+    high = math.log(m)  # the rate at t is at least exp t, at most exp t times the sum in ``load``
+    load = x + nugget * y[: x.size]
+    top = max(load.max(), 0.0)
+    low = high - top - math.log(math.exp(-top) + float(np.exp(load - top).sum()))
     top = max(x.max(), 0.0)
-    t = math.log(m) - top - math.log(math.exp(-top) + float(np.exp(x - top).sum()))
-    slope = 1.0
+    t = high - top - math.log(math.exp(-top) + float(np.exp(x - top).sum()))
+    slope, before = 1.0, math.inf
     for _ in range(200):
         total, slope = _rate(t, y, x, nugget)
-        step = min(max((m - total) / slope, -3.0), 1.0)
+        if total < m:
+            low = t
+        else:
+            high = t
+        step = (m - total) / slope
+        if step * step * slope < 1e-6 or high - low < 1e-14 * abs(t):
+            return t + step, slope
+        if abs(total - m) > 0.5 * m:  # far off: the rate grows like a power of exp t
+            step = math.log(m / total) * total / slope
+        if abs(step) > 0.5 * before or not low < t + step < high:
+            step = 0.5 * (low + high) - t
+        before = abs(step)
         t += step
-        if step * step * slope < 1e-6:
-            break
     return t, slope
 
 
@@ -99,19 +112,19 @@ def star(
     spread = 1.0 / math.sqrt(slope)
     step, drop = even_step(rule, spread, 0.0, POISSON_STIFFNESS), rule[2]
     if rule[3] == 0:  # finer than on a line: these nodes do not move with x
-        step, drop = FINER * step, drop + 4.0
+        step, drop = FINER * step, drop
     wide = rule[3] == 0 and rule[0] * spread > WIDE * step
     start, away = 0.0, 0.0
     if wide:
         away = centre - _wall(centre, y, x, nugget)
         start = unstretch(away, SIDE, 0.0)
-        reach = LINEAR + SIDE + abs(away) + 2.0 * spread
+        reach = LINEAR + SIDE + abs(away) + 4.0 * spread
         step = min(STRETCHED * rule[1], rule[0] * spread / reach)
     row, size, knots, cells = table.row, table.step, table.knots, table.cells
     peak, top, total, n = 0.0, -math.inf, 0.0, 0
     shift = 0.5 * step if rule[3] > 0 and rule[3] % 2 == 0 else 0.0
     for side in range(2):
-        count = ENDLESS if rule[3] == 0 else (rule[3] + 1 - side) // 2
+        count = MOST if rule[3] == 0 else (rule[3] + 1 - side) // 2
         before = -math.inf
         for k in range(min(count, NODES - n)):
             v = start + shift + (k * step if side == 0 else -(k + 1) * step)

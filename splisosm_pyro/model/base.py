@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,8 @@ from splisosm_pyro.maths.axes import Counts
 from splisosm_pyro.model.history import FitLog, few_threads, logger, param_history, seeded, spoken
 
 GeneSolver = Callable[[int], GeneFit]
+
+WRITTEN_TOGETHER = 256  # genes
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,11 +132,12 @@ class BaseModel(nn.Module):
             for name, value in self.named_parameters()
         }
 
-    def _write_gene(self, gene: int, fit: GeneFit) -> None:
-        """Copy one gene's fitted parameters in."""
+    def _write_fits(self, fits: list[GeneFit]) -> None:
+        """Copy all genes' fitted parameters in, a block of genes at a time."""
         for name, value in self.named_parameters():
-            if name in fit.params:
-                value.data[gene] = torch.as_tensor(fit.params[name]).to(value)
+            for first in range(0, len(fits), WRITTEN_TOGETHER):
+                block = [fit.params[name] for fit in fits[first : first + WRITTEN_TOGETHER]]
+                value.data[first : first + len(block)] = torch.from_numpy(np.stack(block)).to(value)
 
     def update_params_from_dict(self, params: Mapping[str, Any]) -> None:
         """Overwrite some parameters; either all that are given change, or none.
@@ -215,8 +219,7 @@ class BaseModel(nn.Module):
         self.data  # noqa: B018  (raises before setup_data)
         with seeded(random_seed), spoken(verbose and not quiet), few_threads(self.n_spots):
             fits = self._fit_genes(self._gene_solver(store_param_history), quiet)
-        for gene, fit in enumerate(fits):
-            self._write_gene(gene, fit)
+        self._write_fits(fits)
         self.logger = FitLog.from_fits(fits)
         self.status = [str(fit.status) for fit in fits]
         self._fits = [replace(fit, params={}, params_path=[]) for fit in fits]
@@ -326,7 +329,8 @@ def _like(name: str, value: Any, own: Mapping[str, nn.Parameter]) -> Tensor:
         valid = ", ".join(repr(n) for n in own)
         raise ValueError(f"params has {name!r}, but the model's parameters are {valid}")
     try:
-        new = torch.as_tensor(value).detach().to(own[name])
+        writable = value.copy() if isinstance(value, np.ndarray) else value  # torch warns if not
+        new = torch.as_tensor(writable).detach().to(own[name])
     except (TypeError, RuntimeError, ValueError) as error:
         raise TypeError(f"params[{name!r}] must be a numeric tensor or array: {error}") from error
     if new.shape != own[name].shape:

@@ -1,6 +1,6 @@
 """``MultinomGLM``: the documented model of isoform usage without a random effect."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from splisosm_pyro.fit.glm import GLMFit, fit_glm
+from splisosm_pyro.fit.glm_batch import GLMFits
 from splisosm_pyro.fit.glm_rows import DesignRows
 from splisosm_pyro.fit.options import FitOptions, GLMOptions
 from splisosm_pyro.fit.result import Array, GeneFit
@@ -21,6 +22,8 @@ from splisosm_pyro.maths.axes import (
 )
 from splisosm_pyro.maths.likelihood import isoform_ratio, log_lik
 from splisosm_pyro.model.base import BaseModel, GeneSolver, ModelData
+from splisosm_pyro.model.draws import posterior_of
+from splisosm_pyro.posterior.priors import PosteriorPriors
 
 
 class MultinomGLM(BaseModel, nn.Module):
@@ -145,6 +148,72 @@ class MultinomGLM(BaseModel, nn.Module):
         """
         return isoform_ratio(self._eta()).to(self.beta.dtype)
 
+    def posterior(
+        self,
+        method: Literal["auto", "laplace", "nested_laplace"] = "auto",
+        draws: int = 1000,
+        chains: int = 4,
+        seed: int = 0,
+        genes: Sequence[int] | None = None,
+        *,
+        prior: PosteriorPriors | None = None,
+        field: Literal["auto", "draws", "quantiles"] = "auto",
+        nugget: Literal["quadrature", "laplace"] = "quadrature",
+        names: Mapping[str, Sequence[Any]] | None = None,
+    ) -> Any:
+        """Draw from the posterior of every gene; it needs no fit and leaves the model as it is.
+
+        Parameters
+        ----------
+        method : {'auto', 'laplace', 'nested_laplace'}
+            ``'laplace'``: a Gaussian at the mode of the outer parameters (``log sigma``,
+            ``theta_logit``, ``beta``, ``bias_eta``), the field given them at that mode to first
+            order. ``'nested_laplace'``: weighted points of the outer posterior, the field at each
+            point's own mode. ``'auto'``: the first of these that passes its own check.
+        draws, chains : int
+            Draws of a chain, number of chains; here all draws are independent.
+        seed : int
+            A gene's draws depend on the seed and its own counts, not on the batch.
+        genes : sequence of int, optional
+            Places of the genes wanted, all by default.
+        prior : PosteriorPriors, optional
+            Default: ``beta, bias_eta ~ Normal(0, 10)``, sigma as the model has it or Gamma(2, rate
+            0.3) where it has none; ``theta ~ Uniform(0, 1)``. A sigma that the model fixes stays.
+        field : {'auto', 'draws', 'quantiles'}
+            Keep ``eta`` and ``isoform_ratio`` draw by draw, or their mean, sd and quantiles in the
+            group ``posterior_quantiles``; ``'auto'`` keeps draws up to 256 MB.
+        nugget : {'quadrature', 'laplace'}
+            How the white part of the field is eliminated from the outer posterior (GLMM).
+        names : mapping, optional
+            Names of ``'gene'`` (G), ``'spot'`` (S) and ``'isoform'`` (P); places by default.
+
+        Returns
+        -------
+        InferenceData or DataTree
+            As the installed ArviZ has it, with groups ``posterior``, ``sample_stats`` (``khat``,
+            ``method``, ``status`` by gene), ``log_prior``, ``log_likelihood`` (of a whole gene, the
+            field integrated out), ``observed_data``, ``constant_data``. A gene that breaks is NaN
+            and has the status ``'failed: ...'``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not legal or the model has no data.
+
+        Examples
+        --------
+        >>> import warnings
+        >>> model = MultinomGLM()
+        >>> model.setup_data(torch.tensor([[30, 10], [10, 30], [0, 0], [20, 20]]))
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("ignore", FutureWarning)
+        ...     posterior = model.posterior("laplace", draws=500)
+        >>> dict(posterior["posterior"].sizes)["draw"]
+        500
+        """
+        how = (method, draws, chains, seed, genes)
+        return posterior_of(self, *how, prior=prior, field=field, nugget=nugget, names=names)
+
     def _eta(self) -> Tensor:
         """Logits (G, S, Q), in float64 where the device has it."""
         design = self.data.design
@@ -163,15 +232,22 @@ class MultinomGLM(BaseModel, nn.Module):
             [_float64(self.beta), _float64(self.bias_eta)[:, None, :]], axis=1
         )  # (G,F+1,Q)
 
+        together = GLMFits(counts, rows, options)
+        plain = np.zeros(len(counts), dtype=bool)
+        if options.method != "gd" and not keep_path:
+            plain = ~start.any(axis=(1, 2))
+
         def solve(gene: int) -> GeneFit:
-            fit = fit_glm(
-                counts[gene],
-                rows,
-                options,
-                start=start[gene],
-                names=data.names,
-                keep_path=keep_path,
-            )
+            fit = together.get(gene) if plain[gene] else None
+            if fit is None:
+                fit = fit_glm(
+                    counts[gene],
+                    rows,
+                    options,
+                    start=start[gene],
+                    names=data.names,
+                    keep_path=keep_path,
+                )
             return _as_gene_fit(fit)
 
         return solve

@@ -3,14 +3,15 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from splisosm_pyro.fit.glm_rows import DesignRows
-from splisosm_pyro.fit.glmm import GLMMSpec, Params, fit_gene
-from splisosm_pyro.fit.glmm_errors import GeneErrors, gene_errors, unknown_errors
-from splisosm_pyro.fit.options import FitOptions, GLMMOptions, boolean, choose
+from splisosm_pyro.fit.glmm import GLMMSpec, fit_gene
+from splisosm_pyro.fit.glmm_errors import GeneErrors
+from splisosm_pyro.fit.options import NUGGETS, FitOptions, GLMMOptions, boolean, choose
 from splisosm_pyro.fit.result import Array, GeneFit
 from splisosm_pyro.maths.axes import (
     ArrayLike,
@@ -21,11 +22,11 @@ from splisosm_pyro.maths.axes import (
     covariate_names,
 )
 from splisosm_pyro.maths.covariance import Kernel, as_kernel
-from splisosm_pyro.maths.density import log_joint
 from splisosm_pyro.maths.priors import prior_from_name
 from splisosm_pyro.model.base import BaseModel, GeneSolver, ModelData
+from splisosm_pyro.model.conditional_values import marginal_errors, mean_ratios, standard_errors
 from splisosm_pyro.model.glm import MultinomGLM
-from splisosm_pyro.model.marginal_value import log_marginal
+from splisosm_pyro.model.objectives import log_joint, log_marginal
 from splisosm_pyro.model.start import INIT_RATIOS, starting_values
 
 
@@ -66,7 +67,8 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
     beta, bias_eta : Parameter, shapes (G, F, Q) and (G, Q)
         Fixed effects, logit scale.
     nu : Parameter, shape (G, S, Q)
-        The random effect, logit scale: its joint or conditional mode after a fit.
+        The random effect, logit scale: its joint or conditional mode after a fit; under
+        ``'quadrature'`` its posterior mean at the conditional mode of its smooth part.
     sigma, theta_logit : Parameter, shape (G, C)
         Total standard deviation, logit of the spatial share; C is 1 or Q.
 
@@ -188,50 +190,81 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
         -------
         Tensor, shape (G,)
             In nats, with all constants; differentiable in all parameters.
-
-        Raises
-        ------
-        ValueError
-            If the model has no data.
         """
-        spec, eta = self._spec(), self._eta()
-        value = log_joint(
+        return log_joint(
+            self._spec(),
             self.data.counts.values,
-            _on_cpu(eta),
-            _on_cpu(self.nu),
-            _on_cpu(self._sigma_in_force()),
-            torch.sigmoid(_on_cpu(self.theta_logit)),
-            spec.kernel,
-            spec.prior,
+            self._eta(),
+            self.nu,
+            self._sigma_in_force(),
+            self.theta_logit,
         )
-        return value.to(self.nu)
 
-    def log_marginal(self) -> Tensor:
-        """Laplace approximation of ``log p(Y)`` plus ``log p(sigma)`` at the current parameters.
+    def log_marginal(self, nugget: Literal["laplace", "quadrature"] | None = None) -> Tensor:
+        """Approximation of ``log p(Y)`` plus ``log p(sigma)`` at the current parameters.
 
-        ``nu`` is integrated out at its conditional mode, which is found here; the parameter ``nu``
-        is neither read nor changed.
+        The smooth part of ``nu`` is integrated out by Laplace's method at its conditional mode,
+        which is found here; the parameter ``nu`` is neither read nor changed.
+
+        Parameters
+        ----------
+        nugget : {'laplace', 'quadrature'}, optional
+            How the white part is integrated out: by Laplace's method too, or exactly. None: as
+            ``fitting_configs`` says.
 
         Returns
         -------
         Tensor, shape (G,)
             In nats, with all constants; differentiable in ``beta, bias_eta, sigma, theta_logit`` by
             the exact gradient, the mode's own dependence included.
-
-        Raises
-        ------
-        ValueError
-            If the model has no data.
         """
-        counts = self.data.counts.values
         return log_marginal(
-            self._spec(),
-            counts.numpy(),
+            self._marginal_spec(nugget),
+            self.data.counts.values.numpy(),
             self.beta,
             self.bias_eta,
             self._sigma_in_force(),
             self.theta_logit,
         )
+
+    def log_marginal_error(self, draws: int = 400, seed: int = 0) -> pd.DataFrame:
+        """Certificate of ``log_marginal()``: what it lacks, by importance sampling.
+
+        Costs a solve and two evaluations of the spots a draw, more than a fit.
+
+        Parameters
+        ----------
+        draws : int
+            Draws a gene of the smooth part from its Gaussian, 30 or more, in opposite pairs.
+        seed : int
+            A gene's draws depend on it and on the gene's own counts.
+
+        Returns
+        -------
+        DataFrame
+            One row a gene: ``correction`` (exact minus approximate ``log_marginal``, nats), its
+            ``standard_error``, and ``pareto_k`` of the weights: above 0.7 neither is to be trusted.
+        """
+        return marginal_errors(self._marginal_spec(None), *self._inputs(), draws, seed)
+
+    def get_isoform_ratio(self, kind: Literal["at_nu", "posterior_mean"] = "at_nu") -> Tensor:
+        """Isoform ratios (G, S, P) at the current parameters, which sum to 1 at every spot.
+
+        Parameters
+        ----------
+        kind : {'at_nu', 'posterior_mean'}
+            The ratios at ``nu`` as it stands, or their posterior mean given the other parameters,
+            for which ``nu`` is not read: milder, the more so the fewer counts a spot has.
+
+        Raises
+        ------
+        ValueError
+            If the model has no data or ``kind`` is not legal.
+        """
+        if choose("kind", kind, ("at_nu", "posterior_mean")) == "at_nu":
+            return super().get_isoform_ratio()
+        ratios = mean_ratios(self._marginal_spec(None), *self._inputs())
+        return torch.from_numpy(ratios).to(self.nu)
 
     def var_total(self) -> Tensor:
         """Total variance ``sigma^2`` in force, (G, C).
@@ -265,8 +298,7 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
 
         Notes
         -----
-        Costs two evaluations of the gradient per outer parameter and gene; kept until a parameter
-        changes.
+        Two evaluations of the gradient per outer parameter and gene; kept until one changes.
         """
         errors = [gene.standard_errors for gene in self._errors()]
         return {
@@ -278,32 +310,30 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
         """Return standard errors of ``get_isoform_ratio()``, (G, S, P), by the delta method.
 
         They hold the posterior variance of ``nu`` and, to first order, the uncertainty of all other
-        parameters that are not at a bound.
-
-        Raises
-        ------
-        ValueError
-            Before the first fit.
+        parameters that are not at a bound. A ValueError before the first fit.
         """
         return torch.stack([torch.as_tensor(e.ratio) for e in self._errors()]).to(self.nu)
 
-    def diagnose(self) -> pd.DataFrame:
+    def diagnose(self, marginal_error: bool = False) -> pd.DataFrame:
         """Certificates of the last fit, one row a gene.
+
+        Parameters
+        ----------
+        marginal_error : bool
+            Add the columns of ``log_marginal_error()``, with the prefix ``marginal_``; they cost
+            more than the fit.
 
         Returns
         -------
         DataFrame
             ``status``, ``reason``, ``gradient_norm`` (of the objective in the outer parameters that
             are not at a bound), ``min_eigenvalue`` (of the negative Hessian there), ``epochs`` and
-            the objective.
-
-        Raises
-        ------
-        ValueError
-            Before the first fit.
+            the objective. A ValueError before the first fit.
         """
         table = super().diagnose()
         table["min_eigenvalue"] = [gene.min_eigenvalue for gene in self._errors()]
+        if boolean("marginal_error", marginal_error):
+            table = table.join(self.log_marginal_error().add_prefix("marginal_"))
         return table
 
     # ---- inside
@@ -325,6 +355,19 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
             names=self.data.names,
         )
 
+    def _marginal_spec(self, nugget: str | None) -> GLMMSpec:
+        """Say what ``log_marginal`` is, whatever the method."""
+        chosen = self.fitting_configs["nugget"] if nugget is None else nugget
+        return self._spec().with_nugget(choose("nugget", chosen, NUGGETS))
+
+    def _inputs(self) -> tuple[Array, list[dict[str, Array]]]:
+        """Return the counts and every gene's parameters in force."""
+        floor, params = self._spec().sigma_floor, [self._params_of(g) for g in range(self.n_genes)]
+        for own in params:
+            own["sigma"] = np.maximum(own["sigma"], floor)
+        counts: Array = self.data.counts.values.numpy()
+        return counts, params
+
     def _sigma_in_force(self) -> Tensor:
         floor = self._spec().sigma_floor  # raises before setup_data
         return self.sigma.clamp(min=floor)
@@ -334,13 +377,14 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
         return fixed + self.nu.to(fixed)
 
     def _gene_solver(self, keep_path: bool) -> GeneSolver:
-        """Fit gene g; after a first fit, from where it ended."""
-        spec, counts, warm = self._spec(), self.data.counts.values.numpy(), bool(self.status)
+        """Fit gene g; after a first fit that did not break, from where it ended."""
+        spec, counts = self._spec(), self.data.counts.values.numpy()
+        warm = [fit.epochs > 0 for fit in self._fits] or [False] * self.n_genes
         rows = DesignRows.from_design(spec.design)
 
         def solve(gene: int) -> GeneFit:
             start = self._params_of(gene)
-            return fit_gene(spec, rows, counts[gene], start, warm=warm, keep_path=keep_path)
+            return fit_gene(spec, rows, counts[gene], start, warm=warm[gene], keep_path=keep_path)
 
         return solve
 
@@ -349,28 +393,5 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
         fits = self._fitted()
         versions = tuple(value._version for value in self.parameters())
         if self._error_cache is None or self._error_cache[0] != versions:
-            spec, counts = self._spec(), self.data.counts.values.numpy()
-            rows = DesignRows.from_design(spec.design)
-            errors = [
-                self._gene_errors(spec, rows, counts[g], self._params_of(g), fit)
-                for g, fit in enumerate(fits)
-            ]
-            self._error_cache = (versions, errors)
+            self._error_cache = (versions, standard_errors(self._spec(), *self._inputs(), fits))
         return self._error_cache[1]
-
-    @staticmethod
-    def _gene_errors(
-        spec: GLMMSpec, rows: DesignRows, counts: Array, params: Params, fit: GeneFit
-    ) -> GeneErrors:
-        """One gene's standard errors; nothing is known where the fit or the errors break."""
-        if not fit.settled and fit.epochs == 0:
-            return unknown_errors(counts, params)
-        try:
-            return gene_errors(spec, rows, counts, params)
-        except (ArithmeticError, ValueError):
-            return unknown_errors(counts, params)
-
-
-def _on_cpu(value: Tensor) -> Tensor:
-    """Bring a tensor to where the kernels live, float64 on the CPU; differentiable."""
-    return value.to("cpu", torch.float64)

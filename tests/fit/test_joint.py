@@ -1,4 +1,4 @@
-"""The joint density's profile over the variances: dense truth, gradient, standard errors' curvature."""
+"""The joint density's profile over the variances: dense truth and gradient."""
 
 import cases
 import numpy as np

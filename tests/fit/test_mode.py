@@ -121,6 +121,20 @@ def test_any_start_will_do(name):
         assert mode.psi == pytest.approx(truth.psi, rel=1e-12)
 
 
+@pytest.mark.parametrize("shift", [-15.0, 15.0, 40.0])
+@pytest.mark.parametrize("name", ["rich", "all_spatial", "two_isoforms"])
+def test_an_intercept_far_from_the_data_needs_halved_steps(name, shift):
+    case, kernel = cases.CASES[name], kernel_of(name, "dense")
+    B = case.B(0)
+    B[-1] += shift
+    variances = Variances(np.full(1, 2.0), np.ones(1), case.shape[2] - 1)
+    problem = problem_of(case, kernel)
+    mode = mode_of(problem, B, variances)
+    nu = nu_of(problem, mode, variances)
+    score, _ = oracles.score_and_information(case.design @ B[:-1] + B[-1] + nu, case.counts[0])
+    np.testing.assert_allclose(4.0 * case.V @ score, nu, rtol=1e-7, atol=1e-7)
+
+
 @pytest.mark.parametrize("form", ["dense", "low_rank", "car_sparse"])
 @pytest.mark.parametrize("name", ["two_isoforms", "covariates", "empty_spots", "all_spatial"])
 def test_the_bordered_mode_is_the_joint_maximum(name, form):

@@ -347,7 +347,10 @@ def far_out(logit, size):
 @pytest.mark.parametrize("size", [1e2, 1e5, 1e8])
 @pytest.mark.parametrize("logit", [1.0, 4.0, 6.0, 8.0])
 def test_a_plateau_beyond_the_maximum_is_no_end(logit, size, start, method):
-    result = climb(far_out(logit, size), [start, 0.0], method=method)
+    toy = far_out(logit, size)
+    first = best_start(toy, [np.array([start, 0.0])])
+    result = search(toy, first, options(method=method), keep_trace=True)
     assert result.converged
+    assert all(abs(at.u[0]) < 15.0 for at in result.trace[1:])  # the bound is no place to be
     assert result.best.value > -1e-8
     assert not result.at_bound.any()

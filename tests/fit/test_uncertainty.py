@@ -1,4 +1,4 @@
-"""Standard errors: the field's posterior by dense inversion, its response and curvature by differences."""
+"""Standard errors: the field's posterior by dense inversion, the rest by differences."""
 
 import cases
 import numpy as np

@@ -47,14 +47,15 @@ SIGNATURES = {
         "fit": FIT,
         "clone": {},
         "forward": {},
-        "get_isoform_ratio": {},
+        "get_isoform_ratio": {"kind": "at_nu"},
         "update_params_from_dict": {"params": REQUIRED},
         "var_sp_prop": {},
         "var_total": {},
         "log_joint": {},
-        "log_marginal": {},
+        "log_marginal": {"nugget": None},
+        "log_marginal_error": {"draws": 400, "seed": 0},
         "standard_errors": {},
-        "diagnose": {},
+        "diagnose": {"marginal_error": False},
     },
 }
 CALLS = [(kind, name) for kind, table in SIGNATURES.items() for name in table]

@@ -78,6 +78,13 @@ def test_update_params_from_dict(fresh):
     assert isinstance(model.nu, torch.nn.Parameter)
 
 
+def test_a_read_only_array_will_do(fresh):
+    model, value = fresh(), np.ones((5, 2))
+    value.setflags(write=False)
+    model.update_params_from_dict({"bias_eta": value})
+    assert (model.bias_eta == 1.0).all()
+
+
 @pytest.mark.parametrize(
     ("params", "kind", "words"),
     [

@@ -1,4 +1,4 @@
-"""``log_marginal`` as a differentiable torch function of the outer parameters."""
+"""The GLMM's objectives as differentiable torch functions of the parameters."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,9 +13,24 @@ from splisosm_pyro.fit.marginal import log_marginal as value_at_mode
 from splisosm_pyro.fit.marginal import marginal_gradient
 from splisosm_pyro.fit.mode import cold_start, find_mode
 from splisosm_pyro.fit.variance import Variances
+from splisosm_pyro.maths.density import log_joint as density
 from splisosm_pyro.maths.spot import FloatArray
 
 Slopes = tuple[FloatArray, FloatArray, FloatArray, FloatArray]
+
+
+def log_joint(
+    spec: GLMMSpec,
+    counts: Tensor,  # (G, S, P)
+    eta: Tensor,  # (G, S, Q)
+    nu: Tensor,  # (G, S, Q)
+    sigma: Tensor,  # (G, C)
+    theta_logit: Tensor,  # (G, C)
+) -> Tensor:  # (G,)
+    """Return ``log p(Y, nu) + log p(sigma)`` of every gene, on the device of ``nu``."""
+    eta, field, sigma, logit = (x.to("cpu", torch.float64) for x in (eta, nu, sigma, theta_logit))
+    value = density(counts, eta, field, sigma, torch.sigmoid(logit), spec.kernel, spec.prior)
+    return value.to(nu)
 
 
 def log_marginal(

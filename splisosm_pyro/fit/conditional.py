@@ -1,0 +1,79 @@
+"""The posterior of one gene's field at given outer parameters: its mode, its mean ratios.
+
+At the mode of the smooth part ``w`` the field is ``nu = D^1/2 w + T h'`` at the occupied spots.
+With the nugget integrated out ``h' = g'``, and ``T g'(x)`` is the posterior mean of ``e`` given
+``x``, since ``exp g`` is a Gaussian convolution: ``nu`` is then the posterior mean of the field at
+the mode of ``w``, where profiling the nugget out gives the joint mode of ``w`` and ``e``.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from scipy.special import expit
+
+from splisosm_pyro.fit.glmm import GLMMSpec, Params
+from splisosm_pyro.fit.latent import LatentProblem
+from splisosm_pyro.fit.mode import Mode, cold_start, find_mode
+from splisosm_pyro.fit.variance import Variances
+from splisosm_pyro.maths.nugget_quadrature import QuadratureNugget
+from splisosm_pyro.maths.spot import FloatArray
+from splisosm_pyro.maths.spot_ratio import mean_ratio
+
+
+@dataclass(frozen=True, eq=False)
+class Conditional:
+    """A gene's factorised mode at given outer parameters."""
+
+    problem: LatentProblem
+    mode: Mode
+    variances: Variances
+
+    @classmethod
+    def of_gene(cls, spec: GLMMSpec, counts: FloatArray, params: Params) -> Self:
+        """Find the mode of a gene, ``counts`` (S, P), at documented parameters; ``nu`` is not read.
+
+        Raises
+        ------
+        ModeError
+            If there is none to be found.
+        """
+        problem = spec.problem(counts)
+        sigma, theta = params["sigma"], expit(params["theta_logit"])
+        variances = Variances(sigma, theta, params["bias_eta"].size, spec.kernel.residual)
+        coefficients = np.vstack([params["beta"], params["bias_eta"]])
+        start = cold_start(problem, coefficients, variances.spatial, variances.nugget)
+        return cls(
+            problem, find_mode(problem, start, variances.spatial, variances.nugget), variances
+        )
+
+    def integrated_spots(self) -> QuadratureNugget:
+        """Return the occupied spots with the nugget integrated out, however the mode was found."""
+        spots = self.problem.spots
+        if isinstance(spots, QuadratureNugget):
+            return spots
+        return QuadratureNugget(self.problem.gene.counts)
+
+
+def posterior_mean_ratio(
+    at: Conditional,
+    design: FloatArray,  # (S, F+1)
+) -> FloatArray:  # (S, P)
+    """Return the posterior mean of the isoform ratios at every spot, given the outer parameters.
+
+    The smooth part is Gaussian about its mode; the nugget is integrated out, by its posterior at
+    the occupied spots and by its prior at the empty ones.
+    """
+    mode, variances, occupied = at.mode, at.variances, at.problem.gene.occupied
+    cov = mode.root[:, None] * mode.linearisation.factor.all_blocks() * mode.root
+    smooth = mode.root * at.problem.kernel.smooth(mode.alpha, occupied)
+    empty = np.ones(len(design), dtype=np.bool_)
+    empty[occupied] = False
+    ratio = np.empty((len(design), variances.n_logits + 1))
+    ratio[empty] = mean_ratio(
+        (design @ mode.coefficients + smooth)[empty], cov[empty] + np.diag(variances.nugget)
+    )
+    if occupied.size:
+        spots = at.integrated_spots()
+        ratio[occupied] = spots.posterior_ratio(mode.terms.x, variances.nugget, cov[occupied])
+    return ratio

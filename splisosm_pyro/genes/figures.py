@@ -1,0 +1,144 @@
+"""Figures of a result: a gene's isoforms on the tissue, and a page of the top genes."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from scipy.special import expit, logit
+
+from splisosm_pyro.genes.fits import GeneFits
+from splisosm_pyro.genes.slide import PathLike, places_of
+from splisosm_pyro.plots import GeneMaps, gene_figure
+
+MOST_ISOFORMS = 5
+DPI = 150
+NORMAL_95 = 1.96
+
+
+def top_genes(fits: GeneFits, n: int = 6) -> list[str]:
+    """Return the genes with the largest gain of the spatial over the white-noise model.
+
+    Of a run of GLMs, those whose fitted usage varies most.
+    """
+    by = "gain_over_white" if "gain_over_white" in fits.table else "usage_range"
+    if by not in fits.table:
+        return []
+    ordered = fits.table.dropna(subset=[by]).sort_values(by, ascending=False, kind="stable")
+    return [str(gene) for gene in ordered["gene"][:n]]
+
+
+def gene_page(fits: GeneFits, gene: str) -> Figure:
+    """Draw one gene: a row for each isoform, its variance parameters with 95 % intervals above.
+
+    Parameters
+    ----------
+    fits : GeneFits
+    gene : str
+
+    Returns
+    -------
+    matplotlib Figure
+        Reads, observed usage, fitted usage and its standard error.
+
+    Raises
+    ------
+    ValueError
+        If there is no such gene, or its fit broke.
+    """
+    row = fits.table.iloc[fits._place(gene)]
+    n_isos = int(row["n_isos"])
+    # of two isoforms the second is the mirror of the first
+    shown = range(1 if n_isos == 2 else min(n_isos, MOST_ISOFORMS))
+    names = str(row["isoforms"]).split(";")
+    maps = _maps(fits, gene)
+    rows = [_replaced(maps, names[p], p) for p in shown]
+    figure = gene_figure(places_of(fits.slide), rows)
+    figure.suptitle(f"{gene}, {row['reads']} reads, {row['status']}\n{variances(row)}", fontsize=10)
+    return figure
+
+
+def top_page(fits: GeneFits, n: int = 6) -> Figure:
+    """Draw the top genes under each other, the isoform whose fitted usage varies most.
+
+    Raises
+    ------
+    ValueError
+        If no gene has a fit.
+    """
+    rows = []
+    for gene in top_genes(fits, n):
+        maps = _maps(fits, gene)
+        row = fits.table.iloc[fits._place(gene)]
+        title = f"{gene}\n{row['reads']} reads\n{variances(row, short=True)}"
+        rows.append(_replaced(maps, title, int(np.ptp(maps.ratio, axis=0).argmax())))
+    if not rows:
+        raise ValueError("no gene has a fit, there is nothing to draw")
+    return gene_figure(places_of(fits.slide), rows)
+
+
+def write_figures(fits: GeneFits, folder: PathLike, n: int = 6) -> list[Path]:
+    """Write ``top.png`` and one file for each of the top genes; return their paths."""
+    if not top_genes(fits, n):
+        return []
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    written = [Path(folder) / "top.png"]
+    top_page(fits, n).savefig(written[0], dpi=DPI)
+    for rank, gene in enumerate(top_genes(fits, n), start=1):
+        safe = re.sub(r"[^\w.-]", "_", gene)
+        written.append(Path(folder) / f"{rank:02d}_{safe}.png")
+        gene_page(fits, gene).savefig(written[-1], dpi=DPI)
+    return written
+
+
+def variances(row: "pd.Series[float]", *, short: bool = False) -> str:
+    """Say sigma and theta with their 95 % intervals, or that they are at a bound.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> numbers = {"sigma": 1.0, "log_sigma_se": 0.5, "theta": 0.5, "theta_logit_se": np.inf}
+    >>> variances(pd.Series(numbers))
+    'sigma 1.00 (0.38 to 2.66), theta 0.50 (at a bound or unknown)'
+    """
+    parts = list(_intervals(row))
+    gain = row.get("gain_over_white")
+    if gain is not None and np.isfinite(gain):
+        parts.append(f"gain over white noise {gain:.1f} nats")
+    if short:
+        parts = [part.replace(" (at a bound or unknown)", "") for part in parts]
+        parts = [part.replace("gain over white noise", "gain") for part in parts]
+    return ("\n" if short else ", ").join(parts)
+
+
+def _intervals(row: "pd.Series[float]") -> Iterator[str]:
+    """Yield a phrase for each variance parameter."""
+    for name in map(str, row.index):
+        kind, _, number = name.partition("_")
+        if kind not in ("sigma", "theta") or not (number == "" or number.isdecimal()):
+            continue
+        ending = f"_{number}" if number else ""
+        value = float(row[name])
+        scale = "log_sigma" if kind == "sigma" else "theta_logit"
+        error = NORMAL_95 * float(row[f"{scale}{ending}_se"])
+        if not np.isfinite(error):
+            yield f"{kind}{ending} {value:.2f} (at a bound or unknown)"
+        elif kind == "sigma":
+            low, high = value * np.exp(-error), value * np.exp(error)
+            yield f"{name} {value:.2f} ({low:.2f} to {high:.2f})"
+        else:
+            low, high = expit(logit(value) - error), expit(logit(value) + error)
+            yield f"{name} {value:.2f} ({low:.2f} to {high:.2f})"
+
+
+def _maps(fits: GeneFits, gene: str) -> GeneMaps:
+    """Return what is drawn of a gene."""
+    ratio, error = fits.usage(gene)
+    return GeneMaps(gene, fits.counts(gene).astype(np.float64), ratio, error)
+
+
+def _replaced(maps: GeneMaps, title: str, isoform: int) -> GeneMaps:
+    """Return the maps of one isoform under a title."""
+    return GeneMaps(title, maps.counts, maps.ratio, maps.ratio_se, isoform)

@@ -1,0 +1,213 @@
+"""What is fitted to every gene, small enough to send along with every batch."""
+
+import hashlib
+import zlib
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csc_array
+
+from splisosm_pyro.fit.glm_rows import DesignRows
+from splisosm_pyro.fit.glmm import GLMMSpec
+from splisosm_pyro.fit.options import GLMMOptions, boolean, choose
+from splisosm_pyro.genes.covariates import Design, design_of
+from splisosm_pyro.genes.slide import Floats, Slide, graph_of
+from splisosm_pyro.maths.axes import as_design
+from splisosm_pyro.maths.car import CARKernel
+from splisosm_pyro.maths.priors import prior_from_name
+
+PriorName = Literal["none", "gamma", "inv_gamma"]
+ModelName = Literal["glmm", "glm"]
+METHOD: Literal["marginal_newton"] = "marginal_newton"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What is fitted to every gene.
+
+    Attributes
+    ----------
+    model : {'glmm', 'glm'}
+        With 'glmm' the GLM and the white-noise model are fitted as well, to compare with.
+    nugget : {'quadrature', 'laplace'}
+        How the white part of the random effect is eliminated: by exact integration, or at its mode.
+    share_variance : bool
+        One sigma and theta for all logits of a gene.
+    prior : {'none', 'gamma', 'inv_gamma'}
+        On sigma.
+    prior_params : dict, optional
+        ``alpha`` and ``beta`` of the prior; default as documented for `MultinomGLMM`.
+    k : int
+        Mutual nearest neighbours of a spot.
+    rho : float
+        Of the CAR kernel.
+    standardise : bool
+        Fit numeric covariates in units of their standard deviation; estimates come back in the
+        user's.
+    seed : int
+        From which each gene's own seed is derived.
+    fitting_configs : dict
+        Further options of the fit, see `MultinomGLMM`.
+    """
+
+    model: ModelName = "glmm"
+    nugget: str = "quadrature"
+    share_variance: bool = True
+    prior: PriorName = "none"
+    prior_params: dict[str, float] | None = None
+    k: int = 6
+    rho: float = 0.99
+    standardise: bool = False
+    seed: int = 0
+    fitting_configs: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        choose("model", self.model, ("glmm", "glm"))
+        boolean("share_variance", self.share_variance)
+        boolean("standardise", self.standardise)
+        prior_from_name(self.prior, self.prior_params)
+        self.glmm_options()
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
+            raise ValueError(f"seed must be a whole number of at least 0, came {self.seed!r}")
+
+    @property
+    def glmm(self) -> bool:
+        """Whether the spatial model is fitted."""
+        return self.model == "glmm"
+
+    def configs(self) -> dict[str, Any]:
+        """Return ``fitting_configs`` of the GLMM."""
+        return {"nugget": self.nugget, **self.fitting_configs}
+
+    def glmm_options(self) -> GLMMOptions:
+        """Return the checked options of the fit."""
+        return GLMMOptions.from_configs(METHOD, self.configs())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the options as JSON can hold them."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A run's options, design and graph.
+
+    Attributes
+    ----------
+    options : RunOptions
+    design : Design
+    graph : csc_array, shape (S, S)
+    places : ndarray, shape (S, 2)
+    """
+
+    options: RunOptions
+    design: Design
+    graph: csc_array
+    places: Floats
+
+    @classmethod
+    def of(cls, slide: Slide, options: RunOptions) -> "Job":
+        """Read what is the same for all genes off a slide; a bad design raises here."""
+        design = design_of(slide.covariates, slide.n_spots, standardise=options.standardise)
+        as_design(slide.design, slide.n_spots)
+        if not 0.0 <= options.rho < 1.0:
+            raise ValueError(f"rho must be in [0, 1), came {options.rho}")
+        graph, places = graph_of(slide, options.k)
+        return cls(options, design, graph, places)
+
+    @cached_property
+    def digest(self) -> str:
+        """Checksum of everything that a gene's result depends on beside its counts."""
+        found = hashlib.sha256(repr(sorted(self.options.as_dict().items())).encode())
+        for array in (self.graph.indptr, self.graph.indices, self.graph.data, self.places):
+            found.update(_bytes(array))
+        found.update(_bytes(self.design.fitted))
+        found.update(repr(self.design.names).encode())
+        return found.hexdigest()
+
+    def bench(self) -> "Bench":
+        """Build what the fits share; kept until another job comes, once in each process."""
+        if self.digest not in _BENCHES:
+            _BENCHES.clear()
+            _BENCHES[self.digest] = Bench.of(self)
+        return _BENCHES[self.digest]
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """A job made ready: its kernel, the distinct rows of its design, the specification of a fit."""
+
+    job: Job
+    kernel: CARKernel
+    rows: DesignRows
+    spec: GLMMSpec
+
+    @classmethod
+    def of(cls, job: Job) -> "Bench":
+        """Analyse the graph and the design."""
+        options, design = job.options, job.design
+        kernel = CARKernel(job.graph, options.rho, job.places)
+        spec = GLMMSpec(
+            kernel=kernel,
+            design=design.fitted,
+            share_variance=options.share_variance,
+            fix_sigma=False,
+            prior=prior_from_name(options.prior, options.prior_params),
+            options=options.glmm_options(),
+            names=design.names,
+        )
+        return cls(job, kernel, DesignRows.from_design(design.fitted), spec)
+
+
+_BENCHES: dict[str, Bench] = {}
+
+
+def gene_seed(seed: int, gene: str) -> int:
+    """Return a gene's own seed, whatever the order of the genes.
+
+    Examples
+    --------
+    >>> gene_seed(0, "Myl6") == gene_seed(0, "Myl6") != gene_seed(0, "Rpl5")
+    True
+    """
+    state = np.random.SeedSequence([seed, zlib.crc32(gene.encode())]).generate_state(1)
+    return int(state[0])
+
+
+def _bytes(array: NDArray[Any]) -> bytes:
+    """Return an array's content with its type and shape."""
+    values = np.ascontiguousarray(array)
+    return f"{values.dtype.str}{values.shape}".encode() + values.tobytes()
+
+
+def digest_of(slide: Slide) -> str:
+    """Return the checksum of a slide's genes, counts, covariates and places.
+
+    Parameters
+    ----------
+    slide : Slide
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits; equal for the same data, whatever file they came from.
+    """
+    found = hashlib.sha256()
+    for group in slide.groups:
+        found.update("\n".join(group.gene_names.tolist()).encode())
+        found.update("\n".join(group.iso_names.ravel().tolist()).encode())
+        found.update(_bytes(group.counts))
+    design = slide.design
+    found.update("\n".join(map(str, design.columns)).encode())
+    found.update(_bytes(design.to_numpy(dtype=np.float64)))
+    found.update(_bytes(slide.coords))
+    if slide.library is not None:
+        found.update("\n".join(slide.library.tolist()).encode())
+    if slide.adjacency is not None:
+        graph = csc_array(slide.adjacency)
+        for array in (graph.indptr, graph.indices, graph.data):
+            found.update(_bytes(array))
+    return found.hexdigest()

@@ -1,0 +1,168 @@
+"""The record file of a run: what is finished is on disk, whatever happens next.
+
+One line a record: the length of its JSON text in bytes, the first 16 digits of its SHA-256, the
+text. The first record says which data and options the run has; each further one holds the genes of
+one batch. Lines are only ever appended, in one write, and synced. A line without its end is a write
+that was cut off, and is dropped; any other line that does not agree with its checksum was changed
+by somebody, and the file is refused.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+NAME = "records.jsonl"
+FORMAT = 1
+
+
+class Records:
+    """An open record file; use it in a ``with`` statement.
+
+    Parameters
+    ----------
+    folder : str or path
+        Where the file is, or will be.
+    header : mapping
+        What the run is: strings, numbers, dicts. A file whose header differs is refused.
+
+    Attributes
+    ----------
+    finished : list of dict
+        What earlier runs of the same header have finished.
+    dropped : int
+        Bytes of a record that was cut off, which were removed.
+
+    Raises
+    ------
+    ValueError
+        If the file belongs to other data or options, or was changed.
+    OSError
+        If it cannot be read or written, or another run has it open.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], header: Mapping[str, Any]) -> None:
+        self.path = Path(folder) / NAME
+        self.finished: list[dict[str, Any]] = []
+        self.dropped = 0
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            self._lock()
+            self._open({"format": FORMAT, **header})
+        except BaseException:
+            os.close(self._file)
+            raise
+
+    def append(self, outcomes: list[dict[str, Any]]) -> None:
+        """Write the genes of a batch; they are on disk when this returns.
+
+        Raises
+        ------
+        OSError
+            If the disk is full, for example; the message says how to go on.
+        """
+        try:
+            self._write({"genes": outcomes})
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"cannot write {self.path}: {error.strerror or error}; what was finished before is "
+                "safe: make room and resume",
+            ) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        os.close(self._file)
+
+    def _lock(self) -> None:
+        """Keep a second run out; the lock ends with the process."""
+        if sys.platform == "win32":
+            return
+        import fcntl
+
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OSError(f"{self.path} is being written by another run") from None
+
+    def _open(self, header: dict[str, Any]) -> None:
+        """Read what is there, remove what was cut off, write the header of a new file."""
+        content = self.path.read_bytes()
+        end = content.rfind(b"\n") + 1
+        records = [_parsed(line, i, self.path) for i, line in enumerate(content[:end].splitlines())]
+        if end < len(content):
+            self.dropped = len(content) - end
+            os.ftruncate(self._file, end)
+        if not records:
+            self._write(header)
+            return
+        _same(json.loads(json.dumps(header)), records[0], self.path)
+        for record in records[1:]:
+            self.finished += record["genes"]
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        """Append one line in one write, or none of it, and sync."""
+        text = json.dumps(record, separators=(",", ":")).encode()
+        line = b"%d %s %s\n" % (len(text), _checksum(text), text)
+        start = os.lseek(self._file, 0, os.SEEK_END)
+        try:
+            written = 0
+            while written < len(line):
+                written += os.write(self._file, line[written:])
+            os.fsync(self._file)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, start)
+            raise
+
+
+def has_records(folder: str | os.PathLike[str]) -> bool:
+    """Return whether a run has left records in a folder."""
+    return (Path(folder) / NAME).is_file()
+
+
+def _checksum(text: bytes) -> bytes:
+    return hashlib.sha256(text).hexdigest()[:16].encode()
+
+
+def _parsed(line: bytes, number: int, path: Path) -> dict[str, Any]:
+    """Return the record of a whole line, or raise."""
+    length, _, rest = line.partition(b" ")
+    checksum, _, text = rest.partition(b" ")
+    if length != str(len(text)).encode() or checksum != _checksum(text):
+        raise ValueError(
+            f"{path} was changed: record {number} does not agree with its checksum; "
+            "begin in another folder"
+        )
+    return dict(json.loads(text))
+
+
+def _same(own: Mapping[str, Any], found: Mapping[str, Any], path: Path) -> None:
+    """Raise with what differs if a file belongs to another run."""
+    if found == own:
+        return
+    if found.get("data") != own.get("data"):
+        raise ValueError(f"{path} belongs to a run on other data: begin in another folder")
+    ours, theirs = own.get("options", {}), found.get("options", {})
+    differing = [
+        f"{name} was {theirs.get(name)!r}, now {ours.get(name)!r}"
+        for name in sorted({*ours, *theirs})
+        if ours.get(name) != theirs.get(name)
+    ]
+    what = "; ".join(differing) or f"version {found.get('version')}, now {own.get('version')}"
+    raise ValueError(
+        f"{path} belongs to a run with other options ({what}): begin in another folder"
+    )

@@ -1,0 +1,59 @@
+"""Tables of a run: their columns stand in one order, whatever the first gene has."""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+Row = dict[str, Any]
+
+GENE_COLUMNS = (
+    *("gene", "n_isos", "reads", "occupied_spots", "status", "sigma", "theta"),
+    *("log_sigma", "theta_logit", "usage", "usage_range"),
+    *("bias_eta", "beta", "loglik_glm", "log_marginal_white", "log_marginal"),
+    *("gain_over_white", "gain_over_glm", "sigma_white", "gradient_norm", "min_eigenvalue"),
+    *("seconds", "seed", "status_glm", "reason", "isoforms"),
+)
+ISOFORM_COLUMNS = (
+    *("gene", "isoform", "number", "reads", "mean_usage", "min_usage", "max_usage", "delta"),
+)
+WORDS = ("gene", "isoform", "isoforms", "status", "status_glm", "reason", "why")
+
+
+def gene_table(outcomes: Iterable[Row]) -> pd.DataFrame:
+    """Return one row a gene, by the genes' index.
+
+    Examples
+    --------
+    >>> rows = [{"gene": "b", "status": "boundary"}, {"gene": "a", "theta": 0.5}]
+    >>> outcomes = [{"index": 1, "row": rows[0]}, {"index": 0, "row": rows[1]}]
+    >>> list(gene_table(outcomes)), gene_table(outcomes)["gene"].tolist()
+    (['gene', 'status', 'theta'], ['a', 'b'])
+    """
+    ordered = sorted(outcomes, key=lambda outcome: outcome["index"])
+    return _table([outcome["row"] for outcome in ordered], GENE_COLUMNS)
+
+
+def isoform_table(outcomes: Iterable[Row]) -> pd.DataFrame:
+    """Return one row an isoform, genes by their index, isoforms in the order of the data."""
+    ordered = sorted(outcomes, key=lambda outcome: outcome["index"])
+    return _table([row for outcome in ordered for row in outcome["isoforms"]], ISOFORM_COLUMNS)
+
+
+def _table(rows: list[Row], kinds: tuple[str, ...]) -> pd.DataFrame:
+    """Put rows under each other, words empty and numbers missing where a row has none."""
+    table = pd.DataFrame(rows)
+    for name in WORDS:
+        if name in table:
+            table[name] = table[name].fillna("").astype(str)
+    columns = sorted((str(name) for name in table.columns), key=lambda name: _place(name, kinds))
+    return table[columns]
+
+
+def _place(column: str, kinds: tuple[str, ...]) -> tuple[int, list[str]]:
+    """Return the sorting key of a column: its kind, then its name with numbers as numbers."""
+    found = [kind for kind in kinds if column.startswith(f"{kind}_")]
+    kind = column if column in kinds else max(found, key=len)
+    parts = re.split(r"(\d+)", column)
+    return kinds.index(kind), [part.zfill(12) if part.isdecimal() else part for part in parts]

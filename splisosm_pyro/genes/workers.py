@@ -1,0 +1,101 @@
+"""Batches of genes on workers: processes of this machine, or a cluster through joblib's backends.
+
+A worker prepares the kernel once and keeps it; a batch carries its counts, the options, the design
+and the graph. Every gene is fitted by the same function with one thread, so that its result depends
+on its own counts alone.
+"""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from joblib import Parallel, delayed, effective_n_jobs
+from threadpoolctl import threadpool_limits
+
+from splisosm_pyro.genes.gene import GeneInput, fit_one
+from splisosm_pyro.genes.job import Job
+from splisosm_pyro.genes.slide import Slide
+
+LARGEST_BATCH = 16
+# Batches a worker at least, so that the last ones end together.
+BATCHES_PER_WORKER = 16
+
+Outcome = dict[str, Any]
+
+
+def genes_of(slide: Slide) -> Iterator[GeneInput]:
+    """Yield the genes of a slide in its order."""
+    index = 0
+    for group in slide.groups:
+        for counts, gene, isos in zip(group.counts, group.gene_names, group.iso_names, strict=True):
+            yield GeneInput(index, str(gene), tuple(map(str, isos)), counts)
+            index += 1
+
+
+def fit_batch(job: Job, genes: list[GeneInput], owner: int) -> list[Outcome]:
+    """Fit a batch of genes with one thread; ``owner`` is the process that asked for it."""
+    if os.getpid() != owner and threading.current_thread() is threading.main_thread():
+        # Ctrl-C is for the process that asked: it ends the workers
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with threadpool_limits(limits=1):
+        bench = job.bench()
+        return [fit_one(bench, gene) for gene in genes]
+
+
+def n_workers(n_jobs: int) -> int:
+    """Return how many workers joblib will use; -1 stands for all cores, or all of a cluster.
+
+    Raises
+    ------
+    ValueError
+        If it is 0 or no whole number.
+    """
+    if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or n_jobs == 0:
+        raise ValueError(f"n_jobs must be a whole number above 0, or -1, came {n_jobs!r}")
+    return 1 if n_jobs == 1 else int(effective_n_jobs(n_jobs))
+
+
+def batches(
+    genes: Iterator[GeneInput], batch_size: int | str, n_genes: int, workers: int
+) -> Iterator[list[GeneInput]]:
+    """Cut genes into batches; 'auto' takes up to 16, fewer where there are few for each worker.
+
+    Raises
+    ------
+    ValueError
+        If the size is neither 'auto' nor a whole number above 0.
+    """
+    if batch_size == "auto":
+        size = max(1, min(LARGEST_BATCH, n_genes // (BATCHES_PER_WORKER * workers)))
+    elif isinstance(batch_size, int) and not isinstance(batch_size, bool) and batch_size > 0:
+        size = batch_size
+    else:
+        raise ValueError(
+            f"batch_size must be 'auto' or a whole number above 0, came {batch_size!r}"
+        )
+    return _cut(genes, size)
+
+
+def _cut(genes: Iterator[GeneInput], size: int) -> Iterator[list[GeneInput]]:
+    """Yield lists of ``size`` genes, the last one of what is left."""
+    batch: list[GeneInput] = []
+    for gene in genes:
+        batch.append(gene)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def run_batches(job: Job, parts: Iterator[list[GeneInput]], n_jobs: int) -> Iterator[list[Outcome]]:
+    """Yield the outcomes of batch after batch, in the order in which they end."""
+    owner = os.getpid()
+    if n_jobs == 1:
+        for part in parts:
+            yield fit_batch(job, part, owner)
+        return
+    pool = Parallel(n_jobs=n_jobs, return_as="generator_unordered")
+    yield from pool(delayed(fit_batch)(job, part, owner) for part in parts)

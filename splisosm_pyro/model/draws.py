@@ -1,0 +1,45 @@
+"""From a model to what the posterior floor asks for."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from splisosm_pyro.fit.options import NUGGETS, choose
+from splisosm_pyro.posterior.outer_density import with_nugget
+from splisosm_pyro.posterior.priors import PosteriorPriors
+from splisosm_pyro.posterior.request import Labels, Request, chosen_genes
+from splisosm_pyro.posterior.run import glm_posterior, glmm_posterior
+
+
+def posterior_of(
+    model: Any,
+    method: str,
+    draws: int,
+    chains: int,
+    seed: int,
+    genes: Sequence[int] | None,
+    *,
+    prior: PosteriorPriors | None,
+    field: str,
+    nugget: str,
+    names: Mapping[str, Sequence[Any]] | None,
+) -> Any:
+    """Return the posterior of a GLM or GLMM; see ``MultinomGLM.posterior``."""
+    data = model.data
+    places = chosen_genes(genes, model.n_genes)
+    request = Request(method, draws, chains, seed, places, field)
+    choose("nugget", nugget, NUGGETS)
+    if prior is not None and not isinstance(prior, PosteriorPriors):
+        raise TypeError(f"prior must be a PosteriorPriors, came {type(prior).__name__}")
+    counts, design = data.counts.values.numpy(), data.design.numpy()
+    shape = (model.n_genes, model.n_spots, model.n_isos)
+    if data.kernel is None:
+        labels = Labels.of(names, places, shape, data.names, 0)
+        return glm_posterior(counts, design, request, labels, prior or PosteriorPriors())
+    spec = with_nugget(model._spec(), nugget)
+    sigma = model._sigma_in_force().detach().to("cpu", torch.float64).numpy()
+    labels = Labels.of(names, places, shape, data.names, sigma.shape[1])
+    priors = prior or PosteriorPriors.of_model(spec.prior)
+    return glmm_posterior(spec, counts, np.asarray(sigma), request, labels, priors)

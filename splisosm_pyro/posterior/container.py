@@ -1,0 +1,56 @@
+"""Labelled groups as ArviZ takes them: the one place that knows which ArviZ is installed.
+
+Under ArviZ 0.x a posterior is an ``InferenceData``, from 1.0 on an ``xarray.DataTree``. ArviZ takes
+seconds to import and is asked for only where a posterior is made or read.
+"""
+
+import importlib
+from collections.abc import Mapping
+from os import PathLike
+from typing import Any
+
+import xarray as xr
+
+
+def uses_data_tree(arviz: Any) -> bool:
+    """Whether this ArviZ keeps posteriors as a ``DataTree``."""
+    return not hasattr(arviz, "InferenceData")
+
+
+def to_container(groups: Mapping[str, xr.Dataset], arviz: Any = None) -> Any:
+    """Put datasets by group name into the container of the installed ArviZ.
+
+    Parameters
+    ----------
+    groups : mapping of Dataset
+        Named as in ArviZ's schema, ``posterior`` for example.
+    arviz : module, optional
+        ArviZ, where it is not the installed one.
+
+    Returns
+    -------
+    InferenceData or DataTree
+    """
+    arviz = importlib.import_module("arviz") if arviz is None else arviz
+    if uses_data_tree(arviz):
+        return xr.DataTree.from_dict(dict(groups))
+    return arviz.InferenceData(**groups)
+
+
+def read_posterior(path: str | PathLike[str]) -> Any:
+    """Read a posterior that its ``to_netcdf`` wrote, into memory.
+
+    Parameters
+    ----------
+    path : str or path
+
+    Returns
+    -------
+    InferenceData or DataTree
+        As the installed ArviZ has it.
+    """
+    arviz = importlib.import_module("arviz")
+    if uses_data_tree(arviz):
+        with xr.open_datatree(path) as tree:
+            return tree.load()
+    return arviz.from_netcdf(str(path)).load()

@@ -1,0 +1,182 @@
+"""Draws of many genes as labelled datasets, the field within a stated budget of memory."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from scipy.special import expit
+
+from splisosm_pyro.fit.parameters import OuterSpace
+from splisosm_pyro.maths.spot import FloatArray
+from splisosm_pyro.posterior.gene import GeneDraws
+from splisosm_pyro.posterior.outer_density import log_theta_jacobian
+from splisosm_pyro.posterior.priors import PosteriorPriors
+from splisosm_pyro.posterior.request import Labels, Request
+
+# Draws of eta and isoform_ratio together may take this many bytes; else their quantiles are kept.
+FIELD_BUDGET = 256 * 2**20
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+SAMPLE = ("chain", "draw")
+DIMS = {
+    "beta": ("gene", "covariate", "logit"),
+    "bias_eta": ("gene", "logit"),
+    "sigma": ("gene", "component"),
+    "theta": ("gene", "component"),
+    "theta_logit": ("gene", "component"),
+    "eta": ("gene", "spot", "logit"),
+    "isoform_ratio": ("gene", "spot", "isoform"),
+}
+
+
+@dataclass
+class DrawStore:
+    """Where the draws of one gene after another are put.
+
+    Attributes
+    ----------
+    keep_draws
+        Whether ``eta`` and ``isoform_ratio`` are kept draw by draw.
+    """
+
+    request: Request
+    labels: Labels
+    priors: PosteriorPriors
+    keep_draws: bool = field(init=False)
+    values: dict[str, FloatArray] = field(default_factory=dict)
+    words: dict[str, list[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        sizes = {axis: len(values) for axis, values in self.labels.coords().items()}
+        cells = sizes["gene"] * sizes["spot"] * (sizes["logit"] + sizes["isoform"])
+        affordable = 8 * self.request.size * cells <= FIELD_BUDGET
+        self.keep_draws = {"auto": affordable, "draws": True, "quantiles": False}[
+            self.request.field
+        ]
+        self.words = {name: [""] * sizes["gene"] for name in ("method", "status")}
+
+    def add(self, place: int, draws: GeneDraws, space: OuterSpace, method: str) -> None:
+        """Take the draws of the gene at ``place`` among those asked for."""
+        self.words["method"][place] = method
+        self._field(place, draws.eta)
+        named = named_parameters(draws.u, space)
+        for name, value in named.items():
+            self._put("posterior", name, place, value)
+        self._stats(place, draws)
+        self._densities(place, draws, named, sigma_is_free=space.n_sigma > 0)
+
+    def _stats(self, place: int, draws: GeneDraws) -> None:
+        """Keep what the method says of itself."""
+        for name in ("khat", "effective", "evaluations"):
+            self._row("sample_stats", name)[place] = getattr(draws, name)
+        if np.isfinite(draws.log_density).all():
+            self._put("sample_stats", "lp", place, draws.log_density)
+
+    def _densities(
+        self, place: int, draws: GeneDraws, named: Mapping[str, FloatArray], *, sigma_is_free: bool
+    ) -> None:
+        """Keep the log prior of every parameter and what is left of the density, the likelihood."""
+        coefficients = np.concatenate([named["beta"], named["bias_eta"][:, None]], axis=1)
+        parts = self.priors.by_name(coefficients)
+        jacobian = np.zeros(len(coefficients))
+        if "theta" in named:
+            parts["theta"] = np.zeros(len(coefficients))
+            jacobian += log_theta_jacobian(named["theta"])
+        if sigma_is_free:
+            parts[self.priors.sigma.variable] = self.priors.sigma.value(named["sigma"]).sum(-1)
+            jacobian += self.priors.log_sigma_jacobian(named["sigma"])
+        for name, value in parts.items():
+            self._put("log_prior", name, place, value)
+        if np.isfinite(draws.log_density).all():
+            log_lik = draws.log_density - jacobian - sum(parts.values())
+            self._put("log_likelihood", "counts", place, log_lik)
+
+    def _field(self, place: int, eta: FloatArray) -> None:
+        """Keep ``eta`` (S, Q, N) and the ratios, or their summary."""
+        for name, value in (("eta", eta), ("isoform_ratio", ratios(eta))):
+            if self.keep_draws:
+                self._put("posterior", name, place, np.moveaxis(value, -1, 0))
+                continue
+            summary = np.quantile(value, QUANTILES, axis=-1)
+            rows = {"quantile": summary, "mean": value.mean(-1), "sd": value.std(-1, ddof=1)}
+            for kind, row in rows.items():
+                shape = (len(self.labels.gene), *row.shape)
+                self._row("posterior_quantiles", f"{name}_{kind}", shape)[place] = row
+
+    def _put(self, group: str, name: str, place: int, value: FloatArray) -> None:
+        """Put (N, *) at the gene's place of (chain, draw, gene, *)."""
+        sample = (self.request.chains, self.request.draws)
+        shape = (*sample, len(self.labels.gene), *value.shape[1:])
+        self._row(group, name, shape)[:, :, place] = value.reshape(*sample, *value.shape[1:])
+
+    def _row(self, group: str, name: str, shape: tuple[int, ...] | None = None) -> FloatArray:
+        """Return the array of that name, made of NaN when first asked for."""
+        key = f"{group}/{name}"
+        if key not in self.values:
+            self.values[key] = np.full(shape or (len(self.labels.gene),), np.nan)
+        return self.values[key]
+
+    def groups(self) -> dict[str, dict[str, Any]]:
+        """Return the variables of every group, with their dimensions."""
+        out: dict[str, dict[str, Any]] = {"posterior": {}, "sample_stats": {}}
+        for key, value in self.values.items():
+            group, name = key.split("/")
+            out.setdefault(group, {})[name] = (_dims(group, name, value.ndim), value)
+        out["sample_stats"] |= {name: ("gene", words) for name, words in self.words.items()}
+        return out
+
+
+def _dims(group: str, name: str, rank: int) -> tuple[str, ...]:
+    """Name the dimensions of a variable."""
+    if group == "posterior_quantiles":
+        base, kind = name.rsplit("_", 1)
+        own = DIMS[base]
+        return (own[0], "quantile", *own[1:]) if kind == "quantile" else own
+    if group == "posterior":
+        return (*SAMPLE, *DIMS[name])
+    return ("gene",) if rank == 1 else (*SAMPLE, "gene")
+
+
+def named_parameters(u: FloatArray, space: OuterSpace) -> dict[str, FloatArray]:
+    """Return the documented parameters, (N, *) each, of unconstrained vectors (N, K)."""
+    shape = space.free.shape
+    coefficients = u[:, space.n_variance :].reshape(len(u), *shape)
+    named = {"beta": coefficients[:, :-1], "bias_eta": coefficients[:, -1]}
+    if not space.n_components:
+        return named
+    logit = u[:, space.n_sigma : space.n_variance]
+    if space.fixed_sigma is None:
+        sigma = np.exp(u[:, : space.n_sigma])
+    else:
+        sigma = np.repeat(space.fixed_sigma[None], len(u), axis=0)
+    return named | {"sigma": sigma, "theta": expit(logit), "theta_logit": logit}
+
+
+def ratios(eta: FloatArray) -> FloatArray:
+    """Return the isoform ratios (S, P, N) of ``eta`` (S, Q, N)."""
+    top = np.maximum(eta.max(axis=1, keepdims=True), 0.0)
+    weights = np.concatenate([np.exp(eta - top), np.exp(-top)], axis=1)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+
+
+def as_datasets(
+    groups: Mapping[str, Mapping[str, Any]],
+    labels: Labels,
+    request: Request,
+    attrs: Mapping[str, Any],
+) -> dict[str, xr.Dataset]:
+    """Return a labelled dataset for every group that has variables."""
+    coords: dict[str, Any] = labels.coords() | {
+        "chain": np.arange(request.chains),
+        "draw": np.arange(request.draws),
+        "quantile": np.array(QUANTILES),
+    }
+    out = {}
+    for group, variables in groups.items():
+        if not variables:
+            continue
+        plain = xr.Dataset(dict(variables))
+        used = {dim: coords[dim] for dim in plain.dims if dim in coords}
+        out[group] = plain.assign_coords(used).assign_attrs(attrs)
+    return out

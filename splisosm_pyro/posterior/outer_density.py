@@ -1,0 +1,191 @@
+"""The posterior density of a gene's outer parameters, the field integrated out.
+
+In ``u = [log sigma (C, unless fixed), theta_logit (C), B ((F+1) Q)]``,
+
+    log p(u | Y) + const = log_marginal(u) + log p(B) + log p(sigma)
+                           + log |d sigma / d log sigma| + sum log theta (1 - theta)
+
+(``sigma^2`` in the place of ``sigma`` where the prior is stated on it). The gradient is exact: it
+is that of ``log_marginal`` as computed, mode and all. Outside the box of the search the density is
+taken as zero; there is a prior mass of 6e-7 a component beyond the bounds of theta.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from splisosm_pyro.fit.glm import fit_glm
+from splisosm_pyro.fit.glmm import START_SIGMAS, START_THETA_LOGITS, GLMMSpec
+from splisosm_pyro.fit.marginal_fit import MarginalObjective, MarginalState
+from splisosm_pyro.fit.mode import ModeError
+from splisosm_pyro.fit.outer import Evaluation
+from splisosm_pyro.fit.parameters import OuterSpace
+from splisosm_pyro.fit.uncertainty import field_posterior
+from splisosm_pyro.maths.errors import NotPositiveDefinite
+from splisosm_pyro.maths.spot import FloatArray
+from splisosm_pyro.posterior.field import gaussian_draws, refine
+from splisosm_pyro.posterior.noise import Index, Noise
+from splisosm_pyro.posterior.priors import PosteriorPriors
+from splisosm_pyro.posterior.proposal import WeightedPoints
+
+# Steps of the spots' sampler; most of its proposals are accepted.
+SPOT_STEPS = 4
+
+
+@dataclass(frozen=True)
+class OuterDensity:
+    """The unnormalised log posterior of the outer parameters as an objective of ``fit.outer``.
+
+    Attributes
+    ----------
+    marginal
+        ``log_marginal + log p(sigma)``, from the engine.
+    priors
+        The other priors.
+    """
+
+    marginal: MarginalObjective
+    priors: PosteriorPriors
+
+    @classmethod
+    def of_gene(
+        cls,
+        spec: GLMMSpec,
+        counts: FloatArray,  # (S, P)
+        priors: PosteriorPriors,
+        sigma: FloatArray,  # (C,), where it is if the model fixes it
+    ) -> "OuterDensity":
+        """Build the density of one gene; every coefficient moves, its prior holds it."""
+        shape = (spec.design.shape[1] + 1, counts.shape[1] - 1)
+        space = OuterSpace(
+            n_components=sigma.size,
+            fixed_sigma=sigma if spec.fix_sigma else None,
+            free=np.ones(shape, dtype=bool),
+            coefficients=np.zeros(shape),
+            prior=priors.sigma,
+            residual=spec.kernel.residual,
+        )
+        return cls(MarginalObjective(spec.problem(counts), space), priors)
+
+    @property
+    def space(self) -> OuterSpace:
+        """What the vector ``u`` means."""
+        return self.marginal.space
+
+    @property
+    def size(self) -> int:
+        """K, how many unknowns there are."""
+        return self.space.size
+
+    def value(
+        self, u: FloatArray, near: Evaluation[MarginalState] | None
+    ) -> tuple[float, MarginalState]:
+        """Return the log density at ``u``; the field's mode is looked for from that of ``near``."""
+        value, state = self.marginal.value(u, near)
+        return value + self._added(state), state
+
+    def gradient(self, u: FloatArray, state: MarginalState) -> tuple[FloatArray, MarginalState]:
+        """Return the exact gradient at the mode of ``state``."""
+        slope, state = self.marginal.gradient(u, state)
+        theta = state.variances.theta
+        by_sigma = np.full(theta.size, self.priors.jacobian_slope)
+        by_coefficients = self.priors.slope_coefficients(state.mode.coefficients)
+        return slope + self.space.pack(by_sigma, 1.0 - 2.0 * theta, by_coefficients), state
+
+    def evaluate(
+        self, u: FloatArray, near: Evaluation[MarginalState] | None = None
+    ) -> Evaluation[MarginalState]:
+        """Value and gradient."""
+        value, state = self.value(u, near)
+        gradient, state = self.gradient(u, state)
+        return Evaluation(u, value, gradient, state)
+
+    def information(self, at: Evaluation[MarginalState]) -> FloatArray:
+        """Return a first guess of the negative Hessian, that of the priors included."""
+        information = self.marginal.information(at)
+        theta, shape = at.state.variances.theta, self.space.free.shape
+        by_coefficients = np.broadcast_to(self.priors.scales(shape[0]) ** -2.0, shape)
+        curvature = self.space.pack(
+            np.zeros(theta.size), 2.0 * theta * (1.0 - theta), by_coefficients
+        )
+        return np.asarray(information + np.diag(curvature))
+
+    def log_density(
+        self, u: FloatArray, near: Evaluation[MarginalState]
+    ) -> tuple[float, MarginalState | None]:
+        """Return the value for any ``u``: minus infinity outside the box or without a mode."""
+        box = self.space.box()
+        if not np.isfinite(u).all() or (u < box.lower).any() or (u > box.upper).any():
+            return -np.inf, None
+        try:
+            value, state = self.value(u, near)
+        except (ModeError, NotPositiveDefinite, np.linalg.LinAlgError):
+            return -np.inf, None
+        return (value, state) if np.isfinite(value) else (-np.inf, None)
+
+    def starts(self, counts: FloatArray, design: FloatArray) -> list[FloatArray]:
+        """Return where to look for the mode first; design (S, F)."""
+        space, ones = self.space, np.ones(self.space.n_components)
+        glm = fit_glm(counts, design).B
+        sigmas = (1.0,) if space.fixed_sigma is not None else START_SIGMAS
+        return [
+            space.start(glm, sigma * ones, logit * ones)
+            for sigma in sigmas
+            for logit in START_THETA_LOGITS["marginal"]
+        ]
+
+    def eta_linear(
+        self,
+        at: Evaluation[MarginalState],
+        u: FloatArray,  # (N, K)
+        design: FloatArray,  # (S, F+1)
+        noise: Noise,
+    ) -> FloatArray:  # (S, Q, N)
+        """Draw ``eta`` given each ``u``: the Gaussian at the mode, its mean moved to first order.
+
+        One factorisation whatever N: the covariance given ``u`` is that at the mode.
+        """
+        problem = self.marginal.problem
+        response = field_posterior(self.marginal, at, design).response
+        _, state = self.value(at.u, at)
+        draws = gaussian_draws(problem, state, design, len(u), noise.torch)
+        return np.asarray(draws.eta + response @ (u - at.u).T)
+
+    def eta_at_points(
+        self,
+        found: WeightedPoints,
+        index: Index,  # (N,), sorted
+        design: FloatArray,  # (S, F+1)
+        noise: Noise,
+    ) -> FloatArray:  # (S, Q, N)
+        """Draw ``eta`` given each of the points ``index``, at that point's own mode."""
+        parts = []
+        for i, n_draws in zip(*np.unique(index, return_counts=True), strict=True):
+            u = found.points[i]
+            _, state = self.value(u, Evaluation(u, np.nan, u, found.states[i]))
+            problem = self.marginal.problem
+            draws = gaussian_draws(problem, state, design, int(n_draws), noise.torch)
+            nugget = state.variances.nugget
+            parts.append(refine(problem, nugget, draws, SPOT_STEPS, noise.torch))
+        return np.concatenate(parts, axis=-1)
+
+    def _added(self, state: MarginalState) -> float:
+        """Return what the density has beyond the marginal objective."""
+        variances = state.variances
+        added = float(self.priors.log_coefficients(state.mode.coefficients))
+        added += float(log_theta_jacobian(variances.theta))
+        if self.space.n_sigma:
+            return added + float(self.priors.log_sigma_jacobian(variances.sigma))
+        # a fixed sigma has no prior; the marginal's is a constant that is taken out again
+        return added - self.space.log_prior(variances)
+
+
+def log_theta_jacobian(theta: FloatArray) -> FloatArray:
+    """``sum log theta (1 - theta)`` (*,) of theta (*, C)."""
+    return np.asarray((np.log(theta) + np.log1p(-theta)).sum(axis=-1))
+
+
+def with_nugget(spec: GLMMSpec, nugget: str) -> GLMMSpec:
+    """Return the specification of a marginal posterior with that treatment of the nugget."""
+    method = spec.options.method if not spec.joint else "marginal_newton"
+    return replace(spec, options=replace(spec.options, method=method, nugget=nugget))

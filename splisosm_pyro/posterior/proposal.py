@@ -1,0 +1,135 @@
+"""Weighted points of an outer density: adaptive importance sampling in a few dimensions.
+
+Stage by stage, points are drawn from a multivariate t whose centre and scale are the mode's at
+first and then the moments of the points so far. A point's weight is the density over the mixture
+of all stages' proposals (Cornuet, Marin, Mira and Robert, 2012,
+doi:10.1111/j.1467-9469.2011.00756.x). The points of a stage are a randomly shifted Sobol sequence
+instead of independent draws, which makes the errors of the moments smaller.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from scipy.special import gammaln, logsumexp, ndtri
+from scipy.stats import chi2
+from scipy.stats.qmc import Sobol
+
+from splisosm_pyro.maths.spot import FloatArray
+from splisosm_pyro.posterior.weights import Weights, smoothed_weights
+
+# Degrees of freedom of the proposals: tails heavier than those of theta_logit and log sigma.
+DEGREES = 7.0
+# Of a stage's weighted covariance, the share that is kept; the rest is the stage's before.
+KEPT = 0.9
+# The stages end early where the effective number of points is this share of all.
+GOOD_SHARE = 0.9
+
+LogDensity = Callable[[FloatArray], tuple[float, Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class StudentT:
+    """A multivariate t with centre (K,) and lower root (K, K) of its scale matrix."""
+
+    centre: FloatArray
+    root: FloatArray
+    degrees: float = DEGREES
+
+    def points(self, n_points: int, generator: np.random.Generator) -> FloatArray:
+        """Return (n_points, K): a randomly shifted Sobol sequence, mapped to this t."""
+        cube = shifted_sobol(n_points, self.centre.size + 1, generator)
+        scale = np.sqrt(self.degrees / chi2.ppf(cube[:, -1], self.degrees))
+        return np.asarray(self.centre + scale[:, None] * ndtri(cube[:, :-1]) @ self.root.T)
+
+    def log_prob(self, points: FloatArray) -> FloatArray:
+        """Log density at (N, K)."""
+        size, degrees = self.centre.size, self.degrees
+        scaled = np.linalg.solve(self.root, (points - self.centre).T)
+        constant = gammaln((degrees + size) / 2) - gammaln(degrees / 2)
+        constant -= 0.5 * size * math.log(degrees * math.pi)
+        constant -= float(np.log(np.abs(self.root.diagonal())).sum())
+        quad = np.log1p((scaled**2).sum(axis=0) / degrees)
+        return np.asarray(constant - 0.5 * (degrees + size) * quad)
+
+
+@dataclass
+class WeightedPoints:
+    """Points (N, K), their log densities and what the density keeps of each, and the weights."""
+
+    points: FloatArray
+    log_density: FloatArray
+    states: list[Any]
+    proposals: list[tuple[StudentT, int]] = field(default_factory=list)
+    weights: Weights = field(default_factory=lambda: Weights(np.empty(0), np.inf))
+
+    def moments(self) -> tuple[FloatArray, FloatArray]:
+        """Return the weighted mean (K,) and covariance (K, K)."""
+        mean = self.weights.values @ self.points
+        apart = self.points - mean
+        return mean, np.asarray((apart * self.weights.values[:, None]).T @ apart)
+
+
+def shifted_sobol(n_points: int, size: int, generator: np.random.Generator) -> FloatArray:
+    """Return (n_points, size) of a Sobol sequence in the unit cube, shifted at random modulo 1."""
+    points = Sobol(size, scramble=False).random_base2(math.ceil(math.log2(max(n_points, 2))))
+    shifted = (points[:n_points] + generator.uniform(size=size)) % 1.0
+    return np.asarray(np.clip(shifted, 1e-12, 1.0 - 1e-12))
+
+
+def weigh(
+    log_density: LogDensity,
+    centre: FloatArray,
+    covariance: FloatArray,
+    stages: Sequence[int],
+    generator: np.random.Generator,
+) -> WeightedPoints:
+    """Sample ``log_density`` by adaptive importance sampling.
+
+    Parameters
+    ----------
+    log_density : callable
+        Takes u (K,), returns the unnormalised log density and anything to be kept with the point.
+    centre, covariance : ndarray, shapes (K,) and (K, K)
+        Of the first proposal.
+    stages : sequence of int
+        How many points each stage has at most.
+    generator : Generator
+
+    Returns
+    -------
+    WeightedPoints
+    """
+    proposal = StudentT(centre, np.asarray(np.linalg.cholesky(covariance), dtype=np.float64))
+    found = WeightedPoints(np.empty((0, centre.size)), np.empty(0), [])
+    for n_points in stages:
+        points = proposal.points(n_points, generator)
+        values, states = zip(*(log_density(u) for u in points), strict=True)
+        found.points = np.concatenate([found.points, points])
+        found.log_density = np.append(found.log_density, values)
+        found.states.extend(states)
+        found.proposals.append((proposal, n_points))
+        found.weights = smoothed_weights(found.log_density - _log_mixture(found))
+        if found.weights.effective >= GOOD_SHARE * len(found.points):
+            break
+        proposal = _adapted(proposal, found)
+    return found
+
+
+def _log_mixture(found: WeightedPoints) -> FloatArray:
+    """Log density of the mixture of all proposals so far at all points."""
+    sizes = np.array([n for _, n in found.proposals], dtype=float)
+    each = np.stack([proposal.log_prob(found.points) for proposal, _ in found.proposals])
+    return np.asarray(logsumexp(each, axis=0, b=(sizes / sizes.sum())[:, None]))
+
+
+def _adapted(proposal: StudentT, found: WeightedPoints) -> StudentT:
+    """Move the proposal to the weighted moments; cautiously, where few points carry them."""
+    mean, covariance = found.moments()
+    kept = KEPT * min(1.0, found.weights.effective / (5.0 * mean.size))
+    old = proposal.root @ proposal.root.T
+    mixed = kept * covariance + (1.0 - kept) * old
+    centre = kept * mean + (1.0 - kept) * proposal.centre
+    return StudentT(centre, np.asarray(np.linalg.cholesky(mixed), dtype=np.float64))

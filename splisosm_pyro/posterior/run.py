@@ -1,0 +1,169 @@
+"""The posterior of a batch of genes, gene by gene, as one container."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from scipy.special import logit
+
+from splisosm_pyro.fit.glmm import GLMMSpec
+from splisosm_pyro.fit.result import failed
+from splisosm_pyro.fit.variance import Variances
+from splisosm_pyro.maths.protocols import Kernel
+from splisosm_pyro.maths.spot import FloatArray
+from splisosm_pyro.posterior.container import to_container
+from splisosm_pyro.posterior.datasets import DrawStore, as_datasets, named_parameters
+from splisosm_pyro.posterior.field import normals, smooth_draws
+from splisosm_pyro.posterior.gene import (
+    Density,
+    GeneDraws,
+    laplace_draws,
+    nested_draws,
+    outer_mode,
+)
+from splisosm_pyro.posterior.glm_density import GLMDensity
+from splisosm_pyro.posterior.noise import Noise
+from splisosm_pyro.posterior.outer_density import OuterDensity
+from splisosm_pyro.posterior.priors import PosteriorPriors
+from splisosm_pyro.posterior.request import Labels, Request
+from splisosm_pyro.posterior.weights import KHAT_TRUSTED
+
+# 'auto' takes the Gaussian where its draws' weights are nearly equal: this effective share of them.
+LAPLACE_SHARE = 0.9
+SAMPLERS = {"laplace": laplace_draws, "nested_laplace": nested_draws}
+
+DensityOf = Callable[[int], Density]
+
+
+def glmm_posterior(
+    spec: GLMMSpec,
+    counts: FloatArray,  # (G, S, P)
+    sigma: FloatArray,  # (G, C), where it stays if the model fixes it
+    request: Request,
+    labels: Labels,
+    priors: PosteriorPriors,
+) -> Any:
+    """Return the posterior of a GLMM; the marginal density has the nugget that ``spec`` says."""
+
+    def density(gene: int) -> Density:
+        return OuterDensity.of_gene(spec, counts[gene], priors, sigma[gene])
+
+    attrs = {"model": "MultinomGLMM", "nugget": spec.options.nugget, **priors.attributes()}
+    if spec.fix_sigma:
+        del attrs[f"prior_{priors.sigma.variable}"]
+        attrs["sigma"] = "fixed by the model"
+    return _posterior(density, counts, spec.design, spec.kernel, request, labels, priors, attrs)
+
+
+def glm_posterior(
+    counts: FloatArray,  # (G, S, P)
+    design: FloatArray,  # (S, F)
+    request: Request,
+    labels: Labels,
+    priors: PosteriorPriors,
+) -> Any:
+    """Return the posterior of a GLM."""
+
+    def density(gene: int) -> Density:
+        return GLMDensity.of_gene(counts[gene], design, priors)
+
+    named = {name: text for name, text in priors.attributes().items() if "_b" in name}
+    attrs = {"model": "MultinomGLM", **named}
+    return _posterior(density, counts, design, None, request, labels, priors, attrs)
+
+
+def _posterior(
+    density_of: DensityOf,
+    counts: FloatArray,
+    design: FloatArray,
+    kernel: Kernel | None,
+    request: Request,
+    labels: Labels,
+    priors: PosteriorPriors,
+    attrs: dict[str, Any],
+) -> Any:
+    """Draw gene by gene; a gene that breaks is left NaN, and its status says why."""
+    store = DrawStore(request, labels, priors)
+    for place, gene in enumerate(request.genes):
+        try:
+            density = density_of(gene)
+            draws, method, status = _one_gene(density, counts[gene], design, kernel, request)
+            store.add(place, draws, density.space, method)
+        except (ArithmeticError, ValueError, np.linalg.LinAlgError) as error:
+            status = failed(str(error))
+        store.words["status"][place] = status
+    chosen = counts[list(request.genes)]
+    groups = store.groups()
+    groups["observed_data"] = {"counts": (("gene", "spot", "isoform"), chosen)}
+    groups["constant_data"] = {
+        "total": (("gene", "spot"), chosen.sum(-1)),
+        "design": (("spot", "covariate"), design),
+    }
+    attrs = attrs | {"seed": request.seed, "method": request.method}
+    return to_container(as_datasets(groups, labels, request, attrs))
+
+
+def _one_gene(
+    density: Density,
+    counts: FloatArray,
+    design: FloatArray,
+    kernel: Kernel | None,
+    request: Request,
+) -> tuple[GeneDraws, str, str]:
+    """Return the draws, the method that made them, and the status."""
+    noise = Noise.of_gene(request.seed, counts)
+    full = np.column_stack([design, np.ones(len(design))])
+    if not counts.any():
+        draws = prior_draws(density, full, kernel, request.size, noise)
+        return draws, "prior", "no counts"
+    mode = outer_mode(density, density.starts(counts, design))
+    if request.method != "auto":
+        draws = SAMPLERS[request.method](density, mode, full, request.size, noise)
+        return draws, request.method, _status(draws)
+    draws = laplace_draws(density, mode, full, request.size, noise)
+    equal = draws.effective >= LAPLACE_SHARE * draws.evaluations
+    if draws.khat < KHAT_TRUSTED and equal:
+        return draws, "laplace", _status(draws)
+    draws = nested_draws(density, mode, full, request.size, Noise.of_gene(request.seed, counts))
+    return draws, "nested_laplace", _status(draws)
+
+
+def _status(draws: GeneDraws) -> str:
+    """Say in words whether the draws' own check trusts them."""
+    if draws.khat < KHAT_TRUSTED:
+        return "ok"
+    return f"k-hat {draws.khat:.2f} is above {KHAT_TRUSTED}: do not trust these draws"
+
+
+def prior_draws(
+    density: Density, design: FloatArray, kernel: Kernel | None, n_draws: int, noise: Noise
+) -> GeneDraws:
+    """Draw from the prior, which is the posterior of a gene without counts."""
+    space = density.space
+    shape = space.free.shape
+    drawn = density.priors.sample(n_draws, shape[0], shape[1], space.n_components, noise.numpy)
+    parts = [drawn["coefficients"].reshape(n_draws, -1)]
+    if space.n_components:
+        log_sigma = np.log(drawn["sigma"])[:, : space.n_sigma]
+        parts = [log_sigma, logit(drawn["theta"]), *parts]
+    u = np.concatenate(parts, axis=1)
+    eta = np.einsum("sf,nfq->sqn", design, drawn["coefficients"])
+    if kernel is not None:
+        named = named_parameters(u, space)
+        eta = eta + _prior_field(kernel, named["sigma"], named["theta"], shape[1], noise)
+    return GeneDraws(u, eta, np.full(n_draws, np.nan), -np.inf, float(n_draws), 0)
+
+
+def _prior_field(
+    kernel: Kernel, sigma: FloatArray, theta: FloatArray, n_logits: int, noise: Noise
+) -> FloatArray:  # (S, Q, N)
+    """Draw the random effect given its variances (N, C)."""
+    smooth = smooth_draws(kernel, (n_logits, len(sigma)), noise.torch).transpose(2, 0, 1)
+    variances = [
+        Variances(s, t, n_logits, kernel.residual) for s, t in zip(sigma, theta, strict=True)
+    ]
+    spatial = np.stack([v.spatial for v in variances], axis=-1)
+    nugget = np.stack([v.nugget for v in variances], axis=-1)
+    return np.asarray(
+        np.sqrt(spatial) * smooth + np.sqrt(nugget) * normals(smooth.shape, noise.torch)
+    )

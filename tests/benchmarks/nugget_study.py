@@ -1,0 +1,188 @@
+"""Laplace against quadrature at the depth of real data: a simulation, and all real genes.
+
+    python tests/benchmarks/nugget_study.py --genes 50 --jobs 2
+
+needs the real slide (``--data``, or the folder in the environment variable ``SPLISOSM_DATA``) and
+writes ``nugget_*.csv``, ``nugget_tables.md`` and ``nugget.png`` into ``--docs``. Seconds are those
+of the processor, one thread a gene. ``METHODS`` is where another program's fit can be hung in.
+"""
+
+import argparse
+import os
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from nugget_tables import write_real, write_simulation
+from threadpoolctl import threadpool_limits
+
+from splisosm_pyro import CARKernel
+from splisosm_pyro.fit.conditional import Conditional
+from splisosm_pyro.fit.glm_rows import DesignRows
+from splisosm_pyro.fit.glmm import GLMMSpec, fit_gene
+from splisosm_pyro.fit.importance import gene_generator, marginal_error
+from splisosm_pyro.fit.options import GLMMOptions
+from splisosm_pyro.fit.white_noise import fit_white_noise
+from splisosm_pyro.maths.priors import NoPrior
+
+FILE = "sit_mob_ont_isoforms.npz"
+SIGMAS, THETAS = (0.5, 1.0, 2.0), (0.0, 0.3, 0.7, 0.95)
+BIAS_SD = 0.5
+METHODS = ("laplace", "quadrature")
+DRAWS = 400
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Task:
+    """Counts (S, P) and what to write beside their fits."""
+
+    labels: Row
+    counts: np.ndarray
+    real: bool
+
+
+class Worker:
+    """One process: the kernel, the methods' specifications, and compiled code."""
+
+    def __init__(self, coords: np.ndarray) -> None:
+        self.kernel = CARKernel.from_coords(coords, k=6)
+        empty = np.zeros((len(coords), 0))
+        self.rows = DesignRows.from_design(empty)
+        self.specs = {
+            name: GLMMSpec(
+                self.kernel,
+                empty,
+                share_variance=True,
+                fix_sigma=False,
+                prior=NoPrior(),
+                options=GLMMOptions.from_configs("marginal_newton", {"nugget": name}),
+            )
+            for name in METHODS
+        }
+        rng = np.random.default_rng(0)
+        for n_isos in (2, 3):  # compile before the clock runs
+            totals = rng.poisson(0.3, len(coords))
+            counts = rng.multinomial(totals, np.full(n_isos, 1 / n_isos)).astype(float)
+            self.run(Task({}, counts, real=True))
+
+    def run(self, task: Task) -> list[Row]:
+        """Fit one gene by every method."""
+        n_logits = task.counts.shape[1] - 1
+        start = {
+            "beta": np.zeros((0, n_logits)),
+            "bias_eta": np.zeros(n_logits),
+            "nu": np.zeros((len(task.counts), n_logits)),
+            "sigma": np.ones(1),
+            "theta_logit": np.full(1, -3.0),
+        }
+        known = {
+            **task.labels,
+            "reads": int(task.counts.sum()),
+            "occupied": int((task.counts.sum(1) > 0).sum()),
+        }
+        return [{**known, **self.fit(spec, task, start)} for spec in self.specs.values()]
+
+    def fit(self, spec: GLMMSpec, task: Task, start: dict[str, np.ndarray]) -> Row:
+        """Fit by one method; a real gene without space as well, and with its certificate."""
+        began = time.process_time()
+        fit = fit_gene(spec, self.rows, task.counts, start)
+        row = {
+            "method": spec.options.nugget,
+            "seconds": time.process_time() - began,
+            "sigma": float(fit.params["sigma"][0]),
+            "theta": float(1 / (1 + np.exp(-fit.params["theta_logit"][0]))),
+            "log_marginal": fit.value,
+            "status": str(fit.status),
+        }
+        if task.real:
+            alone = fit_white_noise(spec, self.rows, task.counts, start)
+            row |= {"gain": fit.value - alone.value, "sigma_white": float(alone.params["sigma"][0])}
+            at = Conditional.of_gene(spec, task.counts, fit.params)
+            error = marginal_error(at, DRAWS, gene_generator(0, task.counts))
+            row |= {"correction": error.correction, "correction_se": error.standard_error}
+            row["pareto_k"] = error.pareto_k
+        return row
+
+
+WORKER: list[Worker] = []
+
+
+def begin(coords: np.ndarray) -> None:
+    """Set up a process."""
+    threadpool_limits(1, user_api="blas")
+    torch.set_num_threads(1)
+    WORKER.append(Worker(coords))
+
+
+def work(task: Task) -> list[Row]:
+    """Fit a task in its process."""
+    try:
+        return WORKER[0].run(task)
+    except (ArithmeticError, ValueError) as error:
+        return [{**task.labels, "status": f"failed: {error}"}]
+
+
+def simulated(data: Any, n_genes: int) -> Iterator[Task]:
+    """Draw counts with the totals of real genes, evenly spaced in their number of reads."""
+    totals = data["counts"].astype(np.int64).sum(2)
+    order = np.argsort(totals.sum(1), kind="stable")
+    genes = order[np.linspace(0, len(order) - 1, n_genes).round().astype(int)]
+    kernel = CARKernel.from_coords(data["coords"], k=6)
+    for cell, (sigma, theta) in enumerate(product(SIGMAS, THETAS)):
+        rng = np.random.default_rng([0, cell])
+        smooth = kernel.sample((n_genes,), torch.Generator().manual_seed(cell)).numpy()
+        white = rng.standard_normal(smooth.shape)
+        nu = sigma * (np.sqrt(theta) * smooth + np.sqrt(1 - theta) * white)
+        eta = BIAS_SD * rng.standard_normal((n_genes, 1)) + nu
+        first = rng.binomial(totals[genes], 1 / (1 + np.exp(-eta)))
+        for i, gene in enumerate(genes):
+            counts = np.column_stack([first[i], totals[gene] - first[i]]).astype(float)
+            labels = {"true_sigma": sigma, "true_theta": theta, "gene": int(gene)}
+            yield Task(labels, counts, real=False)
+
+
+def real(data: Any, n_genes: int | None) -> Iterator[Task]:
+    """All real genes of two isoforms, and every fourth of three for the clock."""
+    for key, step in (("", 1), ("_3", 4)):
+        counts, names = data[f"counts{key}"], data[f"gene_names{key}"]
+        for i in range(0, len(counts), step)[:n_genes]:
+            labels = {"gene": str(names[i]), "n_isos": int(counts.shape[2])}
+            yield Task(labels, counts[i].astype(float), real=True)
+
+
+def run(tasks: Iterable[Task], coords: np.ndarray, jobs: int) -> pd.DataFrame:
+    """Fit all tasks in ``jobs`` processes; one row a gene and method, in the tasks' order."""
+    with get_context("spawn").Pool(jobs, begin, (coords,)) as pool:
+        return pd.DataFrame([row for rows in pool.imap(work, tasks, chunksize=4) for row in rows])
+
+
+def main() -> None:
+    """Run both parts."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--genes", type=int, default=50, help="genes of each simulated cell")
+    parser.add_argument("--real-genes", type=int, default=None, help="default: all")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("SPLISOSM_DATA", ".")))
+    docs = Path(__file__).resolve().parents[2] / "docs"
+    parser.add_argument("--docs", type=Path, default=docs)
+    parser.add_argument("--part", choices=("simulation", "real", "both"), default="both")
+    given = parser.parse_args()
+    data = np.load(given.data / FILE)
+    given.docs.mkdir(exist_ok=True)
+    if given.part != "real":
+        fits = run(simulated(data, given.genes), data["coords"], given.jobs)
+        write_simulation(fits, given.docs)
+    if given.part != "simulation":
+        write_real(run(real(data, given.real_genes), data["coords"], given.jobs), given.docs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,239 @@
+"""Rows in which two programs do the same work."""
+
+import multiprocessing
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from programs import (
+    HAVE_OTHER,
+    JOINT,
+    MARGINAL,
+    Options,
+    Other,
+    certificates,
+    glm,
+    glmm,
+    objective_at,
+)
+from slides import Slide, grid, real, real_file
+from timing import interleaved, peak_memory, tally, timed
+
+from splisosm_pyro import MultinomGLM
+
+CHUNK = 20  # genes that a worker fetches at once
+Numbers = dict[str, float]
+FEW_EPOCHS: Options = {"fitting_configs": {"max_epochs": 20}}  # of the other, for --quick
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of the table; what was not measured is None.
+
+    ``ours`` and ``other`` are seconds, ``objective`` sums over genes in nats, ``least`` is ours
+    minus the other's at the gene where that is smallest, ``memory`` is in GB. ``figures`` holds
+    further numbers by name.
+    """
+
+    work: str
+    ours: float | None = None
+    other: float | None = None
+    ratio: str = ""
+    objective: float | None = None
+    objective_other: float | None = None
+    least: float | None = None
+    memory: float | None = None
+    note: str = ""
+
+
+def skipped(work: str, why: str) -> Row:
+    """Return the row of work that cannot be done here."""
+    return Row(work=work, note=f"not run: {why}")
+
+
+def compare(
+    work: str,
+    ours: Callable[[], MultinomGLM],
+    other: Callable[[], Callable[[], Any]],
+    repeats: tuple[int, int],
+    note: Callable[[MultinomGLM], str] = certificates,
+) -> Row:
+    """Run ours once without the clock, for its memory, then both in turn.
+
+    ``other`` prepares the other program and returns its call. ``repeats`` is of ours and theirs.
+    """
+    ours()
+    memory = peak_memory()
+    if not HAVE_OTHER:
+        (mine,) = interleaved([ours], [repeats[0]])
+        at = mine.last
+        value = at.forward().detach()
+        return Row(
+            work=work, ours=mine.median, objective=float(value.sum()), memory=memory, note=note(at)
+        )
+    mine, theirs = interleaved([ours, other()], list(repeats))
+    value, value_other = mine.last.forward().detach(), objective_at(mine.last, theirs.last)
+    return Row(
+        work=work,
+        ours=mine.median,
+        other=theirs.median,
+        ratio=f"{theirs.median / mine.median:.1f} times faster",
+        objective=float(value.sum()),
+        objective_other=float(value_other.sum()),
+        least=float((value - value_other).min()),
+        memory=memory,
+        note=f"{note(mine.last)}; theirs: {theirs.last.logger.epoch} epochs",
+    )
+
+
+def compare_glmm(
+    work: str,
+    slide: Slide,
+    ours: Options,
+    theirs: Options,
+    repeats: tuple[int, int],
+    note: Callable[[MultinomGLM], str] = certificates,
+) -> Row:
+    """Compare GLMM fits."""
+
+    def prepare() -> Callable[[], Any]:
+        other = Other(slide, spatial=True)
+        return lambda: other.glmm(theirs)
+
+    return compare(work, lambda: glmm(slide, ours), prepare, repeats, note)
+
+
+def compare_glm(work: str, slide: Slide, repeats: tuple[int, int]) -> Row:
+    """Compare GLM fits by iwls."""
+
+    def prepare() -> Callable[[], Any]:
+        return Other(slide, spatial=False).glm
+
+    return compare(work, lambda: glm(slide), prepare, repeats)
+
+
+# ---- the rows
+
+
+def marginal(quick: bool) -> Row:
+    """Marginal fits of small genes."""
+    side, genes = (6, 2) if quick else (15, 20)
+    slide = grid((side, side), genes, depth=5.0)
+    theirs = MARGINAL | FEW_EPOCHS if quick else MARGINAL
+    work = f"marginal fit, {genes} x {side**2} x 3, 5 counts a spot; other: marginal_newton"
+    return compare_glmm(work, slide, MARGINAL, theirs, (2, 1) if quick else (5, 1))
+
+
+def marginal_real(quick: bool) -> Row:
+    """Marginal fits of the real genes, against the other's default, which is a joint fit."""
+    slide, size = _real_slide(quick)
+    work = f"marginal fit, {size}; other: its default joint_gd"
+    if slide is None:
+        return skipped(work, "no file of real data")
+    theirs = FEW_EPOCHS if quick else {}
+    return compare_glmm(work, slide, MARGINAL, theirs, (1, 1) if quick else (3, 1), _all_certified)
+
+
+def joint(quick: bool) -> Row:
+    """Joint fits at fixed sigma, whose distance from the optimum is measured."""
+    side, genes = (8, 3) if quick else (30, 20)
+    slide = grid((side, side), genes, depth=5.0)
+    work = f"joint fit, fixed sigma, {genes} x {side**2} x 3; other: joint_gd"
+
+    def short_of_optimum(model: MultinomGLM) -> str:
+        exact = glmm(slide, {**JOINT, "fitting_method": "joint_newton"})
+        lack = (exact.forward() - model.forward()).detach().max()
+        return f"{certificates(model)}; at most {float(lack):.1g} nats below joint_newton's end"
+
+    theirs = JOINT | FEW_EPOCHS if quick else JOINT
+    return compare_glmm(work, slide, JOINT, theirs, (2, 1) if quick else (3, 2), short_of_optimum)
+
+
+def glm_grid(quick: bool) -> Row:
+    """GLM of simulated genes."""
+    sides, genes = ((10, 10), 10) if quick else ((50, 60), 200)
+    slide = grid(sides, genes, depth=2.0, covariates=2)
+    work = f"GLM, {genes} x {sides[0] * sides[1]} x 3, 2 covariates, 2 counts a spot; other: iwls"
+    return compare_glm(work, slide, (3, 3) if quick else (7, 7))
+
+
+def glm_real(quick: bool) -> Row:
+    """GLM of the real genes with their regions."""
+    slide, size = _real_slide(quick)
+    work = f"GLM, {size}, 5 regions (4 contrasts and the intercept); other: iwls"
+    if slide is None:
+        return skipped(work, "no file of real data")
+    return compare_glm(work, slide, (3, 3) if quick else (7, 7))
+
+
+def two_cores(quick: bool) -> Row:
+    """Marginal fits of the real genes by two processes of one thread."""
+    slide, size = _real_slide(quick)
+    work = f"marginal fit, {size}, two processes"
+    if slide is None:
+        return skipped(work, "no file of real data")
+    genes = len(slide.counts)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, mp_context=context) as pool:
+        list(pool.map(_fit_chunk, [(0, 1)] * 4))  # both have started, read the file and warmed up
+        chunks = [(at, min(at + CHUNK, genes)) for at in range(0, genes, CHUNK)]
+        began = time.perf_counter()
+        done = list(pool.map(_fit_chunk, chunks))
+        elapsed = time.perf_counter() - began
+    seconds = sum(part["seconds"] for part in done)
+    factorisations = sum(part["factorisations"] for part in done)
+    return Row(
+        work=work,
+        ours=seconds / 2.0,
+        ratio=f"{1e3 * seconds / genes:.1f} ms a gene",
+        objective=sum(part["objective"] for part in done),
+        memory=max(part["memory"] for part in done),
+        note=(
+            f"half of the processor seconds of both; {elapsed:.1f} s passed by the clock; "
+            f"{factorisations / genes:.1f} factorisations a gene; memory of one process"
+        ),
+    )
+
+
+def _fit_chunk(part: tuple[int, int]) -> Numbers:
+    """Fit some real genes in a worker."""
+    torch.set_num_threads(1)
+    path = real_file()
+    if path is None:
+        raise FileNotFoundError("the file of real data has gone")
+    slide = real(path)
+    chosen = Slide(slide.counts[part[0] : part[1]], slide.kernel)
+    with tally() as count:
+        seconds, model = timed(lambda: glmm(chosen, MARGINAL))
+    if model.logger is None:
+        raise RuntimeError("the fit left no log")
+    return {
+        "seconds": seconds,
+        "objective": -float(model.logger.best_loss.sum()),
+        "factorisations": count.factorisations,
+        "memory": peak_memory(),
+    }
+
+
+def _real_slide(quick: bool) -> tuple[Slide | None, str]:
+    """Return the real slide and its size in words."""
+    path = real_file()
+    if path is None:
+        return None, "real genes"
+    slide = real(path)
+    slide = slide.part(8) if quick else slide
+    genes, spots, isoforms = slide.counts.shape
+    return slide, f"{genes} real genes x {spots} x {isoforms}"
+
+
+def _all_certified(model: MultinomGLM) -> str:
+    """Say whether every gene has a certificate: a known end and a small gradient."""
+    table = model.diagnose()
+    norm, curvature = table["gradient_norm"].max(), table["min_eigenvalue"].min()
+    return (
+        f"{certificates(model)}; largest gradient norm {norm:.1g}, "
+        f"smallest curvature {curvature:.1g}"
+    )

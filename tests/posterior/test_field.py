@@ -1,0 +1,97 @@
+"""Draws of the field: their covariance in every form of the kernel, and the exact spot."""
+
+import cases
+import numpy as np
+import pytest
+import torch
+from problems import FORMS, kernel_of, objective_of
+
+from splisosm_pyro.fit.uncertainty import field_posterior
+from splisosm_pyro.posterior.field import FieldDraws, gaussian_draws, refine, smooth_draws
+
+
+def with_intercept(case):
+    return np.column_stack([case.design, np.ones(len(case.design))])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_smooth_draws_have_the_smooth_covariance(form):
+    kernel = kernel_of("batch", form)
+    draws = smooth_draws(kernel, (20_000,), torch.Generator().manual_seed(0))
+    smooth = kernel.dense().numpy() - kernel.residual * np.eye(kernel.n_spots)
+    np.testing.assert_allclose(np.cov(draws.T), smooth, atol=0.05)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", ["batch", "empty_spots"])
+def test_gaussian_draws_have_the_posterior_covariance(name, form):
+    case = cases.CASES[name]
+    objective, u = objective_of(case, kernel_of(name, form))
+    at = objective.evaluate(u)
+    truth = field_posterior(objective, at, with_intercept(case))
+    _, state = objective.value(u, at)
+    generator = torch.Generator().manual_seed(1)
+    n_draws = 20_000
+    draws = gaussian_draws(objective.problem, state, with_intercept(case), n_draws, generator).eta
+    sd = np.sqrt(np.diagonal(truth.covariance, axis1=1, axis2=2))
+    apart = (draws.mean(-1) - truth.eta) / sd
+    assert np.abs(apart).max() < 5 / np.sqrt(n_draws)
+    found = np.stack([np.cov(spot) for spot in draws])
+    scale = sd[:, :, None] * sd[:, None, :]
+    np.testing.assert_allclose(found / scale, truth.covariance / scale, atol=0.06)
+
+
+def test_draws_of_two_spots_hang_together():
+    """The covariance across spots, against that of the whole dense posterior."""
+    case = cases.CASES["two_isoforms"]
+    objective, u = objective_of(case, kernel_of(case.name, "dense"))
+    at = objective.evaluate(u)
+    _, state = objective.value(u, at)
+    occupied = objective.problem.gene.occupied
+    assert occupied.size == len(case.V)
+    nugget, spatial = state.variances.nugget[0], state.variances.spatial[0]
+    big_a = state.mode.terms.neg_hessian[:, 0, 0]
+    smooth = np.linalg.inv(np.linalg.inv(spatial * case.V) + np.diag(big_a))
+    shrink = np.diag(1 - nugget * big_a)
+    truth = shrink @ smooth @ shrink + nugget * shrink
+    generator = torch.Generator().manual_seed(2)
+    draws = gaussian_draws(objective.problem, state, with_intercept(case), 40_000, generator).eta
+    np.testing.assert_allclose(np.cov(draws[:, 0]), truth, atol=0.03 * truth.max())
+
+
+def test_refined_draws_are_exact_at_a_spot():
+    """All white noise: eta given x by integration on a grid, at every spot."""
+    case = cases.make("", 8, n_isos=2, n_spots=6, theta=0.0, sigma=2.5, depth=3.0)
+    kernel = kernel_of("two_isoforms", "dense")
+    objective, _ = objective_of(cases.CASES["two_isoforms"], kernel)
+    gene = objective.problem.gene
+    n, n_draws, nugget = len(gene.counts), 20_000, np.array([6.0])
+    x = np.repeat(np.linspace(-1.0, 1.0, n)[:, None, None], n_draws, axis=2)
+    generator = torch.Generator().manual_seed(3)
+    noise = torch.randn((n, 1, n_draws), generator=generator, dtype=torch.float64).numpy()
+    root = np.full((n, 1, 1), 2.0)
+    given = FieldDraws(np.zeros((kernel.n_spots, 1, n_draws)), x, x, root)
+    given.eta[gene.occupied] = x + 2.0 * noise
+    found = refine(objective.problem, nugget, given, 25, generator)[gene.occupied, 0]
+    grid = np.linspace(-25, 25, 4001)
+    for s in range(n):
+        y, total = gene.counts[s, 0], gene.counts[s].sum()
+        log_p = y * grid - total * np.logaddexp(0, grid) - 0.5 * (grid - x[s, 0, 0]) ** 2 / 6.0
+        p = np.exp(log_p - log_p.max())
+        p /= p.sum()
+        mean = p @ grid
+        sd = np.sqrt(p @ (grid - mean) ** 2)
+        assert abs(found[s].mean() - mean) < 0.05 * sd
+        assert abs(found[s].std() / sd - 1) < 0.05
+    assert case.shape[1] == 6
+
+
+def test_without_a_nugget_nothing_moves():
+    case = cases.CASES["two_isoforms"]
+    objective, u = objective_of(case, kernel_of(case.name, "dense"))
+    _, state = objective.value(u, None)
+    generator = torch.Generator().manual_seed(0)
+    draws = gaussian_draws(objective.problem, state, with_intercept(case), 3, generator)
+    still = FieldDraws(draws.eta, draws.centre, draws.centre, np.zeros_like(draws.root))
+    moved = refine(objective.problem, np.zeros(1), still, 3, generator)
+    np.testing.assert_allclose(moved[objective.problem.gene.occupied], draws.centre, atol=1e-5)
