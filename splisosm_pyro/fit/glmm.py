@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from scipy.special import expit
@@ -12,8 +12,9 @@ from splisosm_pyro.fit.glm_rows import DesignRows
 from splisosm_pyro.fit.joint import JointObjective
 from splisosm_pyro.fit.latent import GeneData, LatentProblem
 from splisosm_pyro.fit.marginal_fit import MarginalObjective
+from splisosm_pyro.fit.maxima import GeneObjective, find_maximum
 from splisosm_pyro.fit.options import GLMMOptions
-from splisosm_pyro.fit.outer import Evaluation, Objective, SearchResult, best_start, search
+from splisosm_pyro.fit.outer import Evaluation, SearchResult
 from splisosm_pyro.fit.parameters import OuterSpace
 from splisosm_pyro.fit.reasons import boundary_reason
 from splisosm_pyro.fit.result import GeneFit, Status, failed
@@ -29,21 +30,6 @@ JOINT_SIGMA_FLOOR = 0.1
 # Where the search looks first; the best of these points is where it climbs.
 START_SIGMAS = (0.4, 1.2)
 START_THETA_LOGITS = {"marginal": (-1.0, 1.5), "joint": (0.0, 15.0)}
-
-
-class GeneObjective(Objective[Any], Protocol):
-    """What a method maximises: the marginal or the profiled joint, each with its own state."""
-
-    @property
-    def problem(self) -> LatentProblem:
-        """The gene's latent problem."""
-        ...
-
-    @property
-    def space(self) -> OuterSpace:
-        """The map between search vectors and parameters."""
-        ...
-
 
 Params = Mapping[str, FloatArray]
 
@@ -159,61 +145,29 @@ def fit_gene(
         return _without_counts(spec, start)
     glm = fit_glm(counts, rows, names=spec.names)
     objective = spec.objective(problem, glm.B, ~glm.held, start["sigma"])
-    first = best_start(objective, _starts(spec, objective, start, glm.B, warm=warm))
-    result = _search_coarsely_first(objective, first, spec, keep_trace=keep_path)
-    result = _against_glm(objective, result, glm, spec, keep_trace=keep_path)
+    result = find_maximum(
+        objective,
+        spec.options,
+        _starts(spec, objective, start, glm.B, warm=warm),
+        glm,
+        keep_trace=keep_path,
+    )
     return _finish(spec, objective, result, glm)
 
 
 def _starts(
     spec: GLMMSpec, objective: GeneObjective, start: Params, coefficients: FloatArray, *, warm: bool
-) -> list[FloatArray]:
-    """Return the search vectors to look at first."""
+) -> list[list[FloatArray]]:
+    """Return groups of search vectors to look at first, a group for each region of theta."""
     space = objective.space
     if warm:
         own = np.vstack([start["beta"], start["bias_eta"]])
         least = np.maximum(start["sigma"], 1e-300)
-        return [space.start(own, least, start["theta_logit"])]
+        return [[space.start(own, least, start["theta_logit"])]]
     ones = np.ones(space.n_components)
     sigmas = [start["sigma"]] if spec.fix_sigma else [s * ones for s in START_SIGMAS]
     logits = START_THETA_LOGITS["joint" if spec.joint else "marginal"]
-    return [space.start(coefficients, sigma, t * ones) for sigma in sigmas for t in logits]
-
-
-def _search_coarsely_first(
-    objective: GeneObjective, first: Evaluation[Any], spec: GLMMSpec, *, keep_trace: bool
-) -> SearchResult[Any]:
-    """Search; with ``update_nu_every_k`` above 1 first with a field that is updated that seldom."""
-    every = spec.options.update_nu_every_k
-    if every == 1 or not isinstance(objective, MarginalObjective):
-        return search(objective, first, spec.options, keep_trace=keep_trace)
-    seldom = replace(objective, update_every=every)
-    coarse = search(seldom, first, spec.options, keep_trace=keep_trace)
-    again = best_start(objective, [coarse.best.u])
-    fine = search(objective, again, spec.options, keep_trace=keep_trace)
-    return replace(fine, path=coarse.path + fine.path, trace=coarse.trace + fine.trace)
-
-
-def _against_glm(
-    objective: GeneObjective,
-    result: SearchResult[Any],
-    glm: GLMFit,
-    spec: GLMMSpec,
-    *,
-    keep_trace: bool,
-) -> SearchResult[Any]:
-    """Search again from sigma at its floor where the GLM, which is that limit, is better."""
-    space = objective.space
-    if spec.joint or spec.fix_sigma:
-        return result
-    low = result.best.u.copy()
-    low[: space.n_sigma] = space.box().lower[: space.n_sigma]
-    variances = space.unpack(low)[1]
-    if glm.log_lik + space.log_prior(variances) <= result.best.value + 1e-9:
-        return result
-    u = space.start(glm.B, variances.sigma, low[space.n_sigma : space.n_variance])
-    again = search(objective, best_start(objective, [u]), spec.options, keep_trace=keep_trace)
-    return again if again.best.value > result.best.value else result
+    return [[space.start(coefficients, sigma, t * ones) for sigma in sigmas] for t in logits]
 
 
 def _finish(

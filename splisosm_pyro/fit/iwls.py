@@ -111,7 +111,7 @@ def fused_pass(
     score[:] = (residuals @ table.rows.T).T
     _unpack(weights @ table.products.T, information)
     log_in_place(norm)
-    return value - np.dot(table.totals, norm)
+    return float(value - np.dot(table.totals, norm))
 
 
 @compiled

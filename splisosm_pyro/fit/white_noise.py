@@ -8,9 +8,10 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from splisosm_pyro.fit.glm_rows import DesignRows
-from splisosm_pyro.fit.glmm import GeneObjective, GLMMSpec, Params, fit_gene
+from splisosm_pyro.fit.glmm import GLMMSpec, Params, fit_gene
 from splisosm_pyro.fit.latent import LatentProblem
 from splisosm_pyro.fit.marginal_fit import MarginalObjective
+from splisosm_pyro.fit.maxima import GeneObjective
 from splisosm_pyro.fit.outer import Box
 from splisosm_pyro.fit.parameters import OuterSpace
 from splisosm_pyro.fit.result import GeneFit

@@ -20,7 +20,7 @@ from splisosm_pyro.maths.spot import FloatArray, SpotDerivatives, SpotTerms
 from splisosm_pyro.maths.spot_line import AUTO, HALVED, Rule, fixed_rule, line_pass
 from splisosm_pyro.maths.spot_quadrature_kernels import derive_spots, evaluate_spots
 from splisosm_pyro.maths.spot_ratio import normal_nodes, square_root
-from splisosm_pyro.maths.spot_table import Table, empty_table, rows_of
+from splisosm_pyro.maths.spot_table import Table, empty_table, pair_pass, pair_rows_of, rows_of
 
 PLANE_AUTO: Rule = (0.92, 1.25, 23.0, 0)
 PLANE_HALVED: Rule = (0.46, 0.625, 40.0, 0)
@@ -48,7 +48,7 @@ class QuadratureNugget:
     Notes
     -----
     Equal arguments give equal results: what is kept between calls (a table of the line integrals of
-    small whole counts, for P > 2) does not depend on them.
+    small whole counts) does not depend on them.
 
     Examples
     --------
@@ -64,7 +64,8 @@ class QuadratureNugget:
         if not (self._counts.sum(axis=1) > 0.0).all():
             raise ValueError("counts: every spot must have a positive total, one has none")
         self._rules = _rules(nodes)
-        self._row = rows_of(self._counts)
+        two = self._counts.shape[1] == 2
+        self._row = pair_rows_of(self._counts) if two else rows_of(self._counts)
         self._latest: tuple[bytes, Table] | None = None
         self._finer = _rules(2 * nodes) if isinstance(nodes, int) else (HALVED, PLANE_HALVED)
 
@@ -72,8 +73,8 @@ class QuadratureNugget:
         """Return ``g``, ``g'`` and ``-g''`` at ``x`` (n, Q) for nugget variances (Q,) >= 0."""
         x, nugget = _checked(self._counts, x, nugget)
         if x.shape[1] == 1:
-            g = line_pass(self._counts, x, nugget[0], self._rules[0])
-            score, neg_hessian = g[:, 1:2].copy(), -g[:, 2:3, None]
+            g = pair_pass(self._counts, x, nugget[0], self._rules[0], self._table(nugget))
+            score, neg_hessian = g[:, 1:2].copy(), np.maximum(-g[:, 2:3, None], 0.0)
             return SpotTerms(x, nugget, float(g[:, 0].sum()), score, neg_hessian, 0.0, (g,))
         value, score, neg_hessian, e = evaluate_spots(
             self._counts, x, nugget, *self._rules, self._table(nugget)
@@ -111,7 +112,8 @@ class QuadratureNugget:
         """
         x, nugget = _checked(self._counts, x, nugget)
         if x.shape[1] == 1:
-            rough = line_pass(self._counts, x, nugget[0], self._rules[0])[:, 0]
+            table = self._table(nugget)
+            rough = pair_pass(self._counts, x, nugget[0], self._rules[0], table)[:, 0]
             fine = line_pass(self._counts, x, nugget[0], self._finer[0])[:, 0]
         else:
             rough = evaluate_spots(self._counts, x, nugget, *self._rules, self._table(nugget))[0]

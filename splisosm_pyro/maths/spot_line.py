@@ -139,10 +139,7 @@ def line(kind: int, y: float, total: float, x: float, nugget: float, rule: Rule)
     """
     e, turn = 0.0, 1.0
     if nugget > SMALLEST_NUGGET:
-        if kind == BINOMIAL:
-            e = binomial_mode(y, total, x, nugget)
-        else:
-            e = poisson_mode(y, x, nugget)
+        e = binomial_mode(y, total, x, nugget) if kind == BINOMIAL else poisson_mode(y, x, nugget)
     if kind == BINOMIAL and x + e > 0.0:
         y, x, e, turn = total - y, -x, -e, -1.0
     u = x + e

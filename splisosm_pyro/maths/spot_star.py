@@ -20,8 +20,8 @@ import numpy as np
 
 from splisosm_pyro.maths.compiled import compiled
 from splisosm_pyro.maths.spot_line import (
-    MOST,
     LINEAR,
+    MOST,
     POISSON_STIFFNESS,
     SIDE,
     STRETCHED,

@@ -233,9 +233,8 @@ class MultinomGLM(BaseModel, nn.Module):
         )  # (G,F+1,Q)
 
         together = GLMFits(counts, rows, options)
-        plain = np.zeros(len(counts), dtype=bool)
-        if options.method != "gd" and not keep_path:
-            plain = ~start.any(axis=(1, 2))
+        newton = options.method != "gd" and not keep_path
+        plain = [newton and not own.any() for own in start]
 
         def solve(gene: int) -> GeneFit:
             fit = together.get(gene) if plain[gene] else None

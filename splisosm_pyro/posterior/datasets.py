@@ -68,8 +68,10 @@ class DrawStore:
 
     def _stats(self, place: int, draws: GeneDraws) -> None:
         """Keep what the method says of itself."""
-        for name in ("khat", "effective", "evaluations"):
-            self._row("sample_stats", name)[place] = getattr(draws, name)
+        weights = draws.weights
+        self._row("sample_stats", "khat")[place] = weights.khat
+        self._row("sample_stats", "effective_points")[place] = weights.effective
+        self._row("sample_stats", "points")[place] = weights.values.size
         if np.isfinite(draws.log_density).all():
             self._put("sample_stats", "lp", place, draws.log_density)
 

@@ -19,13 +19,13 @@ from splisosm_pyro.posterior.glm_density import GLMDensity
 from splisosm_pyro.posterior.noise import Noise
 from splisosm_pyro.posterior.outer_density import OuterDensity
 from splisosm_pyro.posterior.proposal import weigh
-from splisosm_pyro.posterior.weights import smoothed_weights, systematic
+from splisosm_pyro.posterior.weights import Weights, smoothed_weights, systematic
 
 Density = OuterDensity | GLMDensity
 # Draws of 'laplace' at which the density is evaluated, for k-hat.
 CHECKED = 64
 # Most points of each stage of 'nested_laplace'.
-STAGES = (128, 256)
+STAGES = (128, 256, 256)
 # Where the curvature is less than this the Gaussian is as wide as if it were this.
 LEAST_CURVATURE = 1e-2
 
@@ -52,17 +52,14 @@ class GeneDraws:
         (S, Q, N).
     log_density
         (N,) unnormalised log density of ``u``, NaN where it was not evaluated.
-    khat, effective, evaluations
-        Shape of the importance weights' tail, effective number of weighted points, and how many
-        times the density was evaluated for them.
+    weights
+        Importance weights of the points at which the density was evaluated.
     """
 
     u: FloatArray
     eta: FloatArray
     log_density: FloatArray
-    khat: float
-    effective: float
-    evaluations: int
+    weights: Weights
 
 
 def outer_mode(density: Density, starts: list[FloatArray]) -> OuterMode:
@@ -89,7 +86,7 @@ def laplace_draws(
     log_density[:checked] = [density.log_density(row, mode.at)[0] for row in u[:checked]]
     log_ratio = log_density[:checked] + 0.5 * (z[:checked] ** 2).sum(axis=1)
     weights = smoothed_weights(log_ratio)
-    return GeneDraws(u, eta, log_density, weights.khat, weights.effective, checked)
+    return GeneDraws(u, eta, log_density, weights)
 
 
 def nested_draws(
@@ -97,17 +94,10 @@ def nested_draws(
 ) -> GeneDraws:
     """Draw from the weighted points of the outer density; ``design`` (S, F+1)."""
     found = weigh(
-        lambda u: density.log_density(u, mode.at), mode.at.u, mode.covariance, STAGES, noise.numpy
+        lambda u: density.with_slope(u, mode.at), mode.at.u, mode.covariance, STAGES, noise.numpy
     )
-    index = systematic(found.weights.values, n_draws, noise.numpy)
+    index = systematic(found.shares, n_draws, noise.numpy)
     eta = density.eta_at_points(found, index, design, noise)
     order = noise.numpy.permutation(n_draws)
     index, eta = index[order], eta[:, :, order]
-    return GeneDraws(
-        found.points[index],
-        eta,
-        found.log_density[index],
-        found.weights.khat,
-        found.weights.effective,
-        len(found.points),
-    )
+    return GeneDraws(found.points[index], eta, found.log_density[index], found.weights)

@@ -88,6 +88,16 @@ class GLMDensity:
             return -np.inf, None
         return self.value(u, near)
 
+    def with_slope(
+        self, u: FloatArray, near: Evaluation[FloatArray]
+    ) -> tuple[float, FloatArray, FloatArray | None]:
+        """Return ``log_density`` with its gradient, zero where there is no value."""
+        value, state = self.log_density(u, near)
+        if state is None:
+            return value, np.zeros(u.size), None
+        slope, state = self.gradient(u, state)
+        return value, slope, state
+
     def starts(self, counts: FloatArray, design: FloatArray) -> list[FloatArray]:
         """Return where to look for the mode first: the maximum of the likelihood, and zero."""
         box = self.space.box()

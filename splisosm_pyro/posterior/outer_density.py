@@ -123,6 +123,16 @@ class OuterDensity:
             return -np.inf, None
         return (value, state) if np.isfinite(value) else (-np.inf, None)
 
+    def with_slope(
+        self, u: FloatArray, near: Evaluation[MarginalState]
+    ) -> tuple[float, FloatArray, MarginalState | None]:
+        """Return ``log_density`` with its gradient, zero where there is no value."""
+        value, state = self.log_density(u, near)
+        if state is None:
+            return value, np.zeros(u.size), None
+        slope, state = self.gradient(u, state)
+        return value, slope, state
+
     def starts(self, counts: FloatArray, design: FloatArray) -> list[FloatArray]:
         """Return where to look for the mode first; design (S, F)."""
         space, ones = self.space, np.ones(self.space.n_components)

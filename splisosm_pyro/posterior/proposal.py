@@ -3,7 +3,8 @@
 Stage by stage, points are drawn from a multivariate t whose centre and scale are the mode's at
 first and then the moments of the points so far. A point's weight is the density over the mixture
 of all stages' proposals (Cornuet, Marin, Mira and Robert, 2012,
-doi:10.1111/j.1467-9469.2011.00756.x). The points of a stage are a randomly shifted Sobol sequence
+doi:10.1111/j.1467-9469.2011.00756.x); the gradients make the moments more precise (``stein.py``).
+The points of a stage are a randomly shifted Sobol sequence
 instead of independent draws, which makes the errors of the moments smaller.
 """
 
@@ -18,16 +19,18 @@ from scipy.stats import chi2
 from scipy.stats.qmc import Sobol
 
 from splisosm_pyro.maths.spot import FloatArray
+from splisosm_pyro.posterior.stein import calibrated
 from splisosm_pyro.posterior.weights import Weights, smoothed_weights
 
 # Degrees of freedom of the proposals: tails heavier than those of theta_logit and log sigma.
 DEGREES = 7.0
 # Of a stage's weighted covariance, the share that is kept; the rest is the stage's before.
 KEPT = 0.9
-# The stages end early where the effective number of points is this share of all.
-GOOD_SHARE = 0.9
+# The stages end early where so many points are effective.
+ENOUGH = 220
 
-LogDensity = Callable[[FloatArray], tuple[float, Any]]
+# Takes u; returns the log density, its gradient, and anything to be kept with the point.
+LogDensity = Callable[[FloatArray], tuple[float, FloatArray, Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,19 +60,24 @@ class StudentT:
 
 @dataclass
 class WeightedPoints:
-    """Points (N, K), their log densities and what the density keeps of each, and the weights."""
+    """Points (N, K), their log densities and gradients, what is kept of each, and the weights.
+
+    ``weights`` are the importance weights, ``shares`` (N,) what a mean is taken with.
+    """
 
     points: FloatArray
     log_density: FloatArray
+    slopes: FloatArray
     states: list[Any]
     proposals: list[tuple[StudentT, int]] = field(default_factory=list)
     weights: Weights = field(default_factory=lambda: Weights(np.empty(0), np.inf))
+    shares: FloatArray = field(default_factory=lambda: np.empty(0))
 
     def moments(self) -> tuple[FloatArray, FloatArray]:
-        """Return the weighted mean (K,) and covariance (K, K)."""
-        mean = self.weights.values @ self.points
+        """Return the mean (K,) and covariance (K, K)."""
+        mean = self.shares @ self.points
         apart = self.points - mean
-        return mean, np.asarray((apart * self.weights.values[:, None]).T @ apart)
+        return mean, np.asarray((apart * self.shares[:, None]).T @ apart)
 
 
 def shifted_sobol(n_points: int, size: int, generator: np.random.Generator) -> FloatArray:
@@ -91,7 +99,8 @@ def weigh(
     Parameters
     ----------
     log_density : callable
-        Takes u (K,), returns the unnormalised log density and anything to be kept with the point.
+        Takes u (K,), returns the unnormalised log density, its gradient and anything to be kept
+        with the point.
     centre, covariance : ndarray, shapes (K,) and (K, K)
         Of the first proposal.
     stages : sequence of int
@@ -103,16 +112,19 @@ def weigh(
     WeightedPoints
     """
     proposal = StudentT(centre, np.asarray(np.linalg.cholesky(covariance), dtype=np.float64))
-    found = WeightedPoints(np.empty((0, centre.size)), np.empty(0), [])
+    none = np.empty((0, centre.size))
+    found = WeightedPoints(none, np.empty(0), none, [])
     for n_points in stages:
         points = proposal.points(n_points, generator)
-        values, states = zip(*(log_density(u) for u in points), strict=True)
+        values, slopes, states = zip(*(log_density(u) for u in points), strict=True)
         found.points = np.concatenate([found.points, points])
         found.log_density = np.append(found.log_density, values)
+        found.slopes = np.concatenate([found.slopes, np.stack(slopes)])
         found.states.extend(states)
         found.proposals.append((proposal, n_points))
         found.weights = smoothed_weights(found.log_density - _log_mixture(found))
-        if found.weights.effective >= GOOD_SHARE * len(found.points):
+        found.shares = calibrated(found.weights.values, found.points, found.slopes)
+        if found.weights.effective >= ENOUGH:
             break
         proposal = _adapted(proposal, found)
     return found

@@ -26,10 +26,8 @@ from splisosm_pyro.posterior.noise import Noise
 from splisosm_pyro.posterior.outer_density import OuterDensity
 from splisosm_pyro.posterior.priors import PosteriorPriors
 from splisosm_pyro.posterior.request import Labels, Request
-from splisosm_pyro.posterior.weights import KHAT_TRUSTED
+from splisosm_pyro.posterior.weights import KHAT_TRUSTED, smoothed_weights
 
-# 'auto' takes the Gaussian where its draws' weights are nearly equal: this effective share of them.
-LAPLACE_SHARE = 0.9
 SAMPLERS = {"laplace": laplace_draws, "nested_laplace": nested_draws}
 
 DensityOf = Callable[[int], Density]
@@ -121,8 +119,7 @@ def _one_gene(
         draws = SAMPLERS[request.method](density, mode, full, request.size, noise)
         return draws, request.method, _status(draws)
     draws = laplace_draws(density, mode, full, request.size, noise)
-    equal = draws.effective >= LAPLACE_SHARE * draws.evaluations
-    if draws.khat < KHAT_TRUSTED and equal:
+    if draws.weights.equal:
         return draws, "laplace", _status(draws)
     draws = nested_draws(density, mode, full, request.size, Noise.of_gene(request.seed, counts))
     return draws, "nested_laplace", _status(draws)
@@ -130,9 +127,9 @@ def _one_gene(
 
 def _status(draws: GeneDraws) -> str:
     """Say in words whether the draws' own check trusts them."""
-    if draws.khat < KHAT_TRUSTED:
+    if draws.weights.trusted:
         return "ok"
-    return f"k-hat {draws.khat:.2f} is above {KHAT_TRUSTED}: do not trust these draws"
+    return f"k-hat {draws.weights.khat:.2f} is above {KHAT_TRUSTED}: do not trust these draws"
 
 
 def prior_draws(
@@ -151,7 +148,7 @@ def prior_draws(
     if kernel is not None:
         named = named_parameters(u, space)
         eta = eta + _prior_field(kernel, named["sigma"], named["theta"], shape[1], noise)
-    return GeneDraws(u, eta, np.full(n_draws, np.nan), -np.inf, float(n_draws), 0)
+    return GeneDraws(u, eta, np.full(n_draws, np.nan), smoothed_weights(np.zeros(n_draws)))
 
 
 def _prior_field(

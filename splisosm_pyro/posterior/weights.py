@@ -18,6 +18,8 @@ SMALLEST_TAIL = 5
 PRIOR_WEIGHTS = 10
 # The proposal is trusted below this k-hat.
 KHAT_TRUSTED = 0.7
+# Weights are nearly equal where this share of them is effective.
+EQUAL_SHARE = 0.9
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +33,19 @@ class Weights:
     def effective(self) -> float:
         """Kish's effective number of draws."""
         return float(1.0 / np.sum(self.values**2))
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the draws can be used: a light tail, or weights that are nearly equal.
+
+        Of nearly equal weights the tail is a matter of ripples, and its shape says nothing.
+        """
+        return self.khat < KHAT_TRUSTED or self.equal
+
+    @property
+    def equal(self) -> bool:
+        """Whether the weights are nearly equal."""
+        return self.effective >= EQUAL_SHARE * self.values.size
 
 
 def smoothed_weights(log_ratios: FloatArray) -> Weights:

@@ -4,13 +4,13 @@
 
 needs the real slide (``--data``, or the folder in the environment variable ``SPLISOSM_DATA``) and
 writes ``nugget_*.csv``, ``nugget_tables.md`` and ``nugget.png`` into ``--docs``. Seconds are those
-of the processor, one thread a gene. ``METHODS`` is where another program's fit can be hung in.
+of the processor, one thread a gene. Another program is added as one more row of ``Worker.run``.
 """
 
 import argparse
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
 from multiprocessing import get_context
@@ -28,6 +28,7 @@ from splisosm_pyro.fit.conditional import Conditional
 from splisosm_pyro.fit.glm_rows import DesignRows
 from splisosm_pyro.fit.glmm import GLMMSpec, fit_gene
 from splisosm_pyro.fit.importance import gene_generator, marginal_error
+from splisosm_pyro.fit.marginal import log_marginal
 from splisosm_pyro.fit.options import GLMMOptions
 from splisosm_pyro.fit.white_noise import fit_white_noise
 from splisosm_pyro.maths.priors import NoPrior
@@ -37,6 +38,8 @@ SIGMAS, THETAS = (0.5, 1.0, 2.0), (0.0, 0.3, 0.7, 0.95)
 BIAS_SD = 0.5
 METHODS = ("laplace", "quadrature")
 DRAWS = 400
+PROFILE = (0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.97)
+PARTS = ("simulation", "profile", "real")
 Row = dict[str, Any]
 
 
@@ -111,6 +114,27 @@ class Worker:
             row["pareto_k"] = error.pareto_k
         return row
 
+    def profile(self, task: Task) -> list[Row]:
+        """Return log_marginal over theta at the true sigma, with and without its correction."""
+        start = {
+            "beta": np.zeros((0, 1)),
+            "bias_eta": np.zeros(1),
+            "nu": np.zeros((len(task.counts), 1)),
+            "sigma": np.ones(1),
+            "theta_logit": np.full(1, -3.0),
+        }
+        spec, rows = self.specs["quadrature"], []
+        fit = fit_gene(spec, self.rows, task.counts, start)
+        for theta in PROFILE:
+            logit = np.full(1, np.log(theta / (1 - theta)))
+            moved = {"sigma": np.full(1, task.labels["true_sigma"]), "theta_logit": logit}
+            at = Conditional.of_gene(spec, task.counts, {**fit.params, **moved})
+            error = marginal_error(at, 600, gene_generator(0, task.counts))
+            row = {"theta": theta, "log_marginal": log_marginal(at.problem, at.mode)}
+            row |= {"correction": error.correction, "pareto_k": error.pareto_k}
+            rows.append({**task.labels, "reads": int(task.counts.sum()), **row})
+        return rows
+
 
 WORKER: list[Worker] = []
 
@@ -128,6 +152,23 @@ def work(task: Task) -> list[Row]:
         return WORKER[0].run(task)
     except (ArithmeticError, ValueError) as error:
         return [{**task.labels, "status": f"failed: {error}"}]
+
+
+def look(task: Task) -> list[Row]:
+    """Profile a task in its process."""
+    return WORKER[0].profile(task)
+
+
+def profiled(data: Any, n_genes: int) -> list[Task]:
+    """Every second simulated gene that has something to say about a large theta."""
+    chosen = [
+        task
+        for task in simulated(data, n_genes)
+        if task.labels["true_theta"] >= 0.7
+        and task.labels["true_sigma"] == 1.0
+        and 300 <= task.counts.sum() < 3000
+    ]
+    return chosen[::2]
 
 
 def simulated(data: Any, n_genes: int) -> Iterator[Task]:
@@ -158,10 +199,15 @@ def real(data: Any, n_genes: int | None) -> Iterator[Task]:
             yield Task(labels, counts[i].astype(float), real=True)
 
 
-def run(tasks: Iterable[Task], coords: np.ndarray, jobs: int) -> pd.DataFrame:
+def run(
+    tasks: Iterable[Task],
+    coords: np.ndarray,
+    jobs: int,
+    what: Callable[[Task], list[Row]] = work,
+) -> pd.DataFrame:
     """Fit all tasks in ``jobs`` processes; one row a gene and method, in the tasks' order."""
     with get_context("spawn").Pool(jobs, begin, (coords,)) as pool:
-        return pd.DataFrame([row for rows in pool.imap(work, tasks, chunksize=4) for row in rows])
+        return pd.DataFrame([row for rows in pool.imap(what, tasks, chunksize=4) for row in rows])
 
 
 def main() -> None:
@@ -173,14 +219,18 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("SPLISOSM_DATA", ".")))
     docs = Path(__file__).resolve().parents[2] / "docs"
     parser.add_argument("--docs", type=Path, default=docs)
-    parser.add_argument("--part", choices=("simulation", "real", "both"), default="both")
+    parser.add_argument("--part", choices=(*PARTS, "all"), default="all")
     given = parser.parse_args()
     data = np.load(given.data / FILE)
     given.docs.mkdir(exist_ok=True)
-    if given.part != "real":
+    wanted = PARTS if given.part == "all" else (given.part,)
+    if "simulation" in wanted:
         fits = run(simulated(data, given.genes), data["coords"], given.jobs)
         write_simulation(fits, given.docs)
-    if given.part != "simulation":
+    if "profile" in wanted:
+        found = run(profiled(data, given.genes), data["coords"], given.jobs, look)
+        found.round(4).to_csv(given.docs / "nugget_profile.csv", index=False)
+    if "real" in wanted:
         write_real(run(real(data, given.real_genes), data["coords"], given.jobs), given.docs)
 
 

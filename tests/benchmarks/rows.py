@@ -19,11 +19,12 @@ from programs import (
     glmm,
     objective_at,
 )
-from slides import Slide, grid, real, real_file
+from slides import Scale, Slide, grid, real, real_file
 from timing import interleaved, peak_memory, tally, timed
 
 from splisosm_pyro import MultinomGLM
 
+ALL_GENES, FEW_GENES = 643, 8  # of the real slide, the latter for --quick
 CHUNK = 20  # genes that a worker fetches at once
 Numbers = dict[str, float]
 FEW_EPOCHS: Options = {"fitting_configs": {"max_epochs": 20}}  # of the other, for --quick
@@ -118,28 +119,30 @@ def compare_glm(work: str, slide: Slide, repeats: tuple[int, int]) -> Row:
 # ---- the rows
 
 
-def marginal(quick: bool) -> Row:
+def marginal(scale: Scale) -> Row:
     """Marginal fits of small genes."""
-    side, genes = (6, 2) if quick else (15, 20)
+    side, genes = (6, 2) if scale.quick else (15, scale.at_most(20))
     slide = grid((side, side), genes, depth=5.0)
-    theirs = MARGINAL | FEW_EPOCHS if quick else MARGINAL
+    theirs = MARGINAL | FEW_EPOCHS if scale.quick else MARGINAL
     work = f"marginal fit, {genes} x {side**2} x 3, 5 counts a spot; other: marginal_newton"
-    return compare_glmm(work, slide, MARGINAL, theirs, (2, 1) if quick else (5, 1))
+    return compare_glmm(work, slide, MARGINAL, theirs, (2, 1) if scale.quick else (5, 1))
 
 
-def marginal_real(quick: bool) -> Row:
+def marginal_real(scale: Scale) -> Row:
     """Marginal fits of the real genes, against the other's default, which is a joint fit."""
-    slide, size = _real_slide(quick)
+    slide, size = _real_slide(FEW_GENES if scale.quick else scale.genes)
     work = f"marginal fit, {size}; other: its default joint_gd"
     if slide is None:
         return skipped(work, "no file of real data")
-    theirs = FEW_EPOCHS if quick else {}
-    return compare_glmm(work, slide, MARGINAL, theirs, (1, 1) if quick else (3, 1), _all_certified)
+    theirs = FEW_EPOCHS if scale.quick else {}
+    return compare_glmm(
+        work, slide, MARGINAL, theirs, (1, 1) if scale.quick else (3, 1), _all_certified
+    )
 
 
-def joint(quick: bool) -> Row:
+def joint(scale: Scale) -> Row:
     """Joint fits at fixed sigma, whose distance from the optimum is measured."""
-    side, genes = (8, 3) if quick else (30, 20)
+    side, genes = (8, 3) if scale.quick else (30, 20)
     slide = grid((side, side), genes, depth=5.0)
     work = f"joint fit, fixed sigma, {genes} x {side**2} x 3; other: joint_gd"
 
@@ -148,30 +151,32 @@ def joint(quick: bool) -> Row:
         lack = (exact.forward() - model.forward()).detach().max()
         return f"{certificates(model)}; at most {float(lack):.1g} nats below joint_newton's end"
 
-    theirs = JOINT | FEW_EPOCHS if quick else JOINT
-    return compare_glmm(work, slide, JOINT, theirs, (2, 1) if quick else (3, 2), short_of_optimum)
+    theirs = JOINT | FEW_EPOCHS if scale.quick else JOINT
+    return compare_glmm(
+        work, slide, JOINT, theirs, (2, 1) if scale.quick else (3, 2), short_of_optimum
+    )
 
 
-def glm_grid(quick: bool) -> Row:
+def glm_grid(scale: Scale) -> Row:
     """GLM of simulated genes."""
-    sides, genes = ((10, 10), 10) if quick else ((50, 60), 200)
+    sides, genes = ((10, 10), 10) if scale.quick else ((50, 60), 200)
     slide = grid(sides, genes, depth=2.0, covariates=2)
     work = f"GLM, {genes} x {sides[0] * sides[1]} x 3, 2 covariates, 2 counts a spot; other: iwls"
-    return compare_glm(work, slide, (3, 3) if quick else (7, 7))
+    return compare_glm(work, slide, (3, 3) if scale.quick else (7, 7))
 
 
-def glm_real(quick: bool) -> Row:
+def glm_real(scale: Scale) -> Row:
     """GLM of the real genes with their regions."""
-    slide, size = _real_slide(quick)
+    slide, size = _real_slide(FEW_GENES if scale.quick else ALL_GENES)
     work = f"GLM, {size}, 5 regions (4 contrasts and the intercept); other: iwls"
     if slide is None:
         return skipped(work, "no file of real data")
-    return compare_glm(work, slide, (3, 3) if quick else (7, 7))
+    return compare_glm(work, slide, (3, 3) if scale.quick else (7, 7))
 
 
-def two_cores(quick: bool) -> Row:
+def two_cores(scale: Scale) -> Row:
     """Marginal fits of the real genes by two processes of one thread."""
-    slide, size = _real_slide(quick)
+    slide, size = _real_slide(FEW_GENES if scale.quick else ALL_GENES)
     work = f"marginal fit, {size}, two processes"
     if slide is None:
         return skipped(work, "no file of real data")
@@ -218,13 +223,12 @@ def _fit_chunk(part: tuple[int, int]) -> Numbers:
     }
 
 
-def _real_slide(quick: bool) -> tuple[Slide | None, str]:
-    """Return the real slide and its size in words."""
+def _real_slide(most: int) -> tuple[Slide | None, str]:
+    """Return at most so many genes of the real slide, and its size in words."""
     path = real_file()
     if path is None:
         return None, "real genes"
-    slide = real(path)
-    slide = slide.part(8) if quick else slide
+    slide = real(path).part(most)
     genes, spots, isoforms = slide.counts.shape
     return slide, f"{genes} real genes x {spots} x {isoforms}"
 

@@ -39,20 +39,21 @@ ROWS = (
 PACKAGES = ("splisosm_pyro", "splisosm", "torch", "numpy", "scipy", "numba")
 
 
-def measure(name: str, quick: bool) -> dict[str, Any]:
+def measure(name: str, quick: bool, genes: int) -> dict[str, Any]:
     """Measure one row in this process."""
     import rows
     import scaling
     import torch
+    from slides import Scale
 
     torch.set_num_threads(1)
     work = getattr(rows, name, None) or getattr(scaling, name)
-    return asdict(work(quick))
+    return asdict(work(Scale(quick, genes)))
 
 
-def measure_apart(name: str, limit: float) -> dict[str, Any]:
+def measure_apart(name: str, genes: int, limit: float) -> dict[str, Any]:
     """Measure one row in a process of its own; a row that breaks says so."""
-    command = [sys.executable, __file__, "--here", name]
+    command = [sys.executable, __file__, "--here", name, "--genes", str(genes)]
     try:
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=limit, check=True)
     except subprocess.TimeoutExpired:
@@ -112,6 +113,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="small sizes")
     parser.add_argument("--rows", default=",".join(ROWS), help="names, with commas between")
+    parser.add_argument(
+        "--genes", type=int, default=643, help="most genes of the rows of marginal fits"
+    )
     parser.add_argument("--limit", type=float, default=1800.0, help="most seconds of a row")
     parser.add_argument("--json", type=Path, help="a file for the rows, one a line")
     parser.add_argument("--here", help=argparse.SUPPRESS)
@@ -127,13 +131,16 @@ def main() -> None:
     given = arguments()
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))  # before anything reads them
     if given.here:
-        print(json.dumps(measure(given.here, quick=False)))
+        print(json.dumps(measure(given.here, False, given.genes)))
         return
     print(versions(), end="\n\n")
     print(line(COLUMNS), line(["---"] * len(COLUMNS)), sep="\n")
     results = []
     for name in given.rows.split(","):
-        row = measure(name, quick=True) if given.quick else measure_apart(name, given.limit)
+        if given.quick:
+            row = measure(name, True, given.genes)
+        else:
+            row = measure_apart(name, given.genes, given.limit)
         results.append(json.dumps({"row": name} | row))
         print(line(cells(row)), flush=True)
     if given.json:

@@ -6,7 +6,7 @@ from programs import MARGINAL, certificates, glmm
 from rows import Row
 from scipy.sparse import block_diag, csc_array, eye_array, kron
 from scipy.sparse.linalg import splu
-from slides import Slide, grid
+from slides import Scale, Slide, grid
 from timing import interleaved, median_time, peak_memory, tally, timed
 
 from splisosm_pyro import CARKernel, LowRankKernel
@@ -19,9 +19,9 @@ LOGITS = 2
 INFORMATION = np.array([[1.0, -0.3], [-0.3, 1.0]])
 
 
-def one_gene(quick: bool) -> Row:
+def one_gene(scale: Scale) -> Row:
     """One gene's whole fit in units of a factorisation of its matrix."""
-    side = 10 if quick else 71
+    side = 10 if scale.quick else 71
     slide = grid((side, side), 1, depth=5.0)
     problem, information = _problem(slide)
     own = median_time(lambda: problem.system.factorise(information), 9)
@@ -29,7 +29,7 @@ def one_gene(quick: bool) -> Row:
     superlu = median_time(lambda: _superlu(matrix), 9)
     glmm(slide, MARGINAL)  # warms up
     with tally() as count:
-        (fits,) = interleaved([lambda: glmm(slide, MARGINAL)], [1 if quick else 7])
+        (fits,) = interleaved([lambda: glmm(slide, MARGINAL)], [1 if scale.quick else 7])
     rounds = len(fits.seconds)
     return Row(
         work=f"marginal fit, one gene, {side**2} x 3; other: one SuperLU factorisation",
@@ -45,9 +45,9 @@ def one_gene(quick: bool) -> Row:
     )
 
 
-def growth(quick: bool) -> Row:
+def growth(scale: Scale) -> Row:
     """One gene's fit on ever larger grids, the largest of 102,400 spots."""
-    sides = (6, 8, 10, 12) if quick else (50, 100, 200, 320)
+    sides = (6, 8, 10, 12) if scale.quick else (50, 100, 200, 320)
     glmm(grid((sides[0], sides[0]), 1, depth=5.0), MARGINAL)  # warms up
     seconds, counts = [], []
     for side in sides:
@@ -70,12 +70,12 @@ def growth(quick: bool) -> Row:
     )
 
 
-def selected_inverse(quick: bool) -> Row:
+def selected_inverse(scale: Scale) -> Row:
     """Compare the time of the selected inverse with that of the factorisation."""
-    side = 10 if quick else 320
+    side = 10 if scale.quick else 320
     problem, information = _problem(grid((side, side), 1, depth=5.0))
     factorising, inverting = [], []
-    for _ in range(3 if quick else 6):
+    for _ in range(3 if scale.quick else 6):
         took, factor = timed(lambda: problem.system.factorise(information))
         factorising.append(took)
         inverting.append(timed(factor.blocks)[0])
@@ -89,9 +89,9 @@ def selected_inverse(quick: bool) -> Row:
     )
 
 
-def low_rank(quick: bool) -> Row:
+def low_rank(scale: Scale) -> Row:
     """Low-rank fits, and how far their optima are from the exact ones."""
-    side, genes, rank = (8, 2, 20) if quick else (71, 20, 100)
+    side, genes, rank = (8, 2, 20) if scale.quick else (71, 20, 100)
     whole = grid((side, side), genes, depth=5.0)
     kernel = whole.kernel
     assert isinstance(kernel, CARKernel)
@@ -99,7 +99,7 @@ def low_rank(quick: bool) -> Row:
     part = Slide(whole.counts, LowRankKernel(*pairs))
     glmm(part.part(1), MARGINAL), glmm(whole.part(1), MARGINAL)  # warms up
     short, exact = interleaved(
-        [lambda: glmm(part, MARGINAL), lambda: glmm(whole, MARGINAL)], [1 if quick else 3] * 2
+        [lambda: glmm(part, MARGINAL), lambda: glmm(whole, MARGINAL)], [1 if scale.quick else 3] * 2
     )
     memory = peak_memory()
     value, best = short.last.forward().detach(), exact.last.forward().detach()

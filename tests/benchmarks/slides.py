@@ -16,6 +16,18 @@ REAL_FILE = "sit_mob_ont_isoforms.npz"
 SIGMA, THETA, BIAS = 1.0, 0.7, 0.3
 
 
+@dataclass(frozen=True)
+class Scale:
+    """How large a run is: quick, or full with at most ``genes`` in the rows that take long."""
+
+    quick: bool
+    genes: int
+
+    def at_most(self, genes: int) -> int:
+        """Return the number of genes of a long row."""
+        return min(genes, self.genes)
+
+
 @dataclass(frozen=True, eq=False)
 class Slide:
     """Counts (G, S, P) in float64, the kernel of both programs, covariates (S, F) or None."""

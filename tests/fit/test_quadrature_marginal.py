@@ -130,7 +130,7 @@ def test_the_gradient_in_all_outer_unknowns(name, form):
 
 # ---- few counts, against importance sampling
 
-MODERATE = [(0.7, 0.3), (1.0, 0.4), (1.5, 0.5)]
+MODERATE = [(1.0, 0.3), (1.0, 0.4), (1.5, 0.5)]
 
 
 @cache

@@ -1,6 +1,6 @@
 """The integrated nugget against brute force, differences, symmetries and its own halved step."""
 
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -20,10 +20,10 @@ def log_lik(eta: Array, y: Array) -> Array:
     return np.asarray(full @ y - y.sum() * logsumexp(full, axis=-1))
 
 
-def brute(y: Array, x: Array, nugget: Array, points: int) -> float:
-    """Integrate over the active e by a dense grid of the prior, +-12 sd, plain sum."""
+def brute(y: Array, x: Array, nugget: Array, points: int, reach: float = 12.0) -> float:
+    """Integrate over the active e by a dense grid of the prior, +-``reach`` sd, plain sum."""
     active = np.flatnonzero(nugget)
-    z = np.linspace(-12.0, 12.0, points)
+    z = np.linspace(-reach, reach, points)
     grid = np.stack(np.meshgrid(*[z] * active.size, indexing="ij"), axis=-1)
     eta = np.broadcast_to(x, (*grid.shape[:-1], x.size)).copy()
     eta[..., active] += grid * np.sqrt(nugget[active])
@@ -334,3 +334,130 @@ def test_bad_arguments_are_named() -> None:
         spots.evaluate(x, np.array([-1.0]))
     with pytest.raises(ValueError, match=r"expected shapes \(3, 1\) and \(1,\)"):
         spots.evaluate(x[:2], np.array([1.0]))
+    for wrong in (np.nan, np.inf, -np.inf):
+        x[1, 0] = wrong
+        with pytest.raises(ValueError, match=r"x: expected finite logits, got \[.*\] at spot 1"):
+            spots.evaluate(x, np.array([1.0]))
+
+
+@pytest.mark.parametrize("n_logits", [1, 2, 3, 5])
+def test_every_finite_logit_and_nugget_gives_finite_terms(n_logits: int) -> None:
+    rng = np.random.default_rng(19)
+    for k in range(150):
+        total = np.floor(10.0 ** rng.uniform(0.0, 6.0)) if k % 2 else rng.integers(1, 9)
+        y = rng.multinomial(total, rng.dirichlet(np.full(n_logits + 1, 0.3)), 2).astype(float)
+        y *= 0.37 if k % 7 == 0 else 1.0
+        x = rng.choice([-1.0, 1.0], y[:, 1:].shape) * 10.0 ** rng.uniform(0.0, 8.0, y[:, 1:].shape)
+        nugget = 10.0 ** rng.uniform(-9.0, 3.5, n_logits) * (rng.uniform(size=n_logits) < 0.9)
+        spots = QuadratureNugget(y)
+        terms = spots.evaluate(x, nugget)
+        third = spots.derivatives(terms, weights(2, n_logits))
+        found = [np.array(terms.value), terms.score, terms.neg_hessian, *vars(third).values()]
+        assert all(np.isfinite(part).all() for part in found)
+        assert (np.abs(terms.score) <= total * (1.0 + 1e-6)).all()
+
+
+@pytest.mark.parametrize("far", [1e3, 1e5, 1e8])
+@pytest.mark.parametrize("nugget", [0.0, 1e-9, 0.3, 9.0])
+def test_far_from_the_wall_the_logarithm_is_linear(far: float, nugget: float) -> None:
+    y = np.array([[3.0, 1.0], [1.0, 0.0], [0.0, 1.0], [0.6, 2.0]])  # an isoform drops out
+    for x, left in ((-far, y[:, 0]), (far, -y[:, 1])):
+        terms = QuadratureNugget(y).evaluate(np.full((4, 1), x), np.array([nugget]))
+        np.testing.assert_allclose(terms.value, (left * x + 0.5 * left**2 * nugget).sum(), 1e-13)
+        np.testing.assert_allclose(terms.score[:, 0], left, rtol=1e-12, atol=1e-12)
+        assert (np.abs(terms.neg_hessian) < 1e-12).all()
+
+
+@pytest.mark.parametrize(
+    ("y", "x", "nugget"),
+    [
+        ([0.0, 30728.5], 2.992978746957995, 0.0008590898235895279),
+        ([204469.0, 0.0], -2.700096073633255, 0.0032756291859670325),
+    ],
+)
+def test_a_mode_where_newtons_steps_circle_is_found(
+    y: list[float], x: float, nugget: float
+) -> None:
+    counts, at = np.array([y]), np.array([[x]])
+    width = 60_000.0 * np.sqrt(nugget)
+    e = np.linspace(-width, width, 2_400_001) * 1e-2  # the mode lies many prior sd away
+    log = y[0] * (x + e) - sum(y) * np.logaddexp(0.0, x + e) - 0.5 * e * e / nugget
+    truth = logsumexp(log) + np.log((e[1] - e[0]) / np.sqrt(2.0 * np.pi * nugget))
+    assert abs(QuadratureNugget(counts).evaluate(at, np.array([nugget])).value / truth - 1) < 1e-12
+
+
+@pytest.mark.parametrize("nugget", [25.0, 100.0, 400.0, 1000.0, 2231.0, 2500.0])
+@pytest.mark.parametrize("y", [[1.0, 0.0], [0.0, 1.0], [2.0, 0.0], [0.0, 5.0], [20.0, 3.0]])
+def test_wide_nuggets_far_from_the_wall(y: list[float], nugget: float) -> None:
+    counts, variance = np.array([y]), np.array([nugget])
+    for x in (-100.0, -30.0, -3.0, 10.0, 30.0, 100.0):
+        spots, at = QuadratureNugget(counts), np.array([[x]])
+        terms = spots.evaluate(at, variance)
+        assert abs(terms.value - brute(counts[0], at[0], variance, 120_001, 40.0)) < 1e-9
+        assert spots.error(at, variance) < 1e-9
+        values = [spots.evaluate(at + j * 0.01, variance) for j in (-2, -1, 1, 2)]
+        v, s = np.array([t.value for t in values]), np.array([t.score[0, 0] for t in values])
+        difference = [(8.0 * (f[2] - f[1]) - (f[3] - f[0])) / 0.12 for f in (v, s)]
+        assert abs(terms.score[0, 0] - difference[0]) < 1e-8 * max(1.0, abs(terms.value))
+        assert abs(terms.neg_hessian[0, 0, 0] + difference[1]) < 1e-8
+
+
+@pytest.mark.parametrize("sigma", [0.3, 3.0, 20.0, 45.0])
+@pytest.mark.parametrize("n_logits", [1, 2, 3])
+def test_newtons_method_contracts_to_rounding(n_logits: int, sigma: float) -> None:
+    y, x = draw(n_logits, 40, 4, 20)
+    root = np.random.default_rng(21).normal(size=(40, 40))
+    cov = 0.5 * sigma**2 * (0.2 * np.eye(40) + root @ root.T / 40.0)
+    precision = np.kron(np.linalg.inv(cov), np.eye(n_logits))
+    spots, nugget = QuadratureNugget(y), np.full(n_logits, 0.5 * sigma**2)
+    w: Array = np.zeros(40 * n_logits)
+    step: Array = np.zeros_like(w)
+    decrements, before = [1.0], -np.inf
+    for _ in range(60):
+        terms = spots.evaluate(x + (w + step).reshape(-1, n_logits), nugget)
+        value = terms.value - 0.5 * float((w + step) @ precision @ (w + step))
+        if value < before - 1e-9 * abs(before):
+            step *= 0.5
+            continue
+        w, before = w + step, value
+        hessian = precision.copy()
+        for s in range(40):
+            here = slice(s * n_logits, (s + 1) * n_logits)
+            hessian[here, here] += terms.neg_hessian[s]
+        gradient = terms.score.ravel() - precision @ w
+        step = np.asarray(np.linalg.solve(hessian, gradient))
+        decrements.append(float(step @ gradient))
+        if decrements[-1] < 1e-18:
+            break
+    assert decrements[-1] < 1e-18
+    for last, now in pairwise(decrements):
+        assert now < max(60.0 * last**2, 1e-18) or last > 1e-2
+
+
+@pytest.mark.parametrize("n_logits", [1, 2, 3, 5])
+@pytest.mark.parametrize("scale", [1.0, 1.3, 1000.0])  # by table, fractional, rich
+def test_curvature_has_no_negative_eigenvalue_at_saturated_spots(
+    n_logits: int, scale: float
+) -> None:
+    rng = np.random.default_rng(22)
+    y = scale * np.eye(n_logits + 1)[rng.integers(0, n_logits + 1, 60)]
+    x = rng.normal(0.0, 12.0, (60, n_logits))
+    for nugget in (0.0, 0.4, 9.0, 400.0):
+        a = QuadratureNugget(y).evaluate(x, np.full(n_logits, nugget)).neg_hessian
+        assert np.linalg.eigvalsh(a).min() > -1e-14 * scale
+
+
+@pytest.mark.parametrize("sigma", [0.01, 0.3, 1.0, 3.0, 10.0, 45.0])
+def test_two_isoforms_by_table_equal_the_direct_rule(sigma: float) -> None:
+    y, _ = draw(1, 200, 12, 23)
+    x = np.random.default_rng(24).normal(0.0, 3.0 + sigma, (200, 1))
+    nugget, weight = np.array([sigma**2]), np.ones((200, 1, 1))
+    spots, direct = QuadratureNugget(y), QuadratureNugget(y + 0.0)
+    direct._row[:] = -1
+    a, b = spots.evaluate(x, nugget), direct.evaluate(x, nugget)
+    assert (spots._row >= 0).sum() > 150
+    assert abs(a.value - b.value) < 2e-9
+    np.testing.assert_allclose(a.score, b.score, rtol=0.0, atol=1e-10)
+    np.testing.assert_allclose(a.neg_hessian, b.neg_hessian, rtol=0.0, atol=5e-10)
+    third, other = spots.derivatives(a, weight), direct.derivatives(b, weight)
+    np.testing.assert_allclose(third.phi_nugget, other.phi_nugget, rtol=0.0, atol=1e-6)

@@ -61,7 +61,6 @@ def test_draws_of_two_spots_hang_together():
 
 def test_refined_draws_are_exact_at_a_spot():
     """All white noise: eta given x by integration on a grid, at every spot."""
-    case = cases.make("", 8, n_isos=2, n_spots=6, theta=0.0, sigma=2.5, depth=3.0)
     kernel = kernel_of("two_isoforms", "dense")
     objective, _ = objective_of(cases.CASES["two_isoforms"], kernel)
     gene = objective.problem.gene
@@ -69,10 +68,10 @@ def test_refined_draws_are_exact_at_a_spot():
     x = np.repeat(np.linspace(-1.0, 1.0, n)[:, None, None], n_draws, axis=2)
     generator = torch.Generator().manual_seed(3)
     noise = torch.randn((n, 1, n_draws), generator=generator, dtype=torch.float64).numpy()
-    root = np.full((n, 1, 1), 2.0)
+    root = np.full((n, 1, 1), 3.0)
     given = FieldDraws(np.zeros((kernel.n_spots, 1, n_draws)), x, x, root)
-    given.eta[gene.occupied] = x + 2.0 * noise
-    found = refine(objective.problem, nugget, given, 25, generator)[gene.occupied, 0]
+    given.eta[gene.occupied] = x + 3.0 * noise
+    found = refine(objective.problem, nugget, given, 60, generator)[gene.occupied, 0]
     grid = np.linspace(-25, 25, 4001)
     for s in range(n):
         y, total = gene.counts[s, 0], gene.counts[s].sum()
@@ -83,7 +82,6 @@ def test_refined_draws_are_exact_at_a_spot():
         sd = np.sqrt(p @ (grid - mean) ** 2)
         assert abs(found[s].mean() - mean) < 0.05 * sd
         assert abs(found[s].std() / sd - 1) < 0.05
-    assert case.shape[1] == 6
 
 
 def test_without_a_nugget_nothing_moves():
@@ -92,6 +90,8 @@ def test_without_a_nugget_nothing_moves():
     _, state = objective.value(u, None)
     generator = torch.Generator().manual_seed(0)
     draws = gaussian_draws(objective.problem, state, with_intercept(case), 3, generator)
-    still = FieldDraws(draws.eta, draws.centre, draws.centre, np.zeros_like(draws.root))
+    eta = draws.eta.copy()
+    eta[objective.problem.gene.occupied] = draws.centre
+    still = FieldDraws(eta, draws.centre, draws.centre, np.zeros_like(draws.root))
     moved = refine(objective.problem, np.zeros(1), still, 3, generator)
     np.testing.assert_allclose(moved[objective.problem.gene.occupied], draws.centre, atol=1e-5)

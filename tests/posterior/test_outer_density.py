@@ -114,9 +114,8 @@ def test_the_mode_of_a_glm():
     np.testing.assert_allclose(
         mode.covariance, np.linalg.inv(density.information(mode.at)), rtol=1e-4
     )
-    log_lik = oracles.log_lik(
-        case.counts[0], oracles.linear_predictor(u.reshape(4, 2), case.design, 17)
-    )
+    eta = oracles.linear_predictor(u.reshape(4, 2), case.design, 17)
+    log_lik = oracles.log_lik(eta, case.counts[0])
     prior = stats.norm(0, 2.0).logpdf(u[:-2]).sum() + stats.norm(0, 3.0).logpdf(u[-2:]).sum()
     assert mode.at.value == pytest.approx(log_lik + prior, rel=1e-10)
 

@@ -28,6 +28,11 @@ def glm(case=BATCH, **arguments):
     return model
 
 
+def plain(group):
+    """A group as a dataset, whatever the container."""
+    return group.to_dataset() if isinstance(group, xr.DataTree) else group
+
+
 @pytest.fixture(scope="module")
 def quick():
     """A Gaussian posterior of all genes, by the Laplace treatment of the nugget."""
@@ -124,7 +129,7 @@ def test_a_file_gives_back_what_was_written(quick, tmp_path):
     quick.to_netcdf(str(path))
     again = read_posterior(path)
     for group in ("posterior", "sample_stats", "log_prior", "observed_data", "constant_data"):
-        xr.testing.assert_equal(xr.Dataset(again[group]), xr.Dataset(quick[group]))
+        xr.testing.assert_equal(plain(again[group]), plain(quick[group]))
         assert again[group].attrs["seed"] == 0
 
 
@@ -132,7 +137,7 @@ def test_a_newer_arviz_gets_a_data_tree(quick):
     class Newer:
         """An ArviZ without InferenceData."""
 
-    groups = {"posterior": xr.Dataset(quick["posterior"])}
+    groups = {"posterior": plain(quick["posterior"])}
     tree = container.to_container(groups, Newer())
     assert isinstance(tree, xr.DataTree)
     xr.testing.assert_equal(tree["posterior"].to_dataset(), groups["posterior"])
@@ -249,7 +254,7 @@ def test_a_glm_against_integration():
     bias = out["posterior"]["bias_eta"].values
     assert bias.mean() == pytest.approx(mean, abs=0.05 * sd)
     assert bias.std() == pytest.approx(sd, rel=0.05)
-    assert out["sample_stats"]["khat"].item() < 0.7
+    assert out["sample_stats"]["status"].item() == "ok"
 
 
 def test_auto_takes_the_gaussian_where_it_fits():
