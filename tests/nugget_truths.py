@@ -68,7 +68,7 @@ class SampledTruth:
     ratio: np.ndarray  # (S, P)
 
 
-def sample(counts, offset, sigma, theta, V, draws=8_000, seed=0):
+def sample(counts, offset, sigma, theta, V, draws=4_000, seed=0):
     """Draw w from a Student t about its mode; the nugget by Gauss-Hermite at every draw."""
     rng, (n, freedom) = np.random.default_rng(seed), (len(V), 100.0)
     z, log_weight = hermite(40)

@@ -14,7 +14,7 @@ from splisosm_pyro.fit.glm import GLMFit
 from splisosm_pyro.fit.latent import LatentProblem
 from splisosm_pyro.fit.marginal_fit import MarginalObjective
 from splisosm_pyro.fit.options import GLMMOptions
-from splisosm_pyro.fit.outer import Evaluation, Objective, SearchResult, best_start, search
+from splisosm_pyro.fit.outer import Evaluation, Objective, SearchResult, best_start, highest, search
 from splisosm_pyro.fit.parameters import OuterSpace
 from splisosm_pyro.maths.spot import FloatArray
 
@@ -63,19 +63,18 @@ def find_maximum(
     keep_trace
         Keep the evaluations of the climb that won.
     """
-    firsts = [best_start(objective, group) for group in groups]
-    highest = max(first.value for first in firsts)
+    firsts = [highest(objective, group) for group in groups]
+    least = max(first.value for first in firsts) - AMBIGUOUS
     climbs = [
-        _climb(objective, first, options, keep_trace=keep_trace)
+        _climb(objective, first.u, options, keep_trace=keep_trace)
         for first in firsts
-        if first.value >= highest - AMBIGUOUS
+        if first.value >= least
     ]
     best = max(climbs, key=lambda result: result.best.value)
     for u in _other_places(objective, best.best, glm):
         value, _ = objective.value(u, best.best)
         if value > best.best.value + NOTABLE:
-            first = best_start(objective, [u])
-            again = _climb(objective, first, options, keep_trace=keep_trace)
+            again = _climb(objective, u, options, keep_trace=keep_trace)
             best = max(best, again, key=lambda result: result.best.value)
     return best
 
@@ -102,10 +101,11 @@ def _other_places(objective: GeneObjective, best: Evaluation[Any], glm: GLMFit) 
 
 
 def _climb(
-    objective: GeneObjective, first: Evaluation[Any], options: GLMMOptions, *, keep_trace: bool
+    objective: GeneObjective, start: FloatArray, options: GLMMOptions, *, keep_trace: bool
 ) -> SearchResult[Any]:
     """Search; with ``update_nu_every_k`` above 1 first with a field that is updated that seldom."""
     every = options.update_nu_every_k
+    first = best_start(objective, [start])
     if every == 1 or not isinstance(objective, MarginalObjective):
         return search(objective, first, options, keep_trace=keep_trace)
     seldom = replace(objective, update_every=every)

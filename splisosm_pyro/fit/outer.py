@@ -164,12 +164,21 @@ class _Search(Generic[State]):
         """Return the bounded quasi-Newton step and the gain it promises."""
         gradient = self.here.gradient
         free = ~self.box.blocked(self.here.u, gradient)
-        step = np.zeros_like(gradient)
-        if free.any():
-            step[free] = np.linalg.solve(self.neg_hessian[np.ix_(free, free)], gradient[free])
+        step = self._newton(free)
+        if gradient[free].any() and not gradient @ step > 0.0:  # the curvature has gone wrong
+            self.neg_hessian = np.diag(np.maximum(np.abs(gradient), 1.0))
+            step = self._newton(free)
         gain = 0.5 * float(gradient @ step)
         over = np.max(np.abs(step) / self.box.longest, initial=1.0)
         return step / over, gain
+
+    def _newton(self, free: Mask) -> FloatArray:
+        """Return the step to the maximum of the quadratic model in the free coordinates."""
+        step = np.zeros_like(self.here.gradient)
+        if free.any():
+            inside = self.neg_hessian[np.ix_(free, free)]
+            step[free] = np.linalg.solve(inside, self.here.gradient[free])
+        return step
 
     def line_search(self, step: FloatArray) -> bool:
         """Accept the first point along ``step`` that rises enough."""
@@ -232,8 +241,8 @@ class _Search(Generic[State]):
         return False
 
 
-def best_start(objective: Objective[State], starts: Sequence[FloatArray]) -> Evaluation[State]:
-    """Evaluate the objective at ``starts`` and return the best, with its gradient."""
+def highest(objective: Objective[State], starts: Sequence[FloatArray]) -> Evaluation[State]:
+    """Evaluate the objective at ``starts`` and return the best, without its gradient."""
     best: Evaluation[State] | None = None
     near: Evaluation[State] | None = None
     for u in starts:
@@ -242,6 +251,15 @@ def best_start(objective: Objective[State], starts: Sequence[FloatArray]) -> Eva
         best = near if best is None or value > best.value else best
     if best is None:
         raise ValueError("starts must hold at least one point")
+    return best
+
+
+def best_start(objective: Objective[State], starts: Sequence[FloatArray]) -> Evaluation[State]:
+    """Return the best of ``starts`` with its gradient, ready to climb from.
+
+    The objective must not be evaluated elsewhere before the climb: a factor lives until the next.
+    """
+    best = highest(objective, starts)
     return _evaluate(objective, best.u, best)
 
 

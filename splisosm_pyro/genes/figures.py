@@ -85,11 +85,11 @@ def write_figures(fits: GeneFits, folder: PathLike, n: int = 6) -> list[Path]:
         return []
     Path(folder).mkdir(parents=True, exist_ok=True)
     written = [Path(folder) / "top.png"]
-    top_page(fits, n).savefig(written[0], dpi=DPI)
+    top_page(fits, n).savefig(written[0], dpi=DPI, bbox_inches="tight")
     for rank, gene in enumerate(top_genes(fits, n), start=1):
         safe = re.sub(r"[^\w.-]", "_", gene)
         written.append(Path(folder) / f"{rank:02d}_{safe}.png")
-        gene_page(fits, gene).savefig(written[-1], dpi=DPI)
+        gene_page(fits, gene).savefig(written[-1], dpi=DPI, bbox_inches="tight")
     return written
 
 

@@ -134,6 +134,11 @@ def fit_genes(
     A gene's numbers do not depend on ``n_jobs``, ``batch_size`` or the other genes. A gene of 900
     spots takes about 0.15 s; memory is the counts, 0.5 GB a worker, and one factor.
 
+    On a cluster the workers are those of joblib's backend, with this package installed on each::
+
+        with distributed.Client(address), joblib.parallel_config(backend="dask"):
+            fits = fit_genes(adata, group_iso_by="gene_symbol", n_jobs=-1, resume="results")
+
     Examples
     --------
     >>> from splisosm_pyro import simulate_tissue

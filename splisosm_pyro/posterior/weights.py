@@ -65,7 +65,7 @@ def smoothed_weights(log_ratios: FloatArray) -> Weights:
     --------
     >>> weights = smoothed_weights(np.linspace(-1.0, 0.0, 100))
     >>> round(weights.khat, 2), round(weights.effective)
-    (-0.38, 93)
+    (-0.36, 92)
     """
     finite = log_ratios[np.isfinite(log_ratios)]
     if finite.size == 0:

@@ -108,11 +108,12 @@ def test_any_order_and_any_company(fits, slide):
 
 def test_standardised_covariates_come_back_in_the_users_units(fits, slide):
     moved = fit_slide(slide, RunOptions(standardise=True), progress=False)
-    names = [name for name in fits.table if name.startswith(("beta", "bias", "log_m", "theta"))]
-    inside = fits.table["status"] == "converged"
-    assert inside.sum() >= 2
-    one, other = fits.table.loc[inside, names], moved.table.loc[inside, names]
-    np.testing.assert_allclose(one, other, rtol=2e-3, atol=1e-5)
+    np.testing.assert_allclose(moved.table["log_marginal"], fits.table["log_marginal"], rtol=1e-9)
+    names = [name for name in fits.table if name.startswith(("beta", "bias", "usage"))]
+    one, other = fits.table[names].to_numpy(), moved.table[names].to_numpy()
+    # how near a search comes to the optimum depends on the units
+    np.testing.assert_allclose(one, other, rtol=5e-3, atol=1e-4)
+    assert not np.array_equal(one, other)
     # and the change from one level to another is that of the coefficients
     row = fits.table.set_index("gene").loc["a"]
     age = slide.design["age"].mean()
@@ -217,7 +218,6 @@ def test_ctrl_c_returns_what_is_done_and_resume_does_the_rest(bare, tmp_path, mo
 KILLED = """
 import sys
 import numpy as np
-from splisosm_pyro.genes import records
 from splisosm_pyro.genes.fit import fit_genes
 
 file = np.load(sys.argv[1])
@@ -227,12 +227,12 @@ fit_genes(file["counts"], coords=file["coords"], batch_size=1, progress=False, r
 
 def test_killed_at_random_moments_and_resumed(tissue, tmp_path):
     rng = random.Random(8)
-    counts = np.concatenate([tissue.counts.numpy()] * 5)
+    counts = np.concatenate([tissue.counts.numpy()] * 3)
     np.savez(tmp_path / "x.npz", counts=counts, coords=tissue.coords)
     run = [sys.executable, "-c", KILLED, tmp_path / "x.npz", tmp_path / "run"]
     path = tmp_path / "run" / NAME
     kills = 0
-    for _ in range(3):
+    for _ in range(2):
         before = path.stat().st_size if path.exists() else 0
         process = subprocess.Popen(run, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})
         deadline = time.monotonic() + 60
@@ -244,7 +244,7 @@ def test_killed_at_random_moments_and_resumed(tissue, tmp_path):
         time.sleep(0.3 * rng.random())
         process.send_signal(signal.SIGKILL)
         kills += process.wait() == -signal.SIGKILL
-    assert kills >= 2
+    assert kills == 2
     lines = path.read_bytes().splitlines()
     done = [json.loads(line.split(b" ", 2)[2])["genes"][0]["index"] for line in lines[1:-1]]
     assert len(done) == len(set(done)) > 0
@@ -283,11 +283,11 @@ def test_filters_and_names_of_what_they_removed(bare):
     assert dropped.table["isoforms"].tolist() == ["iso_0;iso_2"]
     assert dropped.removed.to_numpy().tolist() == [
         ["single", "", "one isoform only"],
-        ["rare", "iso_1", "below 0.05 of the gene's reads, dropped"],
-        ["rare", "iso_3", "below 0.05 of the gene's reads, dropped"],
         ["left", "iso_1", "below 0.05 of the gene's reads, dropped"],
         ["left", "iso_2", "below 0.05 of the gene's reads, dropped"],
         ["left", "", "one isoform only is left"],
+        ["rare", "iso_1", "below 0.05 of the gene's reads, dropped"],
+        ["rare", "iso_3", "below 0.05 of the gene's reads, dropped"],
         ["few", "", "fewer than 20 reads"],
         ["narrow", "", "reads at fewer than 2 spots"],
     ]

@@ -108,6 +108,9 @@ def test_both_forms_agree_with_inversion(form, n_logits, depth):
     np.testing.assert_allclose(factor.solve(b), expected, **TIGHT)
     np.testing.assert_allclose(factor.solve(b[..., 0]), expected[..., 0], **TIGHT)
     np.testing.assert_allclose(factor.blocks(), diagonal[occupied], **TIGHT)
+    images = factor.sample(np.eye(factor.n_noise))
+    expected = tensor[occupied][:, :, occupied]
+    np.testing.assert_allclose(np.einsum("sak,tbk->satb", images, images), expected, **TIGHT)
     np.testing.assert_allclose(factor.all_blocks(), diagonal, **TIGHT)
 
 

@@ -136,34 +136,3 @@ def test_the_stages_adapt():
     assert alone.weights.effective < 30
     assert all_of.weights.effective > 150
     assert abs(all_of.moments()[0][0] - 0.4228) < 0.05
-
-
-def test_the_gradients_make_the_moments_exact_for_a_gaussian():
-    root = np.array([[1.0, 0.0], [0.6, 0.4]])
-    precision = np.linalg.inv(root @ root.T)
-    points = np.random.default_rng(0).normal(size=(50, 2)) * 1.3 + 0.2
-    log_ratio = -0.5 * np.einsum("ni,ij,nj->n", points, precision, points)
-    log_ratio += 0.5 * ((points - 0.2) ** 2).sum(1) / 1.69
-    weights = np.exp(log_ratio) / np.exp(log_ratio).sum()
-    better = calibrated(weights, points, -points @ precision)
-    covariance = (points * better[:, None]).T @ points
-    assert (better >= 0).all()
-    np.testing.assert_allclose(better @ points, 0, atol=0.01)
-    np.testing.assert_allclose(covariance, root @ root.T, atol=0.02)
-    assert np.abs((points * weights[:, None]).T @ points - root @ root.T).max() > 0.05
-
-
-def test_too_few_points_are_left_as_they_are():
-    weights = np.array([0.5, 0.5, 0.0])
-    points = np.eye(3, 2)
-    assert calibrated(weights, points, -points) is weights
-
-
-def test_the_stages_adapt():
-    """From a start beside it the later stages find the density; the first alone does not."""
-    args = (skewed, np.array([1.5, 2.0]), 0.3 * np.eye(2))
-    alone = weigh(*args, (256,), np.random.default_rng(0))
-    all_of = weigh(*args, (256, 256, 256, 256), np.random.default_rng(0))
-    assert alone.weights.effective < 50
-    assert all_of.weights.effective > 400
-    assert abs(all_of.moments()[0][0] - 0.4228) < 0.1 < abs(alone.moments()[0][0] - 0.4228)
