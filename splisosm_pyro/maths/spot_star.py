@@ -21,7 +21,6 @@ import numpy as np
 from splisosm_pyro.maths.compiled import compiled
 from splisosm_pyro.maths.spot_line import (
     LINEAR,
-    MOST,
     POISSON_STIFFNESS,
     SIDE,
     STRETCHED,
@@ -37,6 +36,7 @@ from splisosm_pyro.maths.spot_table import Table, look_up
 
 WIDE = 1.5
 FINER = 0.9
+REACH, SHARP = 9.0, 25.0  # in sd; in units of the curvature at the mode
 NODES = 1000
 
 
@@ -84,14 +84,45 @@ def _centre(m: float, y: FloatArray, x: FloatArray, nugget: FloatArray) -> tuple
 
 
 @compiled
-def _wall(t: float, y: FloatArray, x: FloatArray, nugget: FloatArray) -> float:
-    """Give the place right of the mode where the curvature in t reaches one."""
-    for _ in range(12):
-        slope = _rate(t, y, x, nugget)[1]
-        t -= math.log(slope)
-        if abs(math.log(slope)) < 0.05:
+def _wall(
+    t: float, spread: float, y: FloatArray, x: FloatArray, nugget: FloatArray
+) -> tuple[float, float]:
+    """Give the place right of a wide mode where the curvature has grown much, and its growth.
+
+    It is sought as far as the integrand reaches; the curvature grows with t.
+    """
+    low, high = t, min(t + REACH * spread, 3.0)
+    growth = spread * spread * _rate(high, y, x, nugget)[1]
+    sharp = min(1.0, SHARP / (spread * spread))
+    for _ in range(60):
+        if high - low < 0.5:
             break
-    return t
+        middle = 0.5 * (low + high)
+        if _rate(middle, y, x, nugget)[1] < sharp:
+            low = middle
+        else:
+            high = middle
+    return 0.5 * (low + high), growth
+
+
+@compiled
+def _layout(
+    centre: float, spread: float, y: FloatArray, x: FloatArray, nugget: FloatArray, rule: Rule
+) -> tuple[bool, float, float, float]:
+    """Tell whether nodes are stretched, the first one's argument and value in the map, the step."""
+    step = even_step(rule, spread, 0.0, POISSON_STIFFNESS)
+    if rule[3] > 0:
+        return False, 0.0, 0.0, step
+    step *= FINER
+    if rule[0] * spread <= WIDE * step:
+        return False, 0.0, 0.0, step
+    wall, growth = _wall(centre, spread, y, x, nugget)
+    if growth < SHARP:  # nearly a Gaussian as far as it reaches
+        return False, 0.0, 0.0, FINER * rule[0] * spread / math.sqrt(max(growth, 1.0))
+    start = unstretch(centre - wall, SIDE, 0.0)
+    away = stretch(start, SIDE, 0.0)
+    reach = LINEAR + SIDE + abs(away) + 4.0 * spread
+    return True, start, away, min(STRETCHED * rule[1], rule[0] * spread / reach)
 
 
 @compiled
@@ -110,21 +141,12 @@ def star(
     m, reference = y.sum(), y[x.size]
     centre, slope = _centre(m, y, x, nugget)
     spread = 1.0 / math.sqrt(slope)
-    step, drop = even_step(rule, spread, 0.0, POISSON_STIFFNESS), rule[2]
-    if rule[3] == 0:  # finer than on a line: these nodes do not move with x
-        step, drop = FINER * step, drop
-    wide = rule[3] == 0 and rule[0] * spread > WIDE * step
-    start, away = 0.0, 0.0
-    if wide:
-        away = centre - _wall(centre, y, x, nugget)
-        start = unstretch(away, SIDE, 0.0)
-        reach = LINEAR + SIDE + abs(away) + 4.0 * spread
-        step = min(STRETCHED * rule[1], rule[0] * spread / reach)
+    wide, start, away, step = _layout(centre, spread, y, x, nugget, rule)
     row, size, knots, cells = table.row, table.step, table.knots, table.cells
     peak, top, total, n = 0.0, -math.inf, 0.0, 0
     shift = 0.5 * step if rule[3] > 0 and rule[3] % 2 == 0 else 0.0
     for side in range(2):
-        count = MOST if rule[3] == 0 else (rule[3] + 1 - side) // 2
+        count = NODES // 2 if rule[3] == 0 else (rule[3] + 1 - side) // 2
         before = -math.inf
         for k in range(min(count, NODES - n)):
             v = start + shift + (k * step if side == 0 else -(k + 1) * step)
@@ -136,7 +158,7 @@ def star(
             value += look_up(row, size, knots, cells, counts, at, nugget, rule, t, s, n, parts)
             if n == 0:
                 peak = value
-            if value < top - drop and value < before:
+            if value < top - rule[2] and value < before:
                 break
             before, top = value, max(top, value)
             weight[n] = jacobian * math.exp(value - peak)

@@ -7,7 +7,11 @@ import numpy as np
 import torch
 
 from splisosm_pyro.fit.options import NUGGETS, choose
-from splisosm_pyro.posterior.outer_density import with_nugget
+from splisosm_pyro.guides import GaussianFit
+from splisosm_pyro.posterior.gaussian import gaussian_fit
+from splisosm_pyro.posterior.gene import Density, outer_mode
+from splisosm_pyro.posterior.glm_density import GLMDensity
+from splisosm_pyro.posterior.outer_density import OuterDensity, with_nugget
 from splisosm_pyro.posterior.priors import PosteriorPriors
 from splisosm_pyro.posterior.request import Labels, Request, chosen_genes
 from splisosm_pyro.posterior.run import glm_posterior, glmm_posterior
@@ -43,3 +47,50 @@ def posterior_of(
     labels = Labels.of(names, places, shape, data.names, sigma.shape[1])
     priors = prior or PosteriorPriors.of_model(spec.prior)
     return glmm_posterior(spec, counts, np.asarray(sigma), request, labels, priors)
+
+
+def gaussian_fits(
+    model: Any,
+    genes: Sequence[int] | None = None,
+    *,
+    prior: PosteriorPriors | None = None,
+    nugget: str = "quadrature",
+) -> list[GaussianFit]:
+    """Return the Gaussians at the modes of the genes' posteriors, for ``guides.laplace_guide``.
+
+    Parameters
+    ----------
+    model : MultinomGLM or MultinomGLMM
+        With data; it needs no fit.
+    genes, prior, nugget
+        As in ``MultinomGLM.posterior``.
+
+    Returns
+    -------
+    list of GaussianFit
+        One a gene.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not legal.
+    """
+    counts, design = model.data.counts.values.numpy(), model.data.design.numpy()
+    full = np.column_stack([design, np.ones(len(design))])
+    fits = []
+    for gene in chosen_genes(genes, model.n_genes):
+        density = _density_of(model, gene, prior, nugget)
+        mode = outer_mode(density, density.starts(counts[gene], design))
+        fits.append(gaussian_fit(density, mode, full))
+    return fits
+
+
+def _density_of(model: Any, gene: int, prior: PosteriorPriors | None, nugget: str) -> Density:
+    """Return the outer density of one gene of a model."""
+    counts = model.data.counts.values.numpy()[gene]
+    if model.data.kernel is None:
+        return GLMDensity.of_gene(counts, model.data.design.numpy(), prior or PosteriorPriors())
+    spec = with_nugget(model._spec(), choose("nugget", nugget, NUGGETS))
+    priors = prior or PosteriorPriors.of_model(spec.prior)
+    sigma = np.asarray(model._sigma_in_force().detach().to("cpu", torch.float64).numpy())
+    return OuterDensity.of_gene(spec, counts, priors, sigma[gene])

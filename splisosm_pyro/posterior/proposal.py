@@ -26,8 +26,9 @@ from splisosm_pyro.posterior.weights import Weights, smoothed_weights
 DEGREES = 7.0
 # Of a stage's weighted covariance, the share that is kept; the rest is the stage's before.
 KEPT = 0.9
-# The stages end early where so many points are effective.
-ENOUGH = 220
+# The stages end early where so many points are effective, in all and for each unknown.
+ENOUGH = 100
+ENOUGH_EACH = 27
 
 # Takes u; returns the log density, its gradient, and anything to be kept with the point.
 LogDensity = Callable[[FloatArray], tuple[float, FloatArray, Any]]
@@ -124,7 +125,7 @@ def weigh(
         found.proposals.append((proposal, n_points))
         found.weights = smoothed_weights(found.log_density - _log_mixture(found))
         found.shares = calibrated(found.weights.values, found.points, found.slopes)
-        if found.weights.effective >= ENOUGH:
+        if found.weights.effective >= max(ENOUGH, ENOUGH_EACH * centre.size):
             break
         proposal = _adapted(proposal, found)
     return found

@@ -111,12 +111,13 @@ def write_real(fits: pd.DataFrame, docs: Path) -> None:
 def real_counts(wide: pd.DataFrame) -> str:
     """Say where the fits end, what space gains, and what both cost."""
     sigma, theta, gain = wide["sigma"], wide["theta"], wide["gain"]
-    inside = (theta > AT_ZERO) & (theta < AT_ONE) & (sigma < CAP) & (sigma > 1e-3)
+    usual = (sigma <= CAP) & (sigma >= 1e-3)
+    inside = usual & (theta > AT_ZERO) & (theta < AT_ONE)
     lines = []
     for method in COLOURS:
         lines.append(
-            f"{method}: theta = 1 {int((theta[method] > AT_ONE).sum())}, theta = 0 "
-            f"{int(((theta[method] < AT_ZERO) & (sigma[method] > 1e-3)).sum())}, "
+            f"{method}: theta = 1 {int((usual & (theta > AT_ONE))[method].sum())}, "
+            f"theta = 0 {int((usual & (theta < AT_ZERO))[method].sum())}, "
             f"sigma > {CAP:g} {int((sigma[method] > CAP).sum())}, "
             f"sigma = 0 {int((sigma[method] < 1e-3).sum())}, inside {int(inside[method].sum())}, "
             f"gain > 3 nats {int((gain[method] > 3).sum())}"

@@ -1,5 +1,7 @@
 """Rows about one large gene: the factorisation, the selected inverse, the growth, the memory."""
 
+from functools import partial
+
 import numpy as np
 import numpy.typing as npt
 from programs import MARGINAL, certificates, glmm
@@ -54,7 +56,7 @@ def growth(scale: Scale) -> Row:
         slide = grid((side, side), 1, depth=5.0)
         with tally() as count:
             repeats = 3 if side <= 100 else 1
-            (fits,) = interleaved([lambda at=slide: glmm(at, MARGINAL)], [repeats])
+            (fits,) = interleaved([partial(glmm, slide, MARGINAL)], [repeats])
         seconds.append(fits.median)
         counts.append(count.factorisations // repeats)
         model = fits.last

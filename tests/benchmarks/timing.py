@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -46,7 +46,7 @@ class Series:
 
     work: Callable[[], object]
     seconds: list[float] = field(default_factory=list)
-    last: object = None
+    last: Any = None
 
     def run(self) -> None:
         """Call once more."""
@@ -84,7 +84,7 @@ def tally() -> Iterator[Tally]:
         count.factorisations += 1
         return plain(problem, precision)
 
-    LatentProblem.factorise = counting  # type: ignore[method-assign]
+    LatentProblem.factorise = counting  # type: ignore[method-assign,assignment]
     try:
         yield count
     finally:

@@ -21,7 +21,7 @@ def slide(tissue):
     """Four genes of three isoforms, two of two; a category and a number as covariates."""
     counts = tissue.counts.numpy()
     region = covariate("region", pd.Series(tissue.layers))
-    age = covariate("age", 100.0 + 20.0 * np.random.default_rng(0).random(61))
+    age = covariate("age", 5.0 + 2.0 * np.random.default_rng(0).random(61))
     groups = [
         GeneGroup(counts[:2, :, :2], np.array(["a", "b"]), np.array([["a0", "a1"], ["b0", "b1"]])),
         GeneGroup(

@@ -461,3 +461,23 @@ def test_two_isoforms_by_table_equal_the_direct_rule(sigma: float) -> None:
     np.testing.assert_allclose(a.neg_hessian, b.neg_hessian, rtol=0.0, atol=5e-10)
     third, other = spots.derivatives(a, weight), direct.derivatives(b, weight)
     np.testing.assert_allclose(third.phi_nugget, other.phi_nugget, rtol=0.0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("y", "x", "nugget"),
+    [
+        ([9.0, 0.0, 0.0], [608.13, -3.42], [307.9, 0.0]),
+        ([2.22, 0.37, 0.0], [768.35, 7.24], [1455.5, 9.07]),
+        ([1.11, 0.0, 0.0, 0.0], [216.64, -9.59, -88.85], [1416.8, 0.0, 0.0]),
+        ([0.0, 0.0, 3.0, 0.0], [-314.8, 3.57, 277.24], [1.3, 0.0, 884.8]),
+    ],
+)
+def test_a_star_whose_wall_is_out_of_reach(
+    y: list[float], x: list[float], nugget: list[float]
+) -> None:
+    counts, at, variance = np.array([y]), np.array([x]), np.array(nugget)
+    spots = QuadratureNugget(counts)
+    points = 100_001 if (variance > 0.0).sum() == 1 else 2001
+    truth = brute(counts[0], at[0], variance, points, 25.0)
+    assert abs(spots.evaluate(at, variance).value - truth) < 2e-9
+    assert spots.error(at, variance) < 1e-8
