@@ -3,6 +3,7 @@
 Axes are genes G, spots S, isoforms P and covariates F. Nothing beyond checks a shape again.
 """
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -113,9 +114,16 @@ def as_counts(counts: ArrayLike | Counts) -> Counts:
     if values.dim() == 2:
         values = values[None]
     _check_counts_axes(tuple(values.shape))
-    fractional = _check_counts_values(values)
+    _check_counts_values(values)
+    fractional = given.dtype.is_floating_point and not torch.equal(values, values.round())
+    if fractional:
+        warnings.warn(
+            "counts holds fractional numbers; they enter the multinomial likelihood as they are",
+            SplisosmWarning,
+            stacklevel=2,
+        )
     dtype = given.dtype if given.dtype.is_floating_point else torch.float64
-    totals = values.sum(-1)
+    totals = values @ torch.ones(values.shape[-1], dtype=values.dtype)  # much faster than a sum
     return Counts(values, dtype, totals, totals > 0, fractional)
 
 
@@ -130,24 +138,18 @@ def _check_counts_axes(shape: tuple[int, ...]) -> None:
         )
 
 
-def _check_counts_values(values: Tensor) -> bool:
-    """Refuse counts outside [0, inf); say whether some are fractional."""
+def _check_counts_values(values: Tensor) -> None:
+    """Refuse counts outside [0, inf)."""
+    least, most = (float(end) for end in values.aminmax())  # NaN if there is one
+    if least >= 0.0 and most < math.inf:
+        return
     wrong = ~torch.isfinite(values) | (values < 0)
-    if bool(wrong.any()):
-        gene, spot, isoform = (int(i) for i in wrong.nonzero()[0])
-        raise ValueError(
-            "counts must be finite and not negative, "
-            f"came {float(values[gene, spot, isoform])} for gene {gene}, spot {spot}, "
-            f"isoform {isoform}"
-        )
-    fractional = bool((values != values.round()).any())
-    if fractional:
-        warnings.warn(
-            "counts holds fractional numbers; they enter the multinomial likelihood as they are",
-            SplisosmWarning,
-            stacklevel=3,
-        )
-    return fractional
+    gene, spot, isoform = (int(i) for i in wrong.nonzero()[0])
+    raise ValueError(
+        "counts must be finite and not negative, "
+        f"came {float(values[gene, spot, isoform])} for gene {gene}, spot {spot}, "
+        f"isoform {isoform}"
+    )
 
 
 def as_design(design_mtx: DesignLike | None, n_spots: int) -> Tensor:

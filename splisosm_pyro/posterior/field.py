@@ -118,7 +118,7 @@ def refine(
         new = draws.centre + draws.root @ normals(now.shape, generator)
         there = log_ratio(new)
         chance = torch.rand(here.shape, generator=generator, dtype=torch.float64).numpy()
-        accepted = np.log(chance) < 0 * here
+        accepted = np.log(chance) < there - here
         now = np.where(accepted[:, None], new, now)
         here = np.where(accepted, there, here)
     out[problem.gene.occupied] = now
