@@ -11,6 +11,9 @@ from splisosm_pyro.genes.slide import Floats
 if TYPE_CHECKING:
     from splisosm_pyro.genes.fits import GeneFits
 
+# Columns of the genes' table that every isoform is shown with.
+GENE_COLUMNS = ("status", "sigma", "theta", "gain_over_white", "gain_over_glm")
+
 
 def as_anndata(fits: "GeneFits", *, errors: bool) -> Any:
     """Return spots x isoforms with the fitted usage as layers; see `GeneFits.to_anndata`."""
@@ -20,8 +23,6 @@ def as_anndata(fits: "GeneFits", *, errors: bool) -> Any:
         raise ModuleNotFoundError(
             "to_anndata needs the package anndata: pip install 'splisosm-pyro[anndata]'"
         ) from None
-    from splisosm_pyro.genes.fits import GENE_COLUMNS
-
     slide = fits.slide
     parts = [_layers(fits, place, errors) for place in range(len(fits.table))]
     counts, usage, error = (np.column_stack(layer) for layer in zip(*parts, strict=True))

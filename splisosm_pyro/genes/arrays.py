@@ -45,7 +45,8 @@ def slide_of_arrays(
 
     Examples
     --------
-    >>> slide = slide_of_arrays([np.ones((4, 2)), np.ones((4, 3))], coords=np.eye(4)[:, :2])
+    >>> square = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+    >>> slide = slide_of_arrays([np.ones((4, 2)), np.ones((4, 3))], coords=square)
     >>> [group.counts.shape for group in slide.groups]
     [(1, 4, 2), (1, 4, 3)]
     """

@@ -22,7 +22,7 @@ from splisosm_pyro.genes.job import Job, ModelName, PriorName, RunOptions, diges
 from splisosm_pyro.genes.memory import check_memory
 from splisosm_pyro.genes.read import read_slide
 from splisosm_pyro.genes.records import Records
-from splisosm_pyro.genes.slide import Floats, PathLike, Slide, checked
+from splisosm_pyro.genes.slide import PathLike, Slide, checked
 from splisosm_pyro.genes.table import gene_table, isoform_table
 from splisosm_pyro.genes.workers import Outcome, batches, genes_of, n_workers, run_batches
 from splisosm_pyro.maths.axes import SplisosmWarning
@@ -145,39 +145,14 @@ def fit_genes(
     >>> tissue = simulate_tissue(n_spots=60, n_genes=2, depth=3.0, seed=0)
     >>> fits = fit_genes(tissue.counts.numpy(), coords=tissue.coords, progress=False)
     >>> fits.table[["gene", "n_isos", "reads"]].values.tolist()
-    [['gene_0', 3, 183], ['gene_1', 3, 168]]
+    [['gene_0', 3, 155], ['gene_1', 3, 169]]
     """
-    options = RunOptions(
-        model=model,
-        nugget=nugget,
-        share_variance=share_variance,
-        prior=var_prior_model,
-        prior_params=None if var_prior_model_params is None else dict(var_prior_model_params),
-        k=k,
-        rho=rho,
-        standardise=standardise,
-        seed=seed,
-        fitting_configs=dict(fitting_configs or {}),
-    )
-    slide = _slide_of(
-        adata_or_counts,
-        group_iso_by=group_iso_by,
-        layer=layer,
-        spatial_key=spatial_key,
-        adj_key=adj_key,
-        covariates=covariates,
-        library_key=library_key,
-        reference=reference,
-        n_isos=n_isos,
-        coords=coords,
-        gene_names=gene_names,
-        iso_names=iso_names,
-    )
-    filters = Filters(min_counts=min_counts, min_spots=min_spots, min_share=min_share, rare=rare)
+    given = dict(locals())
+    cut = {name: given[name] for name in ("min_counts", "min_spots", "min_share", "rare")}
     return fit_slide(
-        slide,
-        options,
-        filters,
+        _slide_of(adata_or_counts, given),
+        _options_of(given),
+        Filters(**cut),
         n_jobs=n_jobs,
         batch_size=batch_size,
         progress=progress,
@@ -322,38 +297,40 @@ def _warn_of_fractions(slide: Slide) -> None:
         )
 
 
-def _slide_of(
-    source: Any,
-    *,
-    coords: NDArray[Any] | Floats | None,
-    gene_names: Sequence[str] | None,
-    iso_names: Sequence[Sequence[str]] | None,
-    covariates: Sequence[str] | pd.DataFrame | None,
-    **keys: Any,
-) -> Slide:
+def _options_of(given: Mapping[str, Any]) -> RunOptions:
+    """Translate the arguments of `fit_genes`."""
+    params = given["var_prior_model_params"]
+    same = ("model", "nugget", "share_variance", "k", "rho", "standardise", "seed")
+    return RunOptions(
+        prior=given["var_prior_model"],
+        prior_params=None if params is None else dict(params),
+        fitting_configs=dict(given["fitting_configs"] or {}),
+        **{name: given[name] for name in same},
+    )
+
+
+READ_KEYS = (
+    *("group_iso_by", "layer", "spatial_key", "adj_key", "library_key", "reference", "n_isos"),
+)
+
+
+def _slide_of(source: Any, given: Mapping[str, Any]) -> Slide:
     """Read a slide off whatever was given."""
+    covariates = given["covariates"]
+    framed = isinstance(covariates, pd.DataFrame)
     if isinstance(source, Slide):
         return checked(source)
-    if isinstance(source, np.ndarray) or (
-        isinstance(source, Sequence) and not isinstance(source, str)
-    ):
-        frame = covariates if isinstance(covariates, pd.DataFrame) else None
-        if covariates is not None and frame is None:
+    if isinstance(source, np.ndarray | list | tuple):
+        if covariates is not None and not framed:
             raise TypeError("covariates must be a DataFrame where the counts are arrays")
-        return slide_of_arrays(
-            source,
-            coords=coords,
-            covariates=frame,
-            reference=keys["reference"],
-            gene_names=gene_names,
-            iso_names=iso_names,
-        )
-    if isinstance(covariates, pd.DataFrame):
+        names = ("coords", "covariates", "reference", "gene_names", "iso_names")
+        return slide_of_arrays(source, **{name: given[name] for name in names})
+    if framed:
         raise TypeError("covariates must be names of columns, the DataFrame is for arrays")
+    keys = {name: given[name] for name in READ_KEYS}
     keys["covariates"] = () if covariates is None else tuple(covariates)
     if isinstance(source, str | os.PathLike):
-        if keys["group_iso_by"] is None:
-            keys["group_iso_by"] = "gene_symbol"
+        keys["group_iso_by"] = keys["group_iso_by"] or "gene_symbol"
         return read_slide(Path(source), **keys)
     if hasattr(source, "obsm") and hasattr(source, "var"):
         keys["spatial_key"] = keys["spatial_key"] or "spatial"

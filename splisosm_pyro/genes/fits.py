@@ -15,8 +15,6 @@ from splisosm_pyro.maths.car import CARKernel
 from splisosm_pyro.model import MultinomGLM, MultinomGLMM
 
 Params = dict[str, Any]
-# Columns of the table that every isoform of a gene is shown with in an AnnData.
-GENE_COLUMNS = ("status", "sigma", "theta", "gain_over_white", "gain_over_glm")
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,7 +186,7 @@ class GeneFits:
         """
         from splisosm_pyro.genes.store import load
 
-        return load(Path(folder))
+        return cls(**load(Path(folder)))
 
     def _place(self, gene: str | int) -> int:
         """Return the row of a gene in the table."""

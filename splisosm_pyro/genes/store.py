@@ -47,23 +47,21 @@ def save(fits: "GeneFits", folder: Path) -> None:
     (folder / META).write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
 
 
-def load(folder: Path) -> "GeneFits":
-    """Read a result after its checksums were found to agree."""
-    from splisosm_pyro.genes.fits import GeneFits
-
+def load(folder: Path) -> dict[str, Any]:
+    """Read the parts of a `GeneFits` after their checksums were found to agree."""
     content = _checked_meta(folder)
     slide = _slide(folder, content)
     n_genes = [len(group.gene_names) for group in slide.groups]
     with np.load(folder / "fits.npz", allow_pickle=False) as file:
         params = [one for k, n in enumerate(n_genes) for one in _params(file, k, n)]
     tables = {name: _table(folder / f"{name}.csv") for name in TABLES}
-    return GeneFits(
+    return {
         **tables,
-        slide=slide,
-        options=RunOptions(**content["options"]),
-        params=tuple(params),
-        complete=bool(content["complete"]),
-    )
+        "slide": slide,
+        "options": RunOptions(**content["options"]),
+        "params": tuple(params),
+        "complete": bool(content["complete"]),
+    }
 
 
 def _checked_meta(folder: Path) -> dict[str, Any]:

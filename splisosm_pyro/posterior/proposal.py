@@ -28,7 +28,7 @@ DEGREES = 7.0
 KEPT = 0.9
 # The stages end early where so many points are effective, in all and for each unknown.
 ENOUGH = 100
-ENOUGH_EACH = 27
+ENOUGH_EACH = 32
 
 # Takes u; returns the log density, its gradient, and anything to be kept with the point.
 LogDensity = Callable[[FloatArray], tuple[float, FloatArray, Any]]

@@ -227,7 +227,7 @@ fit_genes(file["counts"], coords=file["coords"], batch_size=1, progress=False, r
 
 def test_killed_at_random_moments_and_resumed(tissue, tmp_path):
     rng = random.Random(8)
-    counts = np.concatenate([tissue.counts.numpy()] * 3)
+    counts = np.concatenate([tissue.counts.numpy()] * 2)
     np.savez(tmp_path / "x.npz", counts=counts, coords=tissue.coords)
     run = [sys.executable, "-c", KILLED, tmp_path / "x.npz", tmp_path / "run"]
     path = tmp_path / "run" / NAME

@@ -10,6 +10,7 @@ import xarray as xr
 from splisosm_pyro.maths.priors import InvGammaPrior
 from splisosm_pyro.model import MultinomGLM, MultinomGLMM
 from splisosm_pyro.posterior import PosteriorPriors, container, read_posterior, run
+from splisosm_pyro.posterior.noise import Noise
 
 BATCH = cases.CASES["batch"]
 FEW = {"draws": 20, "chains": 2}
@@ -104,6 +105,12 @@ def test_draws_do_not_depend_on_the_batch(method):
     for name in whole.data_vars:
         np.testing.assert_array_equal(whole[name].isel(gene=1), alone[name].isel(gene=0))
         assert not np.array_equal(other[name].isel(gene=0), alone[name].isel(gene=0))
+
+
+def test_genes_have_their_own_noise():
+    drawn = [Noise.of_gene(seed, c) for seed, c in ((0, BATCH.counts[0]), (0, BATCH.counts[1]))]
+    assert len({noise.numpy.integers(2**60) for noise in drawn}) == 2
+    assert len({noise.torch.initial_seed() for noise in drawn}) == 2
 
 
 def test_nothing_global_is_touched():
