@@ -24,7 +24,7 @@ LEGEND = """\
 sigma: standard deviation of nu (logits); theta: its spatial proportion; bias_q, beta_layer_q:
 logits of isoform q against the last isoform, of a layer against the first. +- is the standard error
 of the GLMM's estimate, inf at a bound."""
-N_ISOS = 3
+N_ISOS = 2
 N_LAYERS = 3
 DRAWN = 3  # genes in the figure
 
