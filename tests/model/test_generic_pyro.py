@@ -1,0 +1,50 @@
+"""Generic Pyro on the program ends where the joint methods of the documented class end."""
+
+import math
+
+import numpy as np
+import pyro
+import pytest
+import torch
+from cases import CASES
+from pyro.infer import SVI, Trace_ELBO
+from pyro.infer.autoguide import AutoDelta, init_to_value
+
+from splisosm_pyro.generative import multinomial_glmm
+from splisosm_pyro.maths.axes import as_counts
+from splisosm_pyro.maths.covariance import DenseKernel
+from splisosm_pyro.model import MultinomGLMM
+
+STEPS = 1500
+
+
+def svi_mode(arguments, sigma, start):
+    """Maximise the program's density over beta, bias_eta, nu and theta by Adam."""
+    with pyro.get_param_store().scope():
+        guide = AutoDelta(multinomial_glmm, init_loc_fn=init_to_value(values=start))
+        decay = {"lr": 0.1, "lrd": 0.01 ** (1 / STEPS)}
+        svi = SVI(multinomial_glmm, guide, pyro.optim.ClippedAdam(decay), Trace_ELBO())
+        for _ in range(STEPS):
+            loss = svi.step(*arguments, sigma=sigma)
+        return -loss, guide.median()
+
+
+@pytest.mark.parametrize("method", ["joint_gd", "joint_newton"])
+def test_svi_finds_the_joint_mode_of_the_class(method):
+    """Fixed sigma, theta free: both head for theta = 1, ours to the bound of its search."""
+    case = CASES["two_isoforms"]
+    counts, design = torch.from_numpy(case.counts), torch.from_numpy(case.design)
+    model = MultinomGLMM(fitting_method=method)
+    model.setup_data(counts, corr_sp=DenseKernel(case.V), design_mtx=design)
+    model.fit(quiet=True)
+    shapes = {"beta": model.beta, "bias_eta": model.bias_eta, "nu": model.nu}
+    start = {name: torch.zeros_like(value) for name, value in shapes.items()}
+    start["theta"] = torch.full_like(model.sigma, 0.5)
+    arguments = (as_counts(counts), design, DenseKernel(case.V))
+    value, found = svi_mode(arguments, model.sigma.detach(), start)
+    assert model.status == ["boundary"]
+    assert found["theta"].item() > 0.99
+    assert math.isclose(value, model.log_joint().item(), abs_tol=0.02)
+    assert value <= model.log_joint().item() + 1e-3  # beyond our bound lie only 1e-3 nats
+    for name, ours in shapes.items():
+        np.testing.assert_allclose(found[name].detach(), ours.detach(), atol=1e-3)
