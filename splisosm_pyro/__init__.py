@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from splisosm_pyro.genes.fits import GeneFits
     from splisosm_pyro.maths.car import CARKernel
     from splisosm_pyro.maths.covariance import DenseKernel, LowRankKernel
+    from splisosm_pyro.maths.priors_model import ModelPriors
     from splisosm_pyro.model import MultinomGLM, MultinomGLMM
     from splisosm_pyro.simulate import simulate_tissue
     from splisosm_pyro.utils import get_cov_sp
@@ -22,6 +23,7 @@ __all__ = [
     "DenseKernel",
     "GeneFits",
     "LowRankKernel",
+    "ModelPriors",
     "MultinomGLM",
     "MultinomGLMM",
     "fit_genes",
@@ -34,6 +36,7 @@ _HOME = {
     "DenseKernel": "splisosm_pyro.maths.covariance",
     "GeneFits": "splisosm_pyro.genes.fits",
     "LowRankKernel": "splisosm_pyro.maths.covariance",
+    "ModelPriors": "splisosm_pyro.maths.priors_model",
     "MultinomGLM": "splisosm_pyro.model",
     "MultinomGLMM": "splisosm_pyro.model",
     "fit_genes": "splisosm_pyro.genes.fit",

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from splisosm_pyro.genes.job import RunOptions
     from splisosm_pyro.genes.slide import Slide
 
+# Those of maths.priors.PRIORS, which takes a second to import.
+PRIOR_NAMES = (
+    *("none", "gamma", "inv_gamma", "half_normal", "half_t", "exponential", "pc", "pc_usage"),
+)
+
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 DESCRIPTION = """\
@@ -205,9 +210,7 @@ def _add_model_options(fit: argparse.ArgumentParser) -> None:
     )
     model.add_argument("--k", type=int, default=6, metavar="K", help="neighbours a spot, default 6")
     model.add_argument("--rho", type=float, default=0.99, help="of the CAR kernel, default 0.99")
-    model.add_argument(
-        "--prior", choices=("none", "gamma", "inv_gamma"), default="none", help="on sigma"
-    )
+    model.add_argument("--prior", choices=PRIOR_NAMES, default="none", help="on sigma")
     model.add_argument(
         "--separate-variance", action="store_true", help="a sigma and theta for each logit"
     )

@@ -17,12 +17,11 @@ from torch import Tensor
 from splisosm_pyro.maths.axes import ArrayLike, Counts, DesignLike, as_counts, as_design
 from splisosm_pyro.maths.density import field_variances
 from splisosm_pyro.maths.distributions import (
-    ClosedUnitUniform,
     Flat,
     MultinomialLogits,
     SpatialField,
 )
-from splisosm_pyro.maths.priors import NoPrior, Prior
+from splisosm_pyro.maths.priors import NoPrior, Prior, ThetaPrior, UniformTheta
 from splisosm_pyro.maths.protocols import Kernel
 
 GENES = "genes"  # the plate's name
@@ -92,6 +91,7 @@ def multinomial_glmm(
     kernel: Kernel | None = None,
     *,
     prior: Prior | None = None,
+    theta_prior: ThetaPrior | None = None,
     share_variance: bool = True,
     sigma: Tensor | float | None = None,
     totals: Tensor | None = None,
@@ -101,8 +101,8 @@ def multinomial_glmm(
 ) -> Tensor:
     """State the GLMM: the GLM's logits plus a random effect ``nu`` with spatial correlation.
 
-    ``nu_q ~ N(0, sigma^2 (theta V + (1 - theta) I))``, ``theta ~ Uniform(0, 1)``; ``sigma`` has a
-    prior or none.
+    ``nu_q ~ N(0, sigma^2 (theta V + (1 - theta) I))``, ``theta ~ Uniform(0, 1)`` unless said
+    otherwise; ``sigma`` has a prior or none.
 
     Parameters
     ----------
@@ -110,9 +110,11 @@ def multinomial_glmm(
         As in :func:`multinomial_glm`.
     kernel : Kernel
         The spatial correlation V over the S spots.
-    prior : NoPrior, GammaPrior or InvGammaPrior
+    prior : ScalePrior
         Prior of each component of the scale, on the variable it is stated on; none by default,
         and sigma is then 1 unless a guide or conditioning gives it a value.
+    theta_prior : ThetaPrior
+        Prior of each component of theta; uniform by default.
     share_variance : bool
         One variance for all logits (C = 1), or one each (C = Q).
     sigma : Tensor (*, C) or float, optional
@@ -155,8 +157,11 @@ def multinomial_glmm(
     n_components = 1 if share_variance else n_logits
     with _gene_plate(totals):
         fixed = _fixed_effects(covariates, n_logits, beta_prior, bias_prior)
-        scale = _scale(prior or NoPrior(), sigma, totals.shape[0], n_components)
-        theta = pyro.sample("theta", dist.Independent(ClosedUnitUniform([n_components]), 1))
+        of_sigma = prior.for_gene(checked, n_logits + 1) if prior else NoPrior()
+        scale = _scale(of_sigma, sigma, totals.shape[0], n_components)
+        share = theta_prior.for_gene(checked, n_logits + 1) if theta_prior else UniformTheta()
+        of_theta = share.distribution().expand([n_components])
+        theta = pyro.sample("theta", dist.Independent(of_theta, 1))
         pyro.deterministic("theta_logit", torch.logit(theta), event_dim=1)
         spatial, nugget = field_variances(scale, theta, n_logits)
         nu = pyro.sample("nu", SpatialField(checked, spatial, nugget))

@@ -1,7 +1,7 @@
 """The GLMM of one gene: from counts and options to a fit with a status and a certificate."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from splisosm_pyro.fit.result import GeneFit, Status, failed
 from splisosm_pyro.fit.variance import Variances
 from splisosm_pyro.maths.nugget_laplace import LaplaceNugget
 from splisosm_pyro.maths.nugget_quadrature import QuadratureNugget
-from splisosm_pyro.maths.priors import Prior
+from splisosm_pyro.maths.priors import CoefficientPriors, Prior, ThetaPrior, UniformTheta
 from splisosm_pyro.maths.protocols import Kernel
 from splisosm_pyro.maths.spot import FloatArray, Mask, SpotLikelihood
 
@@ -29,6 +29,8 @@ from splisosm_pyro.maths.spot import FloatArray, Mask, SpotLikelihood
 JOINT_SIGMA_FLOOR = 0.1
 # Where the search looks first; the best of these points is where it climbs.
 START_SIGMAS = (0.4, 1.2)
+# Where a coefficient starts that only its prior holds.
+FARTHEST_START = 4.0
 START_THETA_LOGITS = {"marginal": (-1.0, 1.5), "joint": (0.0, 15.0)}
 
 Params = Mapping[str, FloatArray]
@@ -54,6 +56,13 @@ class GLMMSpec:
         Method, optimiser, tolerances.
     names
         The covariates' names, for the reasons.
+    theta_prior, coefficient_priors
+        The other priors; flat as documented.
+
+    Raises
+    ------
+    ValueError
+        If there are priors on the coefficients of a joint method, which has none.
     """
 
     kernel: Kernel
@@ -63,6 +72,42 @@ class GLMMSpec:
     prior: Prior
     options: GLMMOptions
     names: tuple[str, ...] = ()
+    theta_prior: ThetaPrior = field(default_factory=UniformTheta)
+    coefficient_priors: CoefficientPriors = field(default_factory=CoefficientPriors)
+
+    def __post_init__(self) -> None:
+        if self.joint and not self.coefficient_priors.flat:
+            raise ValueError(
+                "priors of beta and bias_eta need a marginal fitting_method, "
+                f"came {self.options.method!r}"
+            )
+
+    def for_isoforms(self, n_isos: int) -> "GLMMSpec":
+        """Return the specification with its priors as they stand for a gene of P isoforms."""
+        prior = self.prior.for_gene(self.kernel, n_isos)
+        theta_prior = self.theta_prior.for_gene(self.kernel, n_isos)
+        if prior is self.prior and theta_prior is self.theta_prior:
+            return self
+        return replace(self, prior=prior, theta_prior=theta_prior)
+
+    def moving(self, glm: GLMFit) -> Mask:
+        """Return which coefficients (F+1, Q) move: a proper prior lets all of its own."""
+        return np.asarray(~glm.held | self._with_prior(len(glm.B)))
+
+    def endless(self, glm: GLMFit) -> bool:
+        """Whether a coefficient has no finite optimum: the data have none, and no prior does."""
+        return bool((glm.fixed & ~self._with_prior(len(glm.B))).any())
+
+    def _with_prior(self, n_rows: int) -> Mask:  # (F+1, 1)
+        by_beta, by_bias = self.coefficient_priors.proper
+        return np.repeat([by_beta, by_bias], [n_rows - 1, 1])[:, None]
+
+    def log_prior(self, params: Params) -> float:
+        """Return the sum of all log priors at documented parameters."""
+        own = np.vstack([params["beta"], params["bias_eta"]])
+        value = float(self.prior.value(np.maximum(params["sigma"], self.sigma_floor)).sum())
+        value += float(self.theta_prior.value(expit(params["theta_logit"])).sum())
+        return value + float(self.coefficient_priors.value(own))
 
     @property
     def joint(self) -> bool:
@@ -104,6 +149,8 @@ class GLMMSpec:
             prior=self.prior,
             residual=self.kernel.residual,
             sigma_floor=self.sigma_floor,
+            theta_prior=self.theta_prior,
+            coefficient_priors=self.coefficient_priors,
         )
         if self.joint:
             return JointObjective(problem, space, free)
@@ -144,11 +191,13 @@ def fit_gene(
     if problem.gene.occupied.size == 0:
         return _without_counts(spec, start)
     glm = fit_glm(counts, rows, names=spec.names)
-    objective = spec.objective(problem, glm.B, ~glm.held, start["sigma"])
+    free = spec.moving(glm)
+    begin = np.where(free & glm.held, np.clip(glm.B, -FARTHEST_START, FARTHEST_START), glm.B)
+    objective = spec.objective(problem, begin, free, start["sigma"])
     result = find_maximum(
         objective,
         spec.options,
-        _starts(spec, objective, start, glm.B, warm=warm),
+        _starts(spec, objective, start, begin, warm=warm),
         glm,
         keep_trace=keep_path,
     )
@@ -176,7 +225,7 @@ def _finish(
     """Lay out parameters, status, reason and certificate."""
     best, space = result.best, objective.space
     reasons = boundary_reason(space, result, joint=spec.joint)
-    if glm.fixed.any():
+    if spec.endless(glm):
         reasons.append(glm.reason)
     if not result.converged:
         status = (
@@ -228,7 +277,7 @@ def _without_counts(spec: GLMMSpec, start: Params) -> GeneFit:
     """Leave a gene without counts at its start, its field and coefficients at zero."""
     params = {name: np.zeros_like(value) for name, value in start.items()}
     params["sigma"], params["theta_logit"] = start["sigma"], start["theta_logit"]
-    value = float(spec.prior.value(start["sigma"]).sum())
+    value = spec.log_prior(params)
     if spec.joint:
         variances = Variances(
             np.maximum(start["sigma"], spec.sigma_floor),

@@ -45,9 +45,9 @@ def gene_errors(spec: GLMMSpec, rows: DesignRows, counts: FloatArray, params: Pa
     problem = spec.problem(counts)
     if problem.gene.occupied.size == 0:
         return unknown_errors(counts, params)
-    held = fit_glm(counts, rows).held
+    free = spec.moving(fit_glm(counts, rows))
     coefficients = np.vstack([params["beta"], params["bias_eta"]])
-    objective = spec.objective(problem, coefficients, ~held, params["sigma"])
+    objective = spec.objective(problem, coefficients, free, params["sigma"])
     u = objective.space.start(coefficients, params["sigma"], params["theta_logit"])
     if isinstance(objective, JointObjective):
         marginal, at, outer = _of_joint(objective, u)

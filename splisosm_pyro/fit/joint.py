@@ -53,7 +53,9 @@ class JointObjective:
         free = self.free if self.free.any() else None
         mode = find_mode(self.problem, start, variances.spatial, variances.nugget, free)
         state = JointState(mode, variances, self._log_dets(variances))
-        return log_joint(self.problem, state) + self.space.log_prior(variances), state
+        return log_joint(self.problem, state) + self.space.log_prior(
+            variances, mode.coefficients
+        ), state
 
     def gradient(self, u: FloatArray, state: JointState) -> tuple[FloatArray, JointState]:
         """Return the gradient in the variances."""
@@ -62,8 +64,8 @@ class JointObjective:
         by_spatial -= 0.5 * variances.spatial * state.log_dets[:, 1]
         by_nugget = 0.5 * (mode.terms.score**2).sum(axis=0)
         by_sigma, by_theta = variances.pull_back(by_spatial, by_nugget, -0.5 * state.log_dets[:, 2])
-        by_sigma = by_sigma + self.space.prior_gradient(variances)
-        return self.space.pack(by_sigma, by_theta, mode.coefficients), state
+        packed = self.space.pack(by_sigma, by_theta, mode.coefficients)
+        return packed + self.space.prior_gradient(variances, mode.coefficients), state
 
     def evaluate(
         self, u: FloatArray, near: Evaluation[JointState] | None = None

@@ -27,7 +27,7 @@ class MarginalState:
 
 @dataclass(frozen=True)
 class MarginalObjective:
-    """``log_marginal + log p(sigma)`` as a function of the outer unknowns.
+    """``log_marginal`` and all log priors as a function of the outer unknowns.
 
     With ``update_every = k`` only every k-th point has the field brought to its mode by Newton
     steps; at the others it moves by the mode's derivative alone, and the value is that much off.
@@ -64,15 +64,15 @@ class MarginalObjective:
             mode = replace(start, linear=linearise(self.problem, start))
         else:
             mode = find_mode(self.problem, start, variances.spatial, variances.nugget)
-        value = log_marginal(self.problem, mode) + self.space.log_prior(variances)
+        value = log_marginal(self.problem, mode) + self.space.log_prior(variances, coefficients)
         return value, MarginalState(mode, variances)
 
     def gradient(self, u: FloatArray, state: MarginalState) -> tuple[FloatArray, MarginalState]:
         """Return the exact gradient at the mode of ``state``."""
         gradient = marginal_gradient(self.problem, state.mode)
         by_sigma, by_theta = state.variances.pull_back(gradient.log_spatial, gradient.nugget)
-        by_sigma = by_sigma + self.space.prior_gradient(state.variances)
         packed = self.space.pack(by_sigma, by_theta, gradient.coefficients)
+        packed += self.space.prior_gradient(state.variances, state.mode.coefficients)
         return packed, replace(state, gradient=gradient)
 
     def evaluate(

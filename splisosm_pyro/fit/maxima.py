@@ -94,7 +94,8 @@ def _other_places(objective: GeneObjective, best: Evaluation[Any], glm: GLMFit) 
     if space.n_sigma and isinstance(objective, MarginalObjective):
         low = u.copy()
         low[: space.n_sigma] = box.lower[: space.n_sigma]
-        if glm.log_lik + space.log_prior(space.unpack(low)[1]) > best.value + NOTABLE:
+        least = space.unpack(low)[1]
+        if glm.log_lik + space.log_prior(least, glm.B) > best.value + NOTABLE:
             theta_logit = low[space.n_sigma : space.n_variance]
             places.append(space.start(glm.B, np.exp(low[: space.n_sigma]), theta_logit))
     return places

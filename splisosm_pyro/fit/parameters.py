@@ -1,13 +1,13 @@
 """The unknowns of the outer search: what moves, in which coordinates, within which box."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from splisosm_pyro.fit.mode import Linearisation
 from splisosm_pyro.fit.outer import Box
 from splisosm_pyro.fit.variance import Variances
-from splisosm_pyro.maths.priors import Prior
+from splisosm_pyro.maths.priors import CoefficientPriors, Prior, ThetaPrior, UniformTheta
 from splisosm_pyro.maths.spot import FloatArray, Mask
 
 # The search box. theta_logit = 15 is theta = 1 - 3e-7; beyond it the value hardly changes.
@@ -40,6 +40,8 @@ class OuterSpace:
         (F+1, Q) values of the others.
     sigma_floor
         The least sigma of the search (0: that of the box).
+    theta_prior, coefficient_priors
+        The other priors; flat as documented.
     """
 
     n_components: int
@@ -49,6 +51,8 @@ class OuterSpace:
     prior: Prior
     residual: float = 0.0
     sigma_floor: float = 0.0
+    theta_prior: ThetaPrior = field(default_factory=UniformTheta)
+    coefficient_priors: CoefficientPriors = field(default_factory=CoefficientPriors)
 
     @property
     def n_sigma(self) -> int:
@@ -111,13 +115,19 @@ class OuterSpace:
             try_upper=lay(np.log(TRY_SIGMA[1]), TRY_THETA_LOGIT, np.inf),
         )
 
-    def log_prior(self, variances: Variances) -> float:
-        """Return ``log p(sigma)`` summed over components, on the variable it is stated on."""
-        return float(self.prior.value(variances.sigma).sum())
+    def log_prior(self, variances: Variances, coefficients: FloatArray) -> float:
+        """Return the sum of all log priors, each on the variable it is stated on."""
+        value = float(self.prior.value(variances.sigma).sum())
+        value += float(self.theta_prior.value(variances.theta).sum())
+        return value + float(self.coefficient_priors.value(coefficients))
 
-    def prior_gradient(self, variances: Variances) -> FloatArray:
-        """Return its derivative in log sigma, (C,)."""
-        return self.prior.gradient(variances.sigma)
+    def prior_gradient(self, variances: Variances, coefficients: FloatArray) -> FloatArray:
+        """Return its gradient in the search vector, (K,)."""
+        return self.pack(
+            self.prior.gradient(variances.sigma),
+            self.theta_prior.gradient(variances.theta),
+            self.coefficient_priors.gradient(coefficients),
+        )
 
     def field_parts(
         self, smooth: FloatArray, white: FloatArray, variances: Variances
@@ -141,7 +151,9 @@ class OuterSpace:
         """Return the block-diagonal information; ``schur`` is that of the coefficients."""
         k = self.n_variance
         information = np.zeros((self.size, self.size))
-        information[k:, k:] = schur
+        precision = self.coefficient_priors.precision(len(self.free))
+        held = np.broadcast_to(precision, self.free.shape)[self.free]
+        information[k:, k:] = schur + np.diag(held)
         stacked = np.stack(parts, axis=-1)  # (n, Q, k)
         through = linear.neg_hessian @ stacked
         pulled = linear.root[:, None] * through

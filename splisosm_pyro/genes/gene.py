@@ -79,6 +79,7 @@ def fit_one(bench: Bench, gene: GeneInput) -> Row:
     }
     isoforms, params = _isoform_rows(gene), None
     try:
+        bench = bench.for_isoforms(len(gene.isoforms))
         fitted, compared = _fit(bench, gene)
         row |= compared | fitted.certificate
         if not str(row["status"]).startswith("failed"):

@@ -2,7 +2,7 @@
 
 import hashlib
 import zlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from splisosm_pyro.maths.axes import as_design
 from splisosm_pyro.maths.car import CARKernel
 from splisosm_pyro.maths.priors import prior_from_name
 
-PriorName = Literal["none", "gamma", "inv_gamma"]
+PriorName = str
 ModelName = Literal["glmm", "glm"]
 METHOD: Literal["marginal_newton"] = "marginal_newton"
 
@@ -36,10 +36,10 @@ class RunOptions:
         How the white part of the random effect is eliminated: by exact integration, or at its mode.
     share_variance : bool
         One sigma and theta for all logits of a gene.
-    prior : {'none', 'gamma', 'inv_gamma'}
-        On sigma.
+    prior : str
+        Of sigma, by its name; see `MultinomGLMM`.
     prior_params : dict, optional
-        ``alpha`` and ``beta`` of the prior; default as documented for `MultinomGLMM`.
+        Of the prior; default as documented for `MultinomGLMM`.
     k : int
         Mutual nearest neighbours of a spot.
     rho : float
@@ -160,6 +160,10 @@ class Bench:
             names=design.names,
         )
         return cls(job, kernel, DesignRows.from_design(design.fitted), spec)
+
+    def for_isoforms(self, n_isos: int) -> "Bench":
+        """Return the bench with the priors as they stand for a gene of P isoforms."""
+        return replace(self, spec=self.spec.for_isoforms(n_isos))
 
 
 _BENCHES: dict[str, Bench] = {}

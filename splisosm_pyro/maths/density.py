@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from splisosm_pyro.maths.likelihood import log_lik
-from splisosm_pyro.maths.priors import NoPrior, Prior
+from splisosm_pyro.maths.priors import NoPrior, Prior, ThetaPrior, UniformTheta
 from splisosm_pyro.maths.protocols import Kernel
 
 
@@ -39,8 +39,9 @@ def log_joint(
     theta: Tensor,  # (*,C)
     kernel: Kernel,
     prior: Prior | None = None,
+    theta_prior: ThetaPrior | None = None,
 ) -> Tensor:  # (*,)
-    """``log p(Y | eta) + log p(nu | sigma, theta) + log p(sigma)``, in nats, gene by gene.
+    """``log p(Y | eta) + log p(nu | sigma, theta) + log p(sigma, theta)``, gene by gene.
 
     Parameters
     ----------
@@ -53,6 +54,8 @@ def log_joint(
     prior
         Prior of each component of sigma; none by default. Its density is taken as it stands on the
         variable it is stated on, without a Jacobian.
+    theta_prior
+        Prior of each component of theta; uniform by default.
 
     Examples
     --------
@@ -66,4 +69,5 @@ def log_joint(
     """
     spatial, nugget = field_variances(sigma, theta, nu.shape[-1])
     log_prior = (prior or NoPrior()).log_prob(sigma).sum(-1)
+    log_prior = log_prior + (theta_prior or UniformTheta()).log_prob(theta).sum(-1)
     return log_lik(eta, counts) + kernel.field_log_prob(nu, spatial, nugget) + log_prior

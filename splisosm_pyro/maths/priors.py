@@ -1,4 +1,4 @@
-"""Priors of the random effect's scale, each stated on its own variable.
+"""All priors by name: of the random effect's scale, of its spatial share, of the coefficients.
 
 The gamma prior is a density of ``sigma``, the inverse gamma one of ``sigma^2``. ``log_prob`` is
 that density as it stands, with its constants and without a Jacobian: what a maximum a posteriori
@@ -6,227 +6,156 @@ estimate of the documented model adds. A sampler gets the Jacobian from Pyro, be
 puts the prior on the site it is stated on (``variable``).
 """
 
-import difflib
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import ClassVar, Literal
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import pyro.distributions as dist
 import torch
-from torch import Tensor
 
-from splisosm_pyro.maths.distributions import Flat
+from splisosm_pyro.maths.priors_base import Array, ScalePrior, Variable, build
+from splisosm_pyro.maths.priors_coefficients import (
+    COEFFICIENT_PRIORS,
+    CoefficientPrior,
+    CoefficientPriors,
+    FlatPrior,
+    NormalPrior,
+    StudentTPrior,
+)
+from splisosm_pyro.maths.priors_scale import (
+    ExponentialPrior,
+    GammaPrior,
+    HalfNormalPrior,
+    HalfTPrior,
+    InvGammaPrior,
+    NoPrior,
+    PCPrior,
+)
+from splisosm_pyro.maths.priors_theta import (
+    THETA_PRIORS,
+    BetaPrior,
+    PCTheta,
+    ThetaPrior,
+    UniformTheta,
+)
+from splisosm_pyro.maths.priors_usage import PCUsagePrior
+from splisosm_pyro.maths.priors_wrapped import PoweredPrior, PyroPrior, RestatedPrior, stated_on
 
-Array = npt.NDArray[np.float64]
-Variable = Literal["sigma", "sigma_sq"]
+__all__ = [
+    "PRIORS",
+    "Array",
+    "BetaPrior",
+    "CoefficientPrior",
+    "CoefficientPriors",
+    "ExponentialPrior",
+    "FlatPrior",
+    "GammaPrior",
+    "HalfNormalPrior",
+    "HalfTPrior",
+    "InvGammaPrior",
+    "NoPrior",
+    "NormalPrior",
+    "PCPrior",
+    "PCTheta",
+    "PCUsagePrior",
+    "PoweredPrior",
+    "Prior",
+    "PyroPrior",
+    "RestatedPrior",
+    "ScalePrior",
+    "StudentTPrior",
+    "ThetaPrior",
+    "UniformTheta",
+    "Variable",
+    "as_coefficient_prior",
+    "as_theta_prior",
+    "prior_from_name",
+    "stated_on",
+]
 
-
-@dataclass(frozen=True)
-class NoPrior:
-    """No prior: contributes exactly 0 everywhere.
-
-    Examples
-    --------
-    >>> NoPrior().value(np.array([0.5, 2.0]))
-    array([0., 0.])
-    """
-
-    name: ClassVar[str] = "none"
-    variable: ClassVar[Variable] = "sigma"
-
-    @property
-    def params(self) -> dict[str, float]:
-        """The parameters by name."""
-        return {}
-
-    def log_prob(self, sigma: Tensor) -> Tensor:
-        """Zeros of the shape of sigma."""
-        return torch.zeros_like(sigma)
-
-    def value(self, sigma: Array) -> Array:
-        """Zeros of the shape of sigma."""
-        return np.zeros_like(sigma)
-
-    def gradient(self, sigma: Array) -> Array:
-        """Zeros of the shape of sigma."""
-        return np.zeros_like(sigma)
-
-    def distribution(self) -> dist.TorchDistribution:
-        """Return the flat improper distribution on the positive half line."""
-        return Flat(dist.constraints.positive, (), ())
-
-
-@dataclass(frozen=True)
-class GammaPrior:
-    """``sigma ~ Gamma(alpha, rate beta)``.
-
-    ``log p = alpha log beta - log Gamma(alpha) + (alpha - 1) log sigma - beta sigma``
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a parameter is not a positive finite number.
-
-    Examples
-    --------
-    >>> GammaPrior().value(np.array([1.0])).round(6)
-    array([-2.707946])
-    """
-
-    alpha: float = 2.0
-    beta: float = 0.3
-    name: ClassVar[str] = "gamma"
-    variable: ClassVar[Variable] = "sigma"
-
-    def __post_init__(self) -> None:
-        _check_positive(self.name, self.params)
-
-    @property
-    def params(self) -> dict[str, float]:
-        """The parameters by name."""
-        return asdict(self)
-
-    def log_prob(self, sigma: Tensor) -> Tensor:
-        """Log density of sigma, elementwise."""
-        power: Tensor = torch.special.xlogy(
-            torch.as_tensor(self.alpha - 1, dtype=sigma.dtype), sigma
-        )
-        return power + self._constant() - self.beta * sigma
-
-    def value(self, sigma: Array) -> Array:
-        """Log density of sigma, elementwise."""
-        return self.log_prob(torch.as_tensor(sigma)).numpy()
-
-    def gradient(self, sigma: Array) -> Array:
-        """``d log p / d log sigma``, elementwise."""
-        return self.alpha - 1 - self.beta * sigma
-
-    def distribution(self) -> dist.TorchDistribution:
-        """Return the Pyro distribution of sigma."""
-        return dist.Gamma(_float64(self.alpha), _float64(self.beta))
-
-    def _constant(self) -> float:
-        return self.alpha * math.log(self.beta) - math.lgamma(self.alpha)
-
-
-@dataclass(frozen=True)
-class InvGammaPrior:
-    """``sigma^2 ~ InverseGamma(alpha, scale beta)``, a density of ``v = sigma^2``.
-
-    ``log p = alpha log beta - log Gamma(alpha) - (alpha + 1) log v - beta / v``; it falls to minus
-    infinity as sigma goes to 0, faster than the joint density rises.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a parameter is not a positive finite number.
-
-    Examples
-    --------
-    >>> InvGammaPrior().value(np.array([1.0])).round(6)
-    array([-3.272589])
-    """
-
-    alpha: float = 3.0
-    beta: float = 0.5
-    name: ClassVar[str] = "inv_gamma"
-    variable: ClassVar[Variable] = "sigma_sq"
-
-    def __post_init__(self) -> None:
-        _check_positive(self.name, self.params)
-
-    @property
-    def params(self) -> dict[str, float]:
-        """The parameters by name."""
-        return asdict(self)
-
-    def log_prob(self, sigma: Tensor) -> Tensor:
-        """Log density of sigma^2 at sigma, elementwise; minus infinity at 0."""
-        variance = sigma**2
-        inside = variance > 0
-        # both branches of a where are differentiated, so the unused one gets a harmless number
-        safe = torch.where(inside, variance, torch.ones_like(variance))
-        density = self._constant() - (self.alpha + 1) * torch.log(safe) - self.beta / safe
-        return torch.where(inside, density, torch.full_like(density, -math.inf))
-
-    def value(self, sigma: Array) -> Array:
-        """Log density of sigma^2 at sigma, elementwise; minus infinity at 0."""
-        return self.log_prob(torch.as_tensor(sigma)).numpy()
-
-    def gradient(self, sigma: Array) -> Array:
-        """``d log p / d log sigma``, elementwise; plus infinity at 0."""
-        with np.errstate(divide="ignore", over="ignore"):
-            return 2 * (self.beta / sigma**2 - (self.alpha + 1))
-
-    def distribution(self) -> dist.TorchDistribution:
-        """Return the Pyro distribution of sigma^2."""
-        return dist.InverseGamma(_float64(self.alpha), _float64(self.beta))
-
-    def _constant(self) -> float:
-        return self.alpha * math.log(self.beta) - math.lgamma(self.alpha)
-
-
-Prior = NoPrior | GammaPrior | InvGammaPrior
-PRIORS: dict[str, type[NoPrior] | type[GammaPrior] | type[InvGammaPrior]] = {
-    prior.name: prior for prior in (NoPrior, GammaPrior, InvGammaPrior)
+Prior = ScalePrior
+PRIORS: dict[str, type[ScalePrior]] = {
+    "none": NoPrior,
+    "gamma": GammaPrior,
+    "inv_gamma": InvGammaPrior,
+    "half_normal": HalfNormalPrior,
+    "half_t": HalfTPrior,
+    "exponential": ExponentialPrior,
+    "pc": PCPrior,
+    "pc_usage": PCUsagePrior,
 }
 
 
-def prior_from_name(name: str, params: Mapping[str, float] | None = None) -> Prior:
-    """Build the prior of a name and its parameters.
+def prior_from_name(
+    name: str | ScalePrior | Any, params: Mapping[str, float] | None = None
+) -> ScalePrior:
+    """Build the prior of sigma of a name and its parameters.
 
     Parameters
     ----------
-    name : {'none', 'gamma', 'inv_gamma'}
-        The prior.
+    name : str, ScalePrior or Pyro distribution
+        A key of ``PRIORS``; a prior is returned as it is, a distribution is taken as one of sigma.
     params : mapping, optional
-        Some or all of ``alpha`` and ``beta``; the others keep their defaults.
+        Some or all of the prior's parameters; the others keep their defaults.
 
     Raises
     ------
     TypeError, ValueError
-        If the name or a parameter is unknown, or a parameter is not a positive finite number.
+        If the name or a parameter is unknown, or a parameter is not legal.
 
     Examples
     --------
     >>> prior_from_name("gamma", {"beta": 1.0})
     GammaPrior(alpha=2.0, beta=1.0)
     """
-    if name not in PRIORS:
-        raise ValueError(f"var_prior_model must be one of {tuple(PRIORS)}, came {name!r}")
-    kind = PRIORS[name]
-    if params is not None and not isinstance(params, Mapping):
-        raise TypeError(f"var_prior_model_params must be a dict, came {type(params).__name__}")
-    given = dict(params or {})
-    valid = tuple(field.name for field in fields(kind))
-    for key in given:
-        if key not in valid:
-            near = difflib.get_close_matches(str(key), valid, n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise ValueError(
-                f"var_prior_model_params of {name!r} must have keys in {valid}, came {key!r}{hint}"
-            )
-    return kind(**given)
+    if isinstance(name, torch.distributions.Distribution):
+        name = PyroPrior(name)
+    if isinstance(name, ScalePrior):
+        if params and dict(params) != name.params:
+            raise ValueError("var_prior_model_params belong to a prior's name, came with a prior")
+        return name
+    argument, owner = "var_prior_model", "var_prior_model_params"
+    made: ScalePrior = build(PRIORS, name, params, argument, owner)
+    return made
 
 
-def _check_positive(name: str, params: Mapping[str, float]) -> None:
-    """Refuse parameters outside (0, inf)."""
-    for key, value in params.items():
-        if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-            raise TypeError(
-                f"var_prior_model_params[{key!r}] of {name!r} must be a number, "
-                f"came {type(value).__name__}"
-            )
-        if not (value > 0 and math.isfinite(value)):
-            raise ValueError(
-                f"var_prior_model_params[{key!r}] of {name!r} must be positive and finite, "
-                f"came {value}"
-            )
+def as_theta_prior(given: Any) -> ThetaPrior:
+    """Return a prior of theta: None is the uniform one, a name or (name, params) is looked up.
+
+    Examples
+    --------
+    >>> as_theta_prior(("beta", {"a": 3.0}))
+    BetaPrior(a=3.0, b=2.0)
+    """
+    made: ThetaPrior = _looked_up(given, ThetaPrior, UniformTheta, THETA_PRIORS, "theta prior")
+    return made
 
 
-def _float64(value: float) -> Tensor:
-    """Make a float64 scalar; torch's default dtype would lose digits."""
-    return torch.tensor(value, dtype=torch.float64)
+def as_coefficient_prior(given: Any, name: str = "coefficient prior") -> CoefficientPrior:
+    """Return a prior of a coefficient: None is the flat one, a name is looked up.
+
+    Examples
+    --------
+    >>> as_coefficient_prior(("normal", {"scale": 1.0}))
+    NormalPrior(scale=1.0, loc=0.0)
+    """
+    made: CoefficientPrior = _looked_up(
+        given, CoefficientPrior, FlatPrior, COEFFICIENT_PRIORS, name
+    )
+    return made
+
+
+def _looked_up(
+    given: Any, kind: type[Any], nothing: type[Any], registry: Mapping[str, type[Any]], label: str
+) -> Any:
+    """Return a prior of a kind from None, itself, a name, or a name with parameters."""
+    if given is None:
+        return nothing()
+    if isinstance(given, kind):
+        return given
+    if isinstance(given, str):
+        return build(registry, given, None, label, f"{label} parameters")
+    if isinstance(given, tuple) and len(given) == 2:
+        return build(registry, given[0], given[1], label, f"{label} parameters")
+    raise TypeError(
+        f"{label} must be a {kind.__name__}, a name or (name, parameters), "
+        f"came {type(given).__name__}"
+    )

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from splisosm_pyro.fit.glmm import GLMMSpec
 from splisosm_pyro.fit.options import NUGGETS, choose
 from splisosm_pyro.guides import GaussianFit
 from splisosm_pyro.posterior.gaussian import gaussian_fit
@@ -45,7 +46,7 @@ def posterior_of(
     spec = with_nugget(model._spec(), nugget)
     sigma = model._sigma_in_force().detach().to("cpu", torch.float64).numpy()
     labels = Labels.of(names, places, shape, data.names, sigma.shape[1])
-    priors = prior or PosteriorPriors.of_model(spec.prior)
+    priors = (prior or _own_priors(spec)).for_gene(spec.kernel, model.n_isos)
     return glmm_posterior(spec, counts, np.asarray(sigma), request, labels, priors)
 
 
@@ -91,6 +92,11 @@ def _density_of(model: Any, gene: int, prior: PosteriorPriors | None, nugget: st
     if model.data.kernel is None:
         return GLMDensity.of_gene(counts, model.data.design.numpy(), prior or PosteriorPriors())
     spec = with_nugget(model._spec(), choose("nugget", nugget, NUGGETS))
-    priors = prior or PosteriorPriors.of_model(spec.prior)
+    priors = (prior or _own_priors(spec)).for_gene(spec.kernel, model.n_isos)
     sigma = np.asarray(model._sigma_in_force().detach().to("cpu", torch.float64).numpy())
     return OuterDensity.of_gene(spec, counts, priors, sigma[gene])
+
+
+def _own_priors(spec: GLMMSpec) -> PosteriorPriors:
+    """Return the model's priors, made proper."""
+    return PosteriorPriors.of_model(spec.prior, spec.theta_prior, spec.coefficient_priors)

@@ -22,7 +22,7 @@ from splisosm_pyro.maths.axes import (
     covariate_names,
 )
 from splisosm_pyro.maths.covariance import Kernel, as_kernel
-from splisosm_pyro.maths.priors import prior_from_name
+from splisosm_pyro.maths.priors_model import ModelPriors
 from splisosm_pyro.model.base import BaseModel, GeneSolver, ModelData
 from splisosm_pyro.model.conditional_values import marginal_errors, mean_ratios, standard_errors
 from splisosm_pyro.model.glm import MultinomGLM
@@ -43,10 +43,13 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
         One (sigma, theta) for all logits of a gene, or one each.
     var_fix_sigma : bool
         Keep sigma at its start, the Fano-factor estimate.
-    var_prior_model : {'none', 'gamma', 'inv_gamma'}
-        Gamma(alpha, rate beta) on sigma, or InverseGamma(alpha, beta) on sigma^2.
+    var_prior_model : str
+        ``'none'``; Gamma(alpha, rate beta) on sigma (``'gamma'``), InverseGamma(alpha, beta) on
+        sigma^2 (``'inv_gamma'``); beyond the documented ones ``'half_normal'``, ``'half_t'``,
+        ``'exponential'``, ``'pc'`` and ``'pc_usage'`` on sigma; or a ``ScalePrior``, a Pyro
+        distribution, or ``ModelPriors``, with those of theta, beta and bias_eta.
     var_prior_model_params : dict, optional
-        ``alpha`` and ``beta``; default (2.0, 0.3) and (3, 0.5).
+        The prior's parameters; ``alpha`` and ``beta`` default to (2.0, 0.3) and (3, 0.5).
     init_ratio : {'uniform', 'observed'}
         Where ``nu`` starts: 0, or the observed log ratios.
     fitting_method : {'joint_gd', 'joint_newton', 'marginal_gd', 'marginal_newton'}
@@ -111,7 +114,7 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
         self,
         share_variance: bool = True,
         var_fix_sigma: bool = True,
-        var_prior_model: Literal["none", "gamma", "inv_gamma"] = "none",
+        var_prior_model: Any = "none",
         var_prior_model_params: Mapping[str, float] | None = None,
         init_ratio: Literal["observed", "uniform"] = "uniform",
         fitting_method: Literal[
@@ -121,14 +124,15 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
     ) -> None:
         share = boolean("share_variance", share_variance)
         fix = boolean("var_fix_sigma", var_fix_sigma)
-        prior = prior_from_name(var_prior_model, var_prior_model_params)
+        priors = ModelPriors.of(var_prior_model, var_prior_model_params)
         choose("init_ratio", init_ratio, INIT_RATIOS)
         BaseModel.__init__(self, fitting_method, fitting_configs)
         self.objective = "log_joint" if fitting_method.startswith("joint") else "log_marginal"
         self.share_variance: bool = share
         self.var_fix_sigma: bool = fix
-        self.var_prior_model: str = var_prior_model
-        self.var_prior_model_params: dict[str, float] = prior.params
+        self.var_prior_model: Any = var_prior_model
+        self.var_prior_model_params: dict[str, float] = priors.scale.params
+        self.priors: ModelPriors = priors
         self.init_ratio: str = init_ratio
 
     def setup_data(  # type: ignore[override]  # documented with corr_sp in second place
@@ -184,24 +188,19 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
         return self.log_joint() if self._spec().joint else self.log_marginal()
 
     def log_joint(self) -> Tensor:
-        """``log p(Y | eta) + log p(nu | sigma, theta) + log p(sigma)`` at the current parameters.
+        """``log p(Y | eta) + log p(nu | sigma, theta)`` and the log priors at the parameters.
 
         Returns
         -------
         Tensor, shape (G,)
             In nats, with all constants; differentiable in all parameters.
         """
-        return log_joint(
-            self._spec(),
-            self.data.counts.values,
-            self._eta(),
-            self.nu,
-            self._sigma_in_force(),
-            self.theta_logit,
-        )
+        spec, counts, sigma = self._spec(), self.data.counts.values, self._sigma_in_force()
+        value = log_joint(spec, counts, self._eta(), self.nu, sigma, self.theta_logit)
+        return value + self.priors.coefficients.log_prob(self.beta, self.bias_eta)
 
     def log_marginal(self, nugget: Literal["laplace", "quadrature"] | None = None) -> Tensor:
-        """Approximation of ``log p(Y)`` plus ``log p(sigma)`` at the current parameters.
+        """Approximation of ``log p(Y)`` plus the log priors at the current parameters.
 
         The smooth part of ``nu`` is integrated out by Laplace's method at its conditional mode,
         which is found here; the parameter ``nu`` is neither read nor changed.
@@ -350,10 +349,12 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
             design=self.data.design.numpy(),
             share_variance=self.share_variance,
             fix_sigma=self.var_fix_sigma,
-            prior=prior_from_name(self.var_prior_model, self.var_prior_model_params),
+            prior=self.priors.scale,
             options=options,
             names=self.data.names,
-        )
+            theta_prior=self.priors.share,
+            coefficient_priors=self.priors.coefficients,
+        ).for_isoforms(self.n_isos)
 
     def _marginal_spec(self, nugget: str | None) -> GLMMSpec:
         """Say what ``log_marginal`` is, whatever the method."""

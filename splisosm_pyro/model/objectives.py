@@ -27,9 +27,11 @@ def log_joint(
     sigma: Tensor,  # (G, C)
     theta_logit: Tensor,  # (G, C)
 ) -> Tensor:  # (G,)
-    """Return ``log p(Y, nu) + log p(sigma)`` of every gene, on the device of ``nu``."""
+    """Return ``log p(Y, nu)`` and the log priors of every gene, on the device of ``nu``."""
     eta, field, sigma, logit = (x.to("cpu", torch.float64) for x in (eta, nu, sigma, theta_logit))
-    value = density(counts, eta, field, sigma, torch.sigmoid(logit), spec.kernel, spec.prior)
+    value = density(
+        counts, eta, field, sigma, torch.sigmoid(logit), spec.kernel, spec.prior, spec.theta_prior
+    )
     return value.to(nu)
 
 
@@ -41,7 +43,7 @@ def log_marginal(
     sigma: Tensor,  # (G, C)
     theta_logit: Tensor,  # (G, C)
 ) -> Tensor:  # (G,)
-    """Return ``log_marginal + log p(sigma)`` of every gene."""
+    """Return ``log_marginal`` and the log priors of every gene."""
     apply: Callable[..., Tensor] = _LogMarginal.apply
     return apply(beta, bias_eta, sigma, theta_logit, spec, counts)
 
@@ -96,10 +98,13 @@ def _one_gene(
     variances = Variances(sigma, expit(theta_logit), bias_eta.size, spec.kernel.residual)
     start = cold_start(problem, np.vstack([beta, bias_eta]), variances.spatial, variances.nugget)
     mode = find_mode(problem, start, variances.spatial, variances.nugget)
-    value = value_at_mode(problem, mode) + float(spec.prior.value(sigma).sum())
+    params = {"beta": beta, "bias_eta": bias_eta, "sigma": sigma, "theta_logit": theta_logit}
+    value = value_at_mode(problem, mode) + spec.log_prior(params)
     if not needed:
         return value, None
     gradient = marginal_gradient(problem, mode)
     by_sigma, by_theta = variances.pull_back(gradient.log_spatial, gradient.nugget)
     by_sigma = (by_sigma + spec.prior.gradient(sigma)) / sigma
-    return value, (gradient.coefficients[:-1], gradient.coefficients[-1], by_sigma, by_theta)
+    by_theta = by_theta + spec.theta_prior.gradient(variances.theta)
+    by_all = gradient.coefficients + spec.coefficient_priors.gradient(mode.coefficients)
+    return value, (by_all[:-1], by_all[-1], by_sigma, by_theta)

@@ -83,7 +83,7 @@ class DrawStore:
         parts = self.priors.by_name(coefficients)
         jacobian = np.zeros(len(coefficients))
         if "theta" in named:
-            parts["theta"] = np.zeros(len(coefficients))
+            parts["theta"] = self.priors.theta.value(named["theta"]).sum(-1)
             jacobian += log_theta_jacobian(named["theta"])
         if sigma_is_free:
             parts[self.priors.sigma.variable] = self.priors.sigma.value(named["sigma"]).sum(-1)

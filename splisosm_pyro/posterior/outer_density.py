@@ -2,7 +2,7 @@
 
 In ``u = [log sigma (C, unless fixed), theta_logit (C), B ((F+1) Q)]``,
 
-    log p(u | Y) + const = log_marginal(u) + log p(B) + log p(sigma)
+    log p(u | Y) + const = log_marginal(u) + log p(B) + log p(sigma) + log p(theta)
                            + log |d sigma / d log sigma| + sum log theta (1 - theta)
 
 (``sigma^2`` in the place of ``sigma`` where the prior is stated on it). The gradient is exact: it
@@ -39,7 +39,7 @@ class OuterDensity:
     Attributes
     ----------
     marginal
-        ``log_marginal + log p(sigma)``, from the engine.
+        ``log_marginal + log p(sigma) + log p(theta)``, from the engine.
     priors
         The other priors.
     """
@@ -64,6 +64,7 @@ class OuterDensity:
             coefficients=np.zeros(shape),
             prior=priors.sigma,
             residual=spec.kernel.residual,
+            theta_prior=priors.theta,
         )
         return cls(MarginalObjective(spec.problem(counts), space), priors)
 
@@ -187,7 +188,7 @@ class OuterDensity:
         if self.space.n_sigma:
             return added + float(self.priors.log_sigma_jacobian(variances.sigma))
         # a fixed sigma has no prior; the marginal's is a constant that is taken out again
-        return added - self.space.log_prior(variances)
+        return added - float(self.space.prior.value(variances.sigma).sum())
 
 
 def log_theta_jacobian(theta: FloatArray) -> FloatArray:

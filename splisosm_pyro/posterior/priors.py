@@ -2,28 +2,46 @@
 
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
+import torch
 
-from splisosm_pyro.maths.priors import GammaPrior, InvGammaPrior, NoPrior, Prior
+from splisosm_pyro.maths.priors import (
+    CoefficientPrior,
+    CoefficientPriors,
+    GammaPrior,
+    NormalPrior,
+    PoweredPrior,
+    ScalePrior,
+    ThetaPrior,
+    UniformTheta,
+)
+from splisosm_pyro.maths.priors_base import MULTIPLES, POWERS
+from splisosm_pyro.maths.protocols import Kernel
 from splisosm_pyro.maths.spot import FloatArray
 
 
 @dataclass(frozen=True)
 class PosteriorPriors:
-    """``beta ~ N(0, beta_sd)``, ``bias_eta ~ N(0, bias_sd)``, ``theta ~ Uniform(0, 1)``, ``sigma``.
+    """Proper priors of ``beta``, ``bias_eta``, ``theta`` and ``sigma``.
 
     Parameters
     ----------
     beta_sd, bias_sd : float
-        Standard deviations of every entry of ``beta`` and ``bias_eta``, logit scale.
-    sigma : GammaPrior or InvGammaPrior
+        Standard deviations of normal priors of every entry of ``beta`` and ``bias_eta``, logit
+        scale; used where ``beta`` or ``bias`` is not given.
+    sigma : ScalePrior
         Prior of each component of the scale, on the variable it is stated on.
+    theta : ThetaPrior
+        Prior of each component of the spatial share, on theta.
+    beta, bias : CoefficientPrior, optional
+        Priors of every entry of ``beta`` and ``bias_eta`` in the place of the normal ones.
 
     Raises
     ------
     TypeError, ValueError
-        If a standard deviation is not a positive finite number, or the prior of sigma is improper.
+        If a standard deviation is not a positive finite number, or a prior is improper.
 
     Examples
     --------
@@ -34,7 +52,10 @@ class PosteriorPriors:
 
     beta_sd: float = 10.0
     bias_sd: float = 10.0
-    sigma: Prior = field(default_factory=GammaPrior)
+    sigma: ScalePrior = field(default_factory=GammaPrior)
+    theta: ThetaPrior = field(default_factory=UniformTheta)
+    beta: CoefficientPrior | None = None
+    bias: CoefficientPrior | None = None
 
     def __post_init__(self) -> None:
         for name in ("beta_sd", "bias_sd"):
@@ -43,47 +64,79 @@ class PosteriorPriors:
                 raise TypeError(f"{name} must be a number, came {type(value).__name__}")
             if not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{name} must be positive and finite, came {value}")
-        if not isinstance(self.sigma, GammaPrior | InvGammaPrior):
-            raise TypeError(
-                "sigma must have a proper prior, GammaPrior or InvGammaPrior, "
-                f"came {type(self.sigma).__name__}"
-            )
+        kinds = {"sigma": ScalePrior, "theta": ThetaPrior}
+        kinds |= {"beta": CoefficientPrior, "bias": CoefficientPrior}
+        for name, kind in kinds.items():
+            prior = getattr(self, name)
+            if name in ("beta", "bias") and prior is None:
+                continue
+            if not (isinstance(prior, kind) and prior.proper):
+                raise TypeError(
+                    f"{name} must have a proper prior, a {kind.__name__}, "
+                    f"came {type(prior).__name__}"
+                )
 
     @classmethod
-    def of_model(cls, prior: Prior) -> "PosteriorPriors":
-        """Take the model's prior of sigma, or Gamma(2, rate 0.3) where the model has none."""
-        return cls() if isinstance(prior, NoPrior) else cls(sigma=prior)
+    def of_model(
+        cls,
+        prior: ScalePrior,
+        theta: ThetaPrior | None = None,
+        coefficients: CoefficientPriors | None = None,
+    ) -> "PosteriorPriors":
+        """Take the model's priors; sigma ~ Gamma(2, rate 0.3) where the model has none."""
+        own = coefficients or CoefficientPriors()
+        return cls(
+            sigma=prior if prior.proper else GammaPrior(),
+            theta=theta or UniformTheta(),
+            beta=own.beta if own.beta.proper else None,
+            bias=own.bias if own.bias.proper else None,
+        )
+
+    def for_gene(self, kernel: Kernel, n_isos: int) -> "PosteriorPriors":
+        """Return the priors as they stand for a gene of P isoforms on a tissue."""
+        sigma, theta = self.sigma.for_gene(kernel, n_isos), self.theta.for_gene(kernel, n_isos)
+        if sigma is self.sigma and theta is self.theta:
+            return self
+        return PosteriorPriors(self.beta_sd, self.bias_sd, sigma, theta, self.beta, self.bias)
+
+    @cached_property
+    def coefficients(self) -> CoefficientPriors:
+        """The priors of the coefficients."""
+        return CoefficientPriors(
+            self.beta or NormalPrior(self.beta_sd), self.bias or NormalPrior(self.bias_sd)
+        )
 
     def scales(self, n_rows: int) -> FloatArray:
-        """Return the standard deviation of every row of the coefficients (F+1, Q), (F+1, 1)."""
-        return np.repeat([self.beta_sd, self.bias_sd], [n_rows - 1, 1])[:, None]
+        """Return the scale of every row of the coefficients (F+1, Q), (F+1, 1).
+
+        One over the root of the curvature at the centre: the standard deviation of a normal prior.
+        """
+        return np.asarray(self.coefficients.precision(n_rows) ** -0.5)
 
     def log_coefficients(self, coefficients: FloatArray) -> FloatArray:
         """Log density of the coefficients (*, F+1, Q), the intercept in the last row; (*,)."""
-        by_name = self.by_name(coefficients)
-        return by_name["beta"] + by_name["bias_eta"]
+        return self.coefficients.value(coefficients)
 
     def by_name(self, coefficients: FloatArray) -> dict[str, FloatArray]:
         """Log density of ``beta`` and of ``bias_eta``, (*,) each, from (*, F+1, Q)."""
-        scales = self.scales(coefficients.shape[-2])
-        each = -0.5 * (coefficients / scales) ** 2 - np.log(scales * math.sqrt(2.0 * math.pi))
-        return {
-            "beta": np.asarray(each[..., :-1, :].sum(axis=(-1, -2))),
-            "bias_eta": np.asarray(each[..., -1, :].sum(axis=-1)),
-        }
+        return self.coefficients.by_name(coefficients)
 
     def slope_coefficients(self, coefficients: FloatArray) -> FloatArray:
         """Return the gradient of ``log_coefficients``, (F+1, Q)."""
-        return np.asarray(-coefficients / self.scales(len(coefficients)) ** 2)
+        return self.coefficients.gradient(coefficients)
 
     def log_sigma_jacobian(self, sigma: FloatArray) -> FloatArray:
         """``log |d variable / d log sigma|`` (*,) of sigma (*, C).
 
         The variable is the one that the prior is stated on.
         """
-        if self.sigma.variable == "sigma_sq":
-            return np.asarray((2.0 * np.log(sigma) + math.log(2.0)).sum(axis=-1))
-        return np.asarray(np.log(sigma).sum(axis=-1))
+        constant = math.log(MULTIPLES[self.sigma.variable])
+        return np.asarray((self.jacobian_slope * np.log(sigma) + constant).sum(axis=-1))
+
+    @property
+    def jacobian_slope(self) -> float:
+        """Return its derivative in every log sigma: the variable's power of sigma."""
+        return float(POWERS[self.sigma.variable])
 
     def sample(
         self,
@@ -93,28 +146,42 @@ class PosteriorPriors:
         n_components: int,
         generator: np.random.Generator,
     ) -> dict[str, FloatArray]:
-        """Draw ``coefficients`` (N, F+1, Q), ``sigma`` and ``theta`` (N, C)."""
-        prior = self.sigma
-        assert not isinstance(prior, NoPrior)
-        gamma = generator.gamma(prior.alpha, 1.0 / prior.beta, (n_draws, n_components))
-        normal = generator.standard_normal((n_draws, n_rows, n_logits))
-        return {
-            "coefficients": self.scales(n_rows) * normal,
-            "sigma": gamma if prior.variable == "sigma" else 1.0 / np.sqrt(gamma),
-            "theta": generator.uniform(size=(n_draws, n_components)),
-        }
+        """Draw ``coefficients`` (N, F+1, Q), ``sigma`` and ``theta`` (N, C).
 
-    @property
-    def jacobian_slope(self) -> float:
-        """Return its derivative in every log sigma: the variable's power of sigma."""
-        return 2.0 if self.sigma.variable == "sigma_sq" else 1.0
+        Torch's global generator is seeded for the draws and put back afterwards.
+        """
+        own, sizes = self.coefficients, (n_draws, n_components)
+        scale: ScalePrior = self.sigma
+        while isinstance(scale, PoweredPrior):  # a power has no distribution; near 1 it is this one
+            scale = scale.prior
+        with torch.random.fork_rng():
+            torch.manual_seed(int(generator.integers(2**62)))
+            beta = own.beta.distribution().sample((n_draws, n_rows - 1, n_logits))
+            bias = own.bias.distribution().sample((n_draws, 1, n_logits))
+            drawn = scale.distribution().sample(sizes).to(torch.float64).numpy()
+            theta = self.theta.distribution().sample(sizes).to(torch.float64).numpy()
+        power = POWERS[scale.variable]
+        return {
+            "coefficients": torch.cat([beta, bias], dim=1).numpy(),
+            "sigma": np.asarray(drawn ** (1.0 / power) if power else np.exp(drawn)),
+            "theta": theta,
+        }
 
     def attributes(self) -> dict[str, str]:
         """Return the priors in words, by parameter."""
-        params = ", ".join(f"{name}={value:g}" for name, value in self.sigma.params.items())
+        own = self.coefficients
+        words = {"prior_beta": own.beta, "prior_bias_eta": own.bias}
         return {
-            "prior_beta": f"Normal(0, {self.beta_sd:g})",
-            "prior_bias_eta": f"Normal(0, {self.bias_sd:g})",
-            f"prior_{self.sigma.variable}": f"{self.sigma.name}({params})",
-            "prior_theta": "Uniform(0, 1)",
+            **{name: _coefficient_words(prior) for name, prior in words.items()},
+            f"prior_{self.sigma.variable}": self.sigma.words,
+            "prior_theta": "Uniform(0, 1)"
+            if isinstance(self.theta, UniformTheta)
+            else self.theta.words,
         }
+
+
+def _coefficient_words(prior: CoefficientPrior) -> str:
+    """Return a normal prior as statisticians write it, others by their parameters."""
+    if isinstance(prior, NormalPrior):
+        return f"Normal({prior.loc:g}, {prior.scale:g})"
+    return prior.words

@@ -87,7 +87,7 @@ def test_prior_from_name():
             "normal",
             None,
             ValueError,
-            "var_prior_model must be one of ('none', 'gamma', 'inv_gamma'), came 'normal'",
+            "came 'normal' (did you mean 'half_normal'?)",
         ),
         (
             "gamma",
