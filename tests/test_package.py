@@ -21,7 +21,7 @@ FOLDERS = ("splisosm_pyro", "tests", "docs", "notebooks", ".ci")
 
 def tracked_texts():
     """Text files of the tree, without what tools leave behind."""
-    files = [path for path in ROOT.iterdir() if path.is_file()]
+    files = [path for path in ROOT.iterdir() if path.is_file() and path.name != ".git"]
     for folder in FOLDERS:
         files += [path for path in (ROOT / folder).rglob("*") if path.is_file()]
     hidden = {"__pycache__", ".pytest_cache", ".ipynb_checkpoints"}
