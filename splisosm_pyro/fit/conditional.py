@@ -54,6 +54,17 @@ class Conditional:
             return spots
         return QuadratureNugget(self.problem.gene.counts)
 
+    def predictor(self, design: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return mean (S, Q) and covariance (S, Q, Q) of ``eta`` for the design (S, F+1).
+
+        Those of the smooth part's Gaussian plus a fresh nugget: the posterior at an empty spot.
+        """
+        mode = self.mode
+        cov = mode.root[:, None] * mode.linearisation.factor.all_blocks() * mode.root
+        smooth = mode.root * self.problem.kernel.smooth(mode.alpha, self.problem.gene.occupied)
+        mean = design @ mode.coefficients + smooth
+        return mean, np.asarray(cov + np.diag(self.variances.nugget))
+
 
 def posterior_mean_ratio(
     at: Conditional,
@@ -65,15 +76,13 @@ def posterior_mean_ratio(
     the occupied spots and by its prior at the empty ones.
     """
     mode, variances, occupied = at.mode, at.variances, at.problem.gene.occupied
-    cov = mode.root[:, None] * mode.linearisation.factor.all_blocks() * mode.root
-    smooth = mode.root * at.problem.kernel.smooth(mode.alpha, occupied)
+    mean, cov = at.predictor(design)
     empty = np.ones(len(design), dtype=np.bool_)
     empty[occupied] = False
     ratio = np.empty((len(design), variances.n_logits + 1))
-    ratio[empty] = mean_ratio(
-        (design @ mode.coefficients + smooth)[empty], cov[empty] + np.diag(variances.nugget)
-    )
+    ratio[empty] = mean_ratio(mean[empty], cov[empty])
     if occupied.size:
+        smooth = cov[occupied] - np.diag(variances.nugget)
         spots = at.integrated_spots()
-        ratio[occupied] = spots.posterior_ratio(mode.terms.x, variances.nugget, cov[occupied])
+        ratio[occupied] = spots.posterior_ratio(mode.terms.x, variances.nugget, smooth)
     return ratio

@@ -15,7 +15,6 @@ from splisosm_pyro.fit.maxima import GeneObjective
 from splisosm_pyro.fit.outer import Box
 from splisosm_pyro.fit.parameters import OuterSpace
 from splisosm_pyro.fit.result import GeneFit
-from splisosm_pyro.maths.priors import UniformTheta
 from splisosm_pyro.maths.spot import FloatArray, Mask
 
 
@@ -54,8 +53,12 @@ def fit_white_noise(spec: GLMMSpec, rows: DesignRows, counts: FloatArray, start:
     ValueError
         If the method of ``spec`` is a joint one, which has no such comparison.
     """
+    return fit_gene(without_space(spec), rows, counts, start)
+
+
+def without_space(spec: GLMMSpec) -> GLMMSpec:
+    """Return the same specification with theta held at 0; a ValueError if its method is joint."""
     if spec.joint:
         raise ValueError(f"method must be a marginal one, came {spec.options.method!r}")
     own = {field.name: getattr(spec, field.name) for field in fields(spec)}
-    own["theta_prior"] = UniformTheta()  # theta is no parameter of this model
-    return fit_gene(_WhiteNoiseSpec(**own), rows, counts, start)
+    return _WhiteNoiseSpec(**own)
