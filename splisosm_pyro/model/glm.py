@@ -152,7 +152,7 @@ class MultinomGLM(BaseModel, nn.Module):
 
     def posterior(
         self,
-        method: Literal["auto", "laplace", "nested_laplace"] = "auto",
+        method: Literal["auto", "laplace", "nested_laplace", "marginal_nuts", "nuts"] = "auto",
         draws: int = 1000,
         chains: int = 4,
         seed: int = 0,
@@ -162,18 +162,22 @@ class MultinomGLM(BaseModel, nn.Module):
         field: Literal["auto", "draws", "quantiles"] = "auto",
         nugget: Literal["quadrature", "laplace"] = "quadrature",
         names: Mapping[str, Sequence[Any]] | None = None,
+        warmup: int | None = None,
     ) -> Any:
         """Draw from the posterior of every gene; it needs no fit and leaves the model as it is.
 
         Parameters
         ----------
-        method : {'auto', 'laplace', 'nested_laplace'}
+        method : {'auto', 'laplace', 'nested_laplace', 'marginal_nuts', 'nuts'}
             ``'laplace'``: a Gaussian at the mode of the outer parameters (``log sigma``,
             ``theta_logit``, ``beta``, ``bias_eta``), the field given them at that mode to first
             order. ``'nested_laplace'``: weighted points of the outer posterior, the field at each
-            point's own mode. ``'auto'``: the first of these that passes its own check.
+            point's own mode. ``'marginal_nuts'``: Pyro's NUTS over the outer parameters, the field
+            drawn given each draw. ``'nuts'``: Pyro's NUTS over the whole program, the reference for
+            the others on some hundred spots at most. ``'auto'``: the first of the first three that
+            passes its own check.
         draws, chains : int
-            Draws of a chain, number of chains; here all draws are independent.
+            Draws of a chain, number of chains; without NUTS all draws are independent.
         seed : int
             A gene's draws depend on the seed and its own counts, not on the batch.
         genes : sequence of int, optional
@@ -188,14 +192,18 @@ class MultinomGLM(BaseModel, nn.Module):
             How the white part of the field is eliminated from the outer posterior (GLMM).
         names : mapping, optional
             Names of ``'gene'`` (G), ``'spot'`` (S) and ``'isoform'`` (P); places by default.
+        warmup : int, optional
+            Transitions of a chain of NUTS before its draws; 250 over the outer parameters, 600 over
+            the whole program by default.
 
         Returns
         -------
         InferenceData or DataTree
-            As the installed ArviZ has it, with groups ``posterior``, ``sample_stats`` (``khat``,
-            ``method``, ``status`` by gene), ``log_prior``, ``log_likelihood`` (of a whole gene, the
-            field integrated out), ``observed_data``, ``constant_data``. A gene that breaks is NaN
-            and has the status ``'failed: ...'``.
+            As the installed ArviZ has it, with groups ``posterior``, ``sample_stats`` (``method``,
+            ``status``, ``khat`` or ``r_hat`` by gene; what NUTS says of every draw), ``log_prior``,
+            ``log_likelihood`` (of every spot given its ``eta``, or summed where the draws of the
+            field are not kept), ``observed_data``, ``constant_data``. A gene that breaks is NaN and
+            has the status ``'failed: ...'``.
 
         Raises
         ------
@@ -214,7 +222,9 @@ class MultinomGLM(BaseModel, nn.Module):
         500
         """
         how = (method, draws, chains, seed, genes)
-        return posterior_of(self, *how, prior=prior, field=field, nugget=nugget, names=names)
+        return posterior_of(
+            self, *how, prior=prior, field=field, nugget=nugget, names=names, warmup=warmup
+        )
 
     def loo(
         self,

@@ -6,14 +6,16 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from scipy.special import expit
+from scipy.special import expit, gammaln
 
 from splisosm_pyro.fit.parameters import OuterSpace
 from splisosm_pyro.maths.spot import FloatArray
+from splisosm_pyro.posterior.chain_check import ChainCheck
 from splisosm_pyro.posterior.gene import GeneDraws
 from splisosm_pyro.posterior.outer_density import log_theta_jacobian
 from splisosm_pyro.posterior.priors import PosteriorPriors
 from splisosm_pyro.posterior.request import Labels, Request
+from splisosm_pyro.posterior.weights import Weights
 
 # Draws of eta and isoform_ratio together may take this many bytes; else their quantiles are kept.
 FIELD_BUDGET = 256 * 2**20
@@ -56,8 +58,10 @@ class DrawStore:
         ]
         self.words = {name: [""] * sizes["gene"] for name in ("method", "status")}
 
-    def add(self, place: int, draws: GeneDraws, space: OuterSpace, method: str) -> None:
-        """Take the draws of the gene at ``place`` among those asked for."""
+    def add(
+        self, place: int, draws: GeneDraws, space: OuterSpace, method: str, counts: FloatArray
+    ) -> None:
+        """Take the draws of the gene at ``place`` among those asked for; counts (S, P)."""
         self.words["method"][place] = method
         self._field(place, draws.eta)
         named = named_parameters(draws.u, space)
@@ -65,20 +69,23 @@ class DrawStore:
             self._put("posterior", name, place, value)
         self._stats(place, draws)
         self._densities(place, draws, named, sigma_is_free=space.n_sigma > 0)
+        log_lik = log_lik_by_spot(counts, draws.eta).T
+        kept = log_lik if self.keep_draws else log_lik.sum(axis=1)
+        self._put("log_likelihood", "counts", place, kept)
 
     def _stats(self, place: int, draws: GeneDraws) -> None:
         """Keep what the method says of itself."""
-        weights = draws.weights
-        self._row("sample_stats", "khat")[place] = weights.khat
-        self._row("sample_stats", "effective_points")[place] = weights.effective
-        self._row("sample_stats", "points")[place] = weights.values.size
-        if np.isfinite(draws.log_density).all():
+        for name, figure in check_figures(draws.check).items():
+            self._row("sample_stats", name)[place] = figure
+        for name, value in draws.stats.items():
+            self._put("sample_stats", name, place, value.ravel())
+        if "lp" not in draws.stats and np.isfinite(draws.log_density).all():
             self._put("sample_stats", "lp", place, draws.log_density)
 
     def _densities(
         self, place: int, draws: GeneDraws, named: Mapping[str, FloatArray], *, sigma_is_free: bool
     ) -> None:
-        """Keep the log prior of every parameter and what is left of the density, the likelihood."""
+        """Keep the log prior of every parameter; what is left is the marginal likelihood."""
         coefficients = np.concatenate([named["beta"], named["bias_eta"][:, None]], axis=1)
         parts = self.priors.by_name(coefficients)
         jacobian = np.zeros(len(coefficients))
@@ -91,8 +98,8 @@ class DrawStore:
         for name, value in parts.items():
             self._put("log_prior", name, place, value)
         if np.isfinite(draws.log_density).all():
-            log_lik = draws.log_density - jacobian - sum(parts.values())
-            self._put("log_likelihood", "counts", place, log_lik)
+            log_marginal = draws.log_density - jacobian - sum(parts.values())
+            self._put("sample_stats", "log_marginal", place, log_marginal)
 
     def _field(self, place: int, eta: FloatArray) -> None:
         """Keep ``eta`` (S, Q, N) and the ratios, or their summary."""
@@ -125,7 +132,11 @@ class DrawStore:
         for key, value in self.values.items():
             group, name = key.split("/")
             out.setdefault(group, {})[name] = (_dims(group, name, value.ndim), value)
-        out["sample_stats"] |= {name: ("gene", words) for name, words in self.words.items()}
+        stats = out["sample_stats"]
+        stats |= {name: ("gene", words) for name, words in self.words.items()}
+        if "diverging" in stats:  # a method without chains has none
+            dims, value = stats["diverging"]
+            stats["diverging"] = (dims, np.nan_to_num(value).astype(bool))
         return out
 
 
@@ -137,6 +148,8 @@ def _dims(group: str, name: str, rank: int) -> tuple[str, ...]:
         return (own[0], "quantile", *own[1:]) if kind == "quantile" else own
     if group == "posterior":
         return (*SAMPLE, *DIMS[name])
+    if rank == 4:
+        return (*SAMPLE, "gene", "spot")
     return ("gene",) if rank == 1 else (*SAMPLE, "gene")
 
 
@@ -160,6 +173,38 @@ def ratios(eta: FloatArray) -> FloatArray:
     top = np.maximum(eta.max(axis=1, keepdims=True), 0.0)
     weights = np.concatenate([np.exp(eta - top), np.exp(-top)], axis=1)
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+
+
+def log_lik_by_spot(counts: FloatArray, eta: FloatArray) -> FloatArray:
+    """Return ``log p(Y_s | eta_s)`` (S, N), with the multinomial coefficient.
+
+    Examples
+    --------
+    >>> log_lik_by_spot(np.array([[1.0, 1.0]]), np.zeros((1, 1, 1))).round(6)
+    array([[-0.693147]])
+    """
+    top = np.maximum(eta.max(axis=1), 0.0)
+    norm = top + np.log(np.exp(-top) + np.exp(eta - top[:, None]).sum(axis=1))
+    totals = counts.sum(axis=1)
+    coefficient = gammaln(totals + 1.0) - gammaln(counts + 1.0).sum(axis=1)
+    fitted = np.einsum("sq,sqn->sn", counts[:, :-1], eta)
+    return np.asarray(fitted - totals[:, None] * norm + coefficient[:, None])
+
+
+def check_figures(check: Weights | ChainCheck) -> dict[str, float]:
+    """Return the figures of a gene's check by name."""
+    if isinstance(check, Weights):
+        return {
+            "khat": check.khat,
+            "effective_points": check.effective,
+            "points": check.values.size,
+        }
+    return {
+        "r_hat": check.r_hat,
+        "ess_bulk": check.ess_bulk,
+        "ess_tail": check.ess_tail,
+        "divergences": check.divergences,
+    }
 
 
 def as_datasets(

@@ -7,7 +7,7 @@ its own mode, spot by spot beyond the Gaussian (``field.py``). Rue, Martino and 
 doi:10.1111/j.1467-9868.2008.00700.x.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from splisosm_pyro.fit.options import GLMMOptions
 from splisosm_pyro.fit.outer import Evaluation, best_start, differenced_hessian, search
 from splisosm_pyro.maths.spot import FloatArray
+from splisosm_pyro.posterior.chain_check import ChainCheck
 from splisosm_pyro.posterior.glm_density import GLMDensity
 from splisosm_pyro.posterior.noise import Noise
 from splisosm_pyro.posterior.outer_density import OuterDensity
@@ -52,14 +53,18 @@ class GeneDraws:
         (S, Q, N).
     log_density
         (N,) unnormalised log density of ``u``, NaN where it was not evaluated.
-    weights
-        Importance weights of the points at which the density was evaluated.
+    check
+        What says whether to trust them: the importance weights of the points at which the density
+        was evaluated, or the chains' figures.
+    stats
+        (C, N / C) each: what a chain says of every transition, by ArviZ's names.
     """
 
     u: FloatArray
     eta: FloatArray
     log_density: FloatArray
-    weights: Weights
+    check: Weights | ChainCheck
+    stats: dict[str, FloatArray] = field(default_factory=dict)
 
 
 def outer_mode(density: Density, starts: list[FloatArray]) -> OuterMode:

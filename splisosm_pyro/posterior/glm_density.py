@@ -117,3 +117,9 @@ class GLMDensity:
         u = found.points[index]
         coefficients = u.reshape(len(u), *self.space.free.shape)
         return np.asarray(np.einsum("sf,nfq->sqn", design, coefficients))
+
+    def eta_along(
+        self, u: FloatArray, at: Evaluation[FloatArray], design: FloatArray, noise: Noise
+    ) -> FloatArray:
+        """Return ``eta`` (S, Q, N) at ``u`` (N, K)."""
+        return self.eta_linear(at, u, design, noise)

@@ -21,6 +21,7 @@ from splisosm_pyro.fit.mode import ModeError
 from splisosm_pyro.fit.outer import Evaluation
 from splisosm_pyro.fit.parameters import OuterSpace
 from splisosm_pyro.fit.uncertainty import field_posterior
+from splisosm_pyro.fit.variance import Variances
 from splisosm_pyro.maths.errors import NotPositiveDefinite
 from splisosm_pyro.maths.spot import FloatArray
 from splisosm_pyro.posterior.field import gaussian_draws, refine
@@ -83,15 +84,16 @@ class OuterDensity:
     ) -> tuple[float, MarginalState]:
         """Return the log density at ``u``; the field's mode is looked for from that of ``near``."""
         value, state = self.marginal.value(u, near)
-        return value + self._added(state), state
+        coefficients = state.mode.coefficients
+        return value + added_log_prior(
+            self.space, self.priors, coefficients, state.variances
+        ), state
 
     def gradient(self, u: FloatArray, state: MarginalState) -> tuple[FloatArray, MarginalState]:
         """Return the exact gradient at the mode of ``state``."""
         slope, state = self.marginal.gradient(u, state)
-        theta = state.variances.theta
-        by_sigma = np.full(theta.size, self.priors.jacobian_slope)
-        by_coefficients = self.priors.slope_coefficients(state.mode.coefficients)
-        return slope + self.space.pack(by_sigma, 1.0 - 2.0 * theta, by_coefficients), state
+        coefficients = state.mode.coefficients
+        return slope + added_slope(self.space, self.priors, coefficients, state.variances), state
 
     def evaluate(
         self, u: FloatArray, near: Evaluation[MarginalState] | None = None
@@ -174,21 +176,53 @@ class OuterDensity:
         for i, n_draws in zip(*np.unique(index, return_counts=True), strict=True):
             u = found.points[i]
             _, state = self.value(u, Evaluation(u, np.nan, u, found.states[i]))
-            problem = self.marginal.problem
-            draws = gaussian_draws(problem, state, design, int(n_draws), noise.torch)
-            nugget = state.variances.nugget
-            parts.append(refine(problem, nugget, draws, SPOT_STEPS, noise.torch))
+            parts.append(self._eta_given(state, int(n_draws), design, noise))
         return np.concatenate(parts, axis=-1)
 
-    def _added(self, state: MarginalState) -> float:
-        """Return what the density has beyond the marginal objective."""
-        variances = state.variances
-        added = float(self.priors.log_coefficients(state.mode.coefficients))
-        added += float(log_theta_jacobian(variances.theta))
-        if self.space.n_sigma:
-            return added + float(self.priors.log_sigma_jacobian(variances.sigma))
-        # a fixed sigma has no prior; the marginal's is a constant that is taken out again
-        return added - float(self.space.prior.value(variances.sigma).sum())
+    def eta_along(
+        self,
+        u: FloatArray,  # (N, K)
+        at: Evaluation[MarginalState],
+        design: FloatArray,  # (S, F+1)
+        noise: Noise,
+    ) -> FloatArray:  # (S, Q, N)
+        """Draw ``eta`` given each ``u`` at its own mode, found from that of the one before."""
+        out = np.empty((len(design), self.space.free.shape[1], len(u)))
+        near = at
+        for n, row in enumerate(u):
+            value, state = self.value(row, near)
+            near = Evaluation(row, value, row, state)
+            out[:, :, n] = self._eta_given(state, 1, design, noise)[:, :, 0]
+        return out
+
+    def _eta_given(
+        self, state: MarginalState, n_draws: int, design: FloatArray, noise: Noise
+    ) -> FloatArray:
+        """Draw ``eta`` (S, Q, n_draws) given the outer parameters of a factorised mode."""
+        problem = self.marginal.problem
+        draws = gaussian_draws(problem, state, design, n_draws, noise.torch)
+        return refine(problem, state.variances.nugget, draws, SPOT_STEPS, noise.torch)
+
+
+def added_log_prior(
+    space: OuterSpace, priors: PosteriorPriors, coefficients: FloatArray, variances: Variances
+) -> float:
+    """Return what ``log p(u)`` has beyond ``space.log_prior``: other priors, Jacobians."""
+    added = float(priors.log_coefficients(coefficients))
+    added += float(log_theta_jacobian(variances.theta))
+    if space.n_sigma:
+        return added + float(priors.log_sigma_jacobian(variances.sigma))
+    # a fixed sigma has no prior; that of the space is a constant that is taken out again
+    return added - float(space.prior.value(variances.sigma).sum())
+
+
+def added_slope(
+    space: OuterSpace, priors: PosteriorPriors, coefficients: FloatArray, variances: Variances
+) -> FloatArray:
+    """Return the gradient of ``added_log_prior`` in ``u``, (K,)."""
+    theta = variances.theta
+    by_sigma = np.full(theta.size, priors.jacobian_slope)
+    return space.pack(by_sigma, 1.0 - 2.0 * theta, priors.slope_coefficients(coefficients))
 
 
 def log_theta_jacobian(theta: FloatArray) -> FloatArray:

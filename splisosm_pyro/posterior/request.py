@@ -9,7 +9,7 @@ import numpy as np
 
 from splisosm_pyro.fit.options import choose, positive_int
 
-METHODS = ("auto", "laplace", "nested_laplace")
+METHODS = ("auto", "laplace", "nested_laplace", "marginal_nuts", "nuts")
 FIELDS = ("auto", "draws", "quantiles")
 
 
@@ -19,13 +19,15 @@ class Request:
 
     Attributes
     ----------
-    method : {'auto', 'laplace', 'nested_laplace'}
+    method : {'auto', 'laplace', 'nested_laplace', 'marginal_nuts', 'nuts'}
     draws, chains : int
     seed : int
     genes : tuple of int
         Places of the genes.
     field : {'auto', 'draws', 'quantiles'}
         How ``eta`` and the ratios are kept.
+    warmup : int, optional
+        Transitions of a chain before its draws; by default what the method needs.
     """
 
     method: str
@@ -34,12 +36,15 @@ class Request:
     seed: int
     genes: tuple[int, ...]
     field: str = "auto"
+    warmup: int | None = None
 
     def __post_init__(self) -> None:
         choose("method", self.method, METHODS)
         choose("field", self.field, FIELDS)
         positive_int("draws", self.draws)
         positive_int("chains", self.chains)
+        if self.warmup is not None:
+            positive_int("warmup", self.warmup)
         _check_seed(self.seed)
 
     @property

@@ -17,6 +17,7 @@ from splisosm_pyro.posterior.field import normals, smooth_draws
 from splisosm_pyro.posterior.gene import (
     Density,
     GeneDraws,
+    OuterMode,
     laplace_draws,
     nested_draws,
     outer_mode,
@@ -26,9 +27,18 @@ from splisosm_pyro.posterior.noise import Noise
 from splisosm_pyro.posterior.outer_density import OuterDensity
 from splisosm_pyro.posterior.priors import PosteriorPriors
 from splisosm_pyro.posterior.request import Labels, Request
-from splisosm_pyro.posterior.weights import KHAT_TRUSTED, smoothed_weights
+from splisosm_pyro.posterior.sampling import marginal_nuts_draws, nuts_of_gene
+from splisosm_pyro.posterior.weights import Weights, smoothed_weights
 
-SAMPLERS = {"laplace": laplace_draws, "nested_laplace": nested_draws}
+SAMPLERS: dict[str, Callable[[Density, OuterMode, FloatArray, Request, Noise], GeneDraws]] = {
+    "laplace": lambda d, mode, x, request, noise: laplace_draws(d, mode, x, request.size, noise),
+    "nested_laplace": lambda d, mode, x, request, noise: nested_draws(
+        d, mode, x, request.size, noise
+    ),
+    "marginal_nuts": marginal_nuts_draws,
+}
+# What 'auto' tries, the cheapest first.
+AUTO = ("laplace", "nested_laplace", "marginal_nuts")
 
 DensityOf = Callable[[int], Density]
 
@@ -86,7 +96,7 @@ def _posterior(
         try:
             density = density_of(gene)
             draws, method, status = _one_gene(density, counts[gene], design, kernel, request)
-            store.add(place, draws, density.space, method)
+            store.add(place, draws, density.space, method, counts[gene])
         except (ArithmeticError, ValueError, np.linalg.LinAlgError) as error:
             status = failed(str(error))
         store.words["status"][place] = status
@@ -114,22 +124,37 @@ def _one_gene(
     if not counts.any():
         draws = prior_draws(density, full, kernel, request.size, noise)
         return draws, "prior", "no counts"
-    mode = outer_mode(density, density.starts(counts, design))
-    if request.method != "auto":
-        draws = SAMPLERS[request.method](density, mode, full, request.size, noise)
-        return draws, request.method, _status(draws)
-    draws = laplace_draws(density, mode, full, request.size, noise)
-    if draws.weights.equal:
-        return draws, "laplace", _status(draws)
-    draws = nested_draws(density, mode, full, request.size, Noise.of_gene(request.seed, counts))
-    return draws, "nested_laplace", _status(draws)
+    draws, method = _drawn(density, counts, full, kernel, request, noise)
+    words = draws.check.words()
+    return draws, method, f"{words}: do not trust these draws" if words else "ok"
 
 
-def _status(draws: GeneDraws) -> str:
-    """Say in words whether the draws' own check trusts them."""
-    if draws.weights.trusted:
-        return "ok"
-    return f"k-hat {draws.weights.khat:.2f} is above {KHAT_TRUSTED}: do not trust these draws"
+def _drawn(
+    density: Density,
+    counts: FloatArray,
+    design: FloatArray,  # (S, F+1)
+    kernel: Kernel | None,
+    request: Request,
+    noise: Noise,
+) -> tuple[GeneDraws, str]:
+    """Return the draws of the method asked for, or of the first that passes its own check."""
+    if request.method == "nuts":
+        return nuts_of_gene(density, kernel, design, counts, request, noise), "nuts"
+    mode = outer_mode(density, density.starts(counts, design[:, :-1]))
+    methods = AUTO if request.method == "auto" else (request.method,)
+    for method in methods:
+        noise = Noise.of_gene(request.seed, counts)  # as if this method had been asked for
+        draws = SAMPLERS[method](density, mode, design, request, noise)
+        if _enough(draws, method):
+            break
+    return draws, method
+
+
+def _enough(draws: GeneDraws, method: str) -> bool:
+    """Whether ``'auto'`` stops here: a Gaussian must have nearly equal weights."""
+    if method == "laplace" and isinstance(draws.check, Weights):
+        return draws.check.equal
+    return draws.check.trusted
 
 
 def prior_draws(

@@ -42,6 +42,10 @@ class Weights:
         """
         return self.khat < KHAT_TRUSTED or self.equal
 
+    def words(self) -> str:
+        """Say what is wrong, nothing where all is well."""
+        return "" if self.trusted else f"k-hat {self.khat:.2f} is above {KHAT_TRUSTED}"
+
     @property
     def equal(self) -> bool:
         """Whether the weights are nearly equal."""

@@ -89,7 +89,7 @@ def test_the_likelihood_of_a_draw_is_the_marginal_at_it():
         values[1] = torch.as_tensor(posterior[name].values)
         model.update_params_from_dict({name: values})
     log_prior = out["log_prior"]["sigma_sq"].isel(chain=1, draw=3, gene=0)
-    found = out["log_likelihood"]["counts"].isel(chain=1, draw=3, gene=0) + log_prior
+    found = out["sample_stats"]["log_marginal"].isel(chain=1, draw=3, gene=0) + log_prior
     assert float(found) == pytest.approx(model.log_marginal()[1].item(), rel=1e-9)
 
 
