@@ -14,7 +14,7 @@ from scipy.special import expit
 
 from splisosm_pyro.fit.glmm import GLMMSpec, Params
 from splisosm_pyro.fit.latent import LatentProblem
-from splisosm_pyro.fit.mode import Mode, cold_start, find_mode
+from splisosm_pyro.fit.mode import Mode
 from splisosm_pyro.fit.variance import Variances
 from splisosm_pyro.maths.nugget_quadrature import QuadratureNugget
 from splisosm_pyro.maths.spot import FloatArray
@@ -42,10 +42,8 @@ class Conditional:
         sigma, theta = params["sigma"], expit(params["theta_logit"])
         variances = Variances(sigma, theta, params["bias_eta"].size, spec.kernel.residual)
         coefficients = np.vstack([params["beta"], params["bias_eta"]])
-        start = cold_start(problem, coefficients, variances.spatial, variances.nugget)
-        return cls(
-            problem, find_mode(problem, start, variances.spatial, variances.nugget), variances
-        )
+        start = spec.smooth.start(problem, coefficients, variances, None)
+        return cls(problem, spec.smooth.settle(problem, start, variances), variances)
 
     def integrated_spots(self) -> QuadratureNugget:
         """Return the occupied spots with the nugget integrated out, however the mode was found."""

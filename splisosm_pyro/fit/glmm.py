@@ -13,11 +13,12 @@ from splisosm_pyro.fit.joint import JointObjective
 from splisosm_pyro.fit.latent import GeneData, LatentProblem
 from splisosm_pyro.fit.marginal_fit import MarginalObjective
 from splisosm_pyro.fit.maxima import GeneObjective, find_maximum
-from splisosm_pyro.fit.options import GLMMOptions
+from splisosm_pyro.fit.options import NUGGETS, SMOOTHS, GLMMOptions, choose
 from splisosm_pyro.fit.outer import Evaluation, SearchResult
 from splisosm_pyro.fit.parameters import OuterSpace
 from splisosm_pyro.fit.reasons import boundary_reason
 from splisosm_pyro.fit.result import GeneFit, Status, failed
+from splisosm_pyro.fit.smooth import SMOOTH_PARTS, SmoothPart
 from splisosm_pyro.fit.variance import Variances
 from splisosm_pyro.maths.nugget_laplace import LaplaceNugget
 from splisosm_pyro.maths.nugget_quadrature import QuadratureNugget
@@ -125,10 +126,23 @@ class GLMMSpec:
             return QuadratureNugget(counts, self.options.nugget_nodes)
         return LaplaceNugget(counts)
 
-    def with_nugget(self, nugget: str) -> "GLMMSpec":
-        """Return the specification of a marginal with this treatment of the nugget."""
+    @property
+    def smooth(self) -> SmoothPart:
+        """The treatment of the smooth part."""
+        return SMOOTH_PARTS["laplace" if self.joint else self.options.smooth]
+
+    def with_nugget(self, nugget: str | None = None, smooth: str | None = None) -> "GLMMSpec":
+        """Return the specification of a marginal with this treatment of nugget and smooth part.
+
+        Left out, either stays as it is, ``smooth`` only where it goes with the nugget.
+        """
         method = "marginal_newton" if self.joint else self.options.method
-        return replace(self, options=replace(self.options, method=method, nugget=nugget))
+        nugget = self.options.nugget if nugget is None else choose("nugget", nugget, NUGGETS)
+        if smooth is None:
+            smooth = self.options.smooth if nugget == "quadrature" else "laplace"
+        choose("smooth", smooth, SMOOTHS)
+        options = replace(self.options, method=method, nugget=nugget, smooth=smooth)
+        return replace(self, options=options)
 
     def problem(self, counts: FloatArray) -> LatentProblem:
         """Return the latent problem of a gene, ``counts`` (S, P)."""
@@ -154,7 +168,7 @@ class GLMMSpec:
         )
         if self.joint:
             return JointObjective(problem, space, free)
-        return MarginalObjective(problem, space)
+        return MarginalObjective(problem, space, smooth=self.smooth)
 
 
 def fit_gene(

@@ -8,9 +8,10 @@ from splisosm_pyro.fit.glm import fit_glm
 from splisosm_pyro.fit.glm_rows import DesignRows
 from splisosm_pyro.fit.glmm import GLMMSpec, Params
 from splisosm_pyro.fit.joint import JointObjective
-from splisosm_pyro.fit.marginal_fit import MarginalObjective, MarginalState
+from splisosm_pyro.fit.marginal_fit import MarginalObjective
 from splisosm_pyro.fit.outer import Evaluation, differenced_hessian
 from splisosm_pyro.fit.parameters import OuterSpace
+from splisosm_pyro.fit.smooth import MarginalState
 from splisosm_pyro.fit.uncertainty import (
     OuterUncertainty,
     field_posterior,

@@ -31,7 +31,7 @@ class MarginalGradient:
     coefficients: FloatArray  # (F+1, Q)
     log_spatial: FloatArray  # (Q,) D d/dD
     nugget: FloatArray  # (Q,) d/dT
-    spots: SpotDerivatives
+    spots: SpotDerivatives | None  # what the mode's own derivative needs; None without a mode
 
 
 def log_marginal(problem: LatentProblem, mode: Mode) -> float:
@@ -85,9 +85,10 @@ def follow_mode(
     """Return a start for the mode at new outer parameters: the old one moved by its derivative."""
     linear, w, alpha = problem.current, mode.w, mode.alpha
     d_log = np.log(new.spatial / old.spatial)
-    if linear is not None and np.abs(d_log).max() <= FORESEEABLE:
+    spots = gradient.spots
+    if linear is not None and spots is not None and np.abs(d_log).max() <= FORESEEABLE:
         offset = problem.gene.design @ (coefficients - mode.coefficients)
-        push = mode_push(mode, gradient.spots, offset, d_log, new.nugget - old.nugget)
+        push = mode_push(mode, spots, offset, d_log, new.nugget - old.nugget)
         d_w = linear.factor.solve(push)
         d_alpha = push - np.einsum("sab,sb->sa", linear.precision, d_w)
         moved = point_at(problem, coefficients, w + d_w, alpha + d_alpha, new.spatial, new.nugget)

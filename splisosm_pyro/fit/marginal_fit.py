@@ -3,26 +3,12 @@
 from dataclasses import dataclass, replace
 
 from splisosm_pyro.fit.latent import LatentProblem
-from splisosm_pyro.fit.marginal import (
-    MarginalGradient,
-    follow_mode,
-    log_marginal,
-    marginal_gradient,
-)
-from splisosm_pyro.fit.mode import Mode, bordered, cold_start, find_mode, linearise, point_at
+from splisosm_pyro.fit.marginal import log_marginal
+from splisosm_pyro.fit.mode import bordered, linearise
 from splisosm_pyro.fit.outer import Evaluation
 from splisosm_pyro.fit.parameters import OuterSpace
-from splisosm_pyro.fit.variance import Variances
+from splisosm_pyro.fit.smooth import LAPLACE, MarginalState, SmoothPart
 from splisosm_pyro.maths.spot import FloatArray
-
-
-@dataclass(frozen=True)
-class MarginalState:
-    """What the objective keeps with a point."""
-
-    mode: Mode
-    variances: Variances
-    gradient: MarginalGradient | None = None
 
 
 @dataclass(frozen=True)
@@ -36,40 +22,26 @@ class MarginalObjective:
     problem: LatentProblem
     space: OuterSpace
     update_every: int = 1
+    smooth: SmoothPart = LAPLACE
 
     def value(
         self, u: FloatArray, near: Evaluation[MarginalState] | None
     ) -> tuple[float, MarginalState]:
         """Find the mode at ``u``, starting from that of ``near``, and return the objective."""
         coefficients, variances = self.space.unpack(u)
-        if near is None:
-            start = cold_start(self.problem, coefficients, variances.spatial, variances.nugget)
-        else:
-            old = near.state
-            if old.gradient is None:
-                start = point_at(
-                    self.problem,
-                    coefficients,
-                    old.mode.w,
-                    old.mode.alpha,
-                    variances.spatial,
-                    variances.nugget,
-                )
-            else:
-                start = follow_mode(
-                    self.problem, old.mode, old.gradient, coefficients, old.variances, variances
-                )
+        old = None if near is None else near.state
+        start = self.smooth.start(self.problem, coefficients, variances, old)
         self.problem.visits += 1
         if near is not None and self.problem.visits % self.update_every:
             mode = replace(start, linear=linearise(self.problem, start))
         else:
-            mode = find_mode(self.problem, start, variances.spatial, variances.nugget)
+            mode = self.smooth.settle(self.problem, start, variances)
         value = log_marginal(self.problem, mode) + self.space.log_prior(variances, coefficients)
         return value, MarginalState(mode, variances)
 
     def gradient(self, u: FloatArray, state: MarginalState) -> tuple[FloatArray, MarginalState]:
         """Return the exact gradient at the mode of ``state``."""
-        gradient = marginal_gradient(self.problem, state.mode)
+        gradient = self.smooth.gradient(self.problem, state.mode)
         by_sigma, by_theta = state.variances.pull_back(gradient.log_spatial, gradient.nugget)
         packed = self.space.pack(by_sigma, by_theta, gradient.coefficients)
         packed += self.space.prior_gradient(state.variances, state.mode.coefficients)

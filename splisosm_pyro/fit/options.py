@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Self
 Validator = Callable[[str, object], Any]
 
 NUGGETS = ("laplace", "quadrature")
+SMOOTHS = ("laplace", "ep")
 OPTIMISERS = ("adam", "sgd", "lbfgs")
 
 
@@ -267,6 +268,14 @@ class GLMMOptions(FitOptions):
         its mode (the documented second-order Laplace approximation) or by exact integration.
     nugget_nodes : 'auto' or int
         Nodes of the quadrature a dimension; ``'auto'`` takes as many as every spot needs.
+    smooth : {'laplace', 'ep'}
+        How they integrate the smooth part out: by Laplace's method at its mode, or by expectation
+        propagation, which goes with ``nugget='quadrature'`` and makes it the default.
+
+    Raises
+    ------
+    ValueError
+        If ``smooth='ep'`` meets ``nugget='laplace'``.
 
     Examples
     --------
@@ -277,12 +286,14 @@ class GLMMOptions(FitOptions):
     update_nu_every_k: int = 1
     nugget: str = "laplace"
     nugget_nodes: int | str = "auto"
+    smooth: str = "laplace"
 
     KEYS: ClassVar[dict[str, Validator]] = {
         **COMMON_KEYS,
         "update_nu_every_k": positive_int,
         "nugget": one_of(NUGGETS),
         "nugget_nodes": auto_or_positive_int,
+        "smooth": one_of(SMOOTHS),
     }
     METHODS: ClassVar[tuple[str, ...]] = (
         "joint_gd",
@@ -295,4 +306,13 @@ class GLMMOptions(FitOptions):
     def defaults(cls, method: str, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the defaults of a method, or those of its optimiser."""
         optim = "lbfgs" if method == "joint_newton" else given.get("optim", "lbfgs")
-        return GLMM_DEFAULTS[optim]
+        nugget = "quadrature" if given.get("smooth") == "ep" else "laplace"
+        return {**GLMM_DEFAULTS[optim], "nugget": nugget}
+
+    def __post_init__(self) -> None:
+        """Refuse what does not go together."""
+        if self.smooth == "ep" and self.nugget != "quadrature":
+            raise ValueError(
+                "fitting_configs['smooth'] = 'ep' integrates the nugget as well: expected "
+                f"fitting_configs['nugget'] = 'quadrature' or none, came {self.nugget!r}"
+            )

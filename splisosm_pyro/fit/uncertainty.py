@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from splisosm_pyro.fit.marginal import mode_push
-from splisosm_pyro.fit.marginal_fit import MarginalObjective, MarginalState
-from splisosm_pyro.fit.outer import Evaluation
+from splisosm_pyro.fit.marginal_fit import MarginalObjective
+from splisosm_pyro.fit.outer import DIFFERENCE_STEP, Evaluation
+from splisosm_pyro.fit.smooth import MarginalState
 from splisosm_pyro.maths.spot import FloatArray, Mask
 
 # A curvature below this is no knowledge: a standard error above 1000 on a logit or log scale.
@@ -85,6 +86,7 @@ def field_posterior(
     problem, state = objective.problem, objective.value(at.u, at)[1]
     gradient = objective.gradient(at.u, state)[1].gradient
     assert gradient is not None
+    spots = gradient.spots
     mode, variances = state.mode, state.variances
     occupied, nugget = problem.gene.occupied, variances.nugget
     covariance = mode.root[:, None] * mode.linearisation.factor.all_blocks() * mode.root
@@ -92,21 +94,43 @@ def field_posterior(
     there = covariance[occupied]
     covariance += np.diag(nugget)
     covariance[occupied] = shrink @ there @ shrink.transpose(0, 2, 1) + shrink * nugget
+    eta = _eta(objective, state, design)
+    if spots is None:
+        return FieldPosterior(eta, covariance, _differenced_response(objective, at, design))
     smooth = mode.root * problem.kernel.smooth(mode.alpha, occupied)
-    eta = design @ mode.coefficients + smooth
-    eta[occupied] += nugget * mode.terms.score
     columns = []
     for offset, d_log, d_nugget in _directions(objective, design, state):
-        push = mode_push(mode, gradient.spots, offset[occupied], d_log, d_nugget)
+        push = mode_push(mode, spots, offset[occupied], d_log, d_nugget)
         d_w = mode.linearisation.factor.solve(push)
         d_alpha = push - np.einsum("sab,sb->sa", mode.linearisation.precision, d_w)
         d_smooth = 0.5 * d_log * smooth + mode.root * problem.kernel.smooth(d_alpha, occupied)
         d_eta = offset + d_smooth
         moved = np.einsum("sab,sb->sa", mode.terms.neg_hessian, d_eta[occupied])
-        d_score = gradient.spots.score_nugget @ d_nugget - moved
+        d_score = spots.score_nugget @ d_nugget - moved
         d_eta[occupied] += d_nugget * mode.terms.score + nugget * d_score
         columns.append(d_eta)
     return FieldPosterior(eta, covariance, np.stack(columns, axis=-1))
+
+
+def _eta(objective: MarginalObjective, state: MarginalState, design: FloatArray) -> FloatArray:
+    """Return the linear predictor (S, Q) at all spots."""
+    mode, occupied = state.mode, objective.problem.gene.occupied
+    eta = design @ mode.coefficients
+    eta += mode.root * objective.problem.kernel.smooth(mode.alpha, occupied)
+    eta[occupied] += state.variances.nugget * mode.terms.score
+    return np.asarray(eta)
+
+
+def _differenced_response(
+    objective: MarginalObjective, at: Evaluation[MarginalState], design: FloatArray
+) -> FloatArray:  # (S, Q, K)
+    """Return how ``eta`` moves with the outer unknowns, by central differences."""
+    columns = []
+    for step in DIFFERENCE_STEP * np.eye(at.u.size):
+        sides = [objective.value(at.u + sign * step, at)[1] for sign in (1.0, -1.0)]
+        up, down = (_eta(objective, state, design) for state in sides)
+        columns.append((up - down) / (2.0 * DIFFERENCE_STEP))
+    return np.stack(columns, axis=-1)
 
 
 def _directions(

@@ -40,7 +40,7 @@ class _WhiteNoiseSpec(GLMMSpec):
     ) -> GeneObjective:
         space = super().objective(problem, coefficients, free, sigma).space
         held = {field.name: getattr(space, field.name) for field in fields(space)}
-        return MarginalObjective(problem, WhiteNoiseSpace(**held))
+        return MarginalObjective(problem, WhiteNoiseSpace(**held), smooth=self.smooth)
 
 
 def fit_white_noise(spec: GLMMSpec, rows: DesignRows, counts: FloatArray, start: Params) -> GeneFit:

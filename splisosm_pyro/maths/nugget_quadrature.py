@@ -17,6 +17,7 @@ nodes the value of a spot is right to about 1e-9 nats for every total and sigma.
 import numpy as np
 
 from splisosm_pyro.maths.spot import FloatArray, SpotDerivatives, SpotTerms
+from splisosm_pyro.maths.spot_blur import blur_spots
 from splisosm_pyro.maths.spot_line import AUTO, HALVED, Rule, fixed_rule, line_pass
 from splisosm_pyro.maths.spot_quadrature_kernels import derive_spots, evaluate_spots
 from splisosm_pyro.maths.spot_ratio import normal_nodes, square_root
@@ -97,6 +98,10 @@ class QuadratureNugget:
             np.ascontiguousarray(weight),
         )
         return SpotDerivatives(out[:, 0], out[:, 1], out[:, 2], out[:, 3:])
+
+    def blurred(self, x: FloatArray, cov: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return ``g``, ``g'`` and ``-g''`` of every spot for noise of covariance (n, Q, Q)."""
+        return blur_spots(self._counts, x, cov, self._rules[0])
 
     def _table(self, nugget: FloatArray) -> Table:
         """Keep the table of the nugget last asked for; its entries are the same whoever asks."""

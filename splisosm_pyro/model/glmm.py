@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from splisosm_pyro.fit.glm_rows import DesignRows
 from splisosm_pyro.fit.glmm import GLMMSpec, fit_gene
 from splisosm_pyro.fit.glmm_errors import GeneErrors
-from splisosm_pyro.fit.options import NUGGETS, FitOptions, GLMMOptions, boolean, choose
+from splisosm_pyro.fit.options import FitOptions, GLMMOptions, boolean, choose
 from splisosm_pyro.fit.result import Array, GeneFit
 from splisosm_pyro.maths.axes import (
     ArrayLike,
@@ -60,10 +60,11 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
     fitting_configs : dict, optional
         Any of ``'lr'``, ``'optim'`` (``'lbfgs'``, ``'adam'``, ``'sgd'``: moves what is not
         eliminated by Newton steps), ``'tol'``, ``'tol_relative'``, ``'max_epochs'``,
-        ``'patience'``, ``'update_nu_every_k'``; beyond the documented ones ``'nugget'``
-        (``'laplace'`` or ``'quadrature'``: how the ``marginal_*`` methods eliminate the white part
-        of the field) and ``'nugget_nodes'`` (``'auto'`` or an int). What is left out takes a value
-        that reaches the optimum.
+        ``'patience'``, ``'update_nu_every_k'``; beyond the documented ones, for ``marginal_*``,
+        ``'nugget'`` (``'laplace'`` or ``'quadrature'``: how the white part of the field is
+        integrated out), ``'nugget_nodes'`` (``'auto'`` or an int) and ``'smooth'`` (``'laplace'``
+        or ``'ep'``: the smooth part). What is left out takes a value that
+        reaches the optimum.
 
     Attributes
     ----------
@@ -199,17 +200,21 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
         value = log_joint(spec, counts, self._eta(), self.nu, sigma, self.theta_logit)
         return value + self.priors.coefficients.log_prob(self.beta, self.bias_eta)
 
-    def log_marginal(self, nugget: Literal["laplace", "quadrature"] | None = None) -> Tensor:
+    def log_marginal(
+        self,
+        nugget: Literal["laplace", "quadrature"] | None = None,
+        smooth: Literal["laplace", "ep"] | None = None,
+    ) -> Tensor:
         """Approximation of ``log p(Y)`` plus the log priors at the current parameters.
 
-        The smooth part of ``nu`` is integrated out by Laplace's method at its conditional mode,
-        which is found here; the parameter ``nu`` is neither read nor changed.
+        The field is integrated out here; the parameter ``nu`` is neither read nor changed.
 
         Parameters
         ----------
         nugget : {'laplace', 'quadrature'}, optional
-            How the white part is integrated out: by Laplace's method too, or exactly. None: as
-            ``fitting_configs`` says.
+            The field's white part by Laplace's method or exactly. None: as ``fitting_configs``.
+        smooth : {'laplace', 'ep'}, optional
+            Its smooth part by Laplace's method or, with ``'quadrature'``, expectation propagation.
 
         Returns
         -------
@@ -218,7 +223,7 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
             the exact gradient, the mode's own dependence included.
         """
         return log_marginal(
-            self._marginal_spec(nugget),
+            self._marginal_spec(nugget, smooth),
             self.data.counts.values.numpy(),
             self.beta,
             self.bias_eta,
@@ -227,9 +232,7 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
         )
 
     def log_marginal_error(self, draws: int = 400, seed: int = 0) -> pd.DataFrame:
-        """Certificate of ``log_marginal()``: what it lacks, by importance sampling.
-
-        Costs a solve and two evaluations of the spots a draw, more than a fit.
+        """Certificate: what ``log_marginal()`` lacks, by importance sampling; dearer than a fit.
 
         Parameters
         ----------
@@ -244,7 +247,7 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
             One row a gene: ``correction`` (exact minus approximate ``log_marginal``, nats), its
             ``standard_error``, and ``pareto_k`` of the weights: above 0.7 neither is to be trusted.
         """
-        return marginal_errors(self._marginal_spec(None), *self._inputs(), draws, seed)
+        return marginal_errors(self._marginal_spec(), *self._inputs(), draws, seed)
 
     def get_isoform_ratio(self, kind: Literal["at_nu", "posterior_mean"] = "at_nu") -> Tensor:
         """Isoform ratios (G, S, P) at the current parameters, which sum to 1 at every spot.
@@ -262,7 +265,7 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
         """
         if choose("kind", kind, ("at_nu", "posterior_mean")) == "at_nu":
             return super().get_isoform_ratio()
-        ratios = mean_ratios(self._marginal_spec(None), *self._inputs())
+        ratios = mean_ratios(self._marginal_spec(), *self._inputs())
         return torch.from_numpy(ratios).to(self.nu)
 
     def var_total(self) -> Tensor:
@@ -356,10 +359,9 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
             coefficient_priors=self.priors.coefficients,
         ).for_isoforms(self.n_isos)
 
-    def _marginal_spec(self, nugget: str | None) -> GLMMSpec:
+    def _marginal_spec(self, nugget: str | None = None, smooth: str | None = None) -> GLMMSpec:
         """Say what ``log_marginal`` is, whatever the method."""
-        chosen = self.fitting_configs["nugget"] if nugget is None else nugget
-        return self._spec().with_nugget(choose("nugget", chosen, NUGGETS))
+        return self._spec().with_nugget(nugget, smooth)
 
     def _inputs(self) -> tuple[Array, list[dict[str, Array]]]:
         """Return the counts and every gene's parameters in force."""

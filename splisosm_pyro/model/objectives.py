@@ -10,8 +10,6 @@ from torch import Tensor
 
 from splisosm_pyro.fit.glmm import GLMMSpec
 from splisosm_pyro.fit.marginal import log_marginal as value_at_mode
-from splisosm_pyro.fit.marginal import marginal_gradient
-from splisosm_pyro.fit.mode import cold_start, find_mode
 from splisosm_pyro.fit.variance import Variances
 from splisosm_pyro.maths.density import log_joint as density
 from splisosm_pyro.maths.spot import FloatArray
@@ -96,13 +94,13 @@ def _one_gene(
     """Value and, where needed, gradient in (beta, bias_eta, sigma, theta_logit)."""
     problem = spec.problem(counts)
     variances = Variances(sigma, expit(theta_logit), bias_eta.size, spec.kernel.residual)
-    start = cold_start(problem, np.vstack([beta, bias_eta]), variances.spatial, variances.nugget)
-    mode = find_mode(problem, start, variances.spatial, variances.nugget)
+    start = spec.smooth.start(problem, np.vstack([beta, bias_eta]), variances, None)
+    mode = spec.smooth.settle(problem, start, variances)
     params = {"beta": beta, "bias_eta": bias_eta, "sigma": sigma, "theta_logit": theta_logit}
     value = value_at_mode(problem, mode) + spec.log_prior(params)
     if not needed:
         return value, None
-    gradient = marginal_gradient(problem, mode)
+    gradient = spec.smooth.gradient(problem, mode)
     by_sigma, by_theta = variances.pull_back(gradient.log_spatial, gradient.nugget)
     by_sigma = (by_sigma + spec.prior.gradient(sigma)) / sigma
     by_theta = by_theta + spec.theta_prior.gradient(variances.theta)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from splisosm_pyro.fit.marginal_fit import MarginalState
+from splisosm_pyro.fit.smooth import MarginalState
 from splisosm_pyro.maths.spot import FloatArray
 from splisosm_pyro.posterior.field import symmetric_root
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from splisosm_pyro.fit.latent import LatentProblem
-from splisosm_pyro.fit.marginal_fit import MarginalState
+from splisosm_pyro.fit.smooth import MarginalState
 from splisosm_pyro.maths.low_rank import LowRankKernel
 from splisosm_pyro.maths.protocols import Kernel
 from splisosm_pyro.maths.spot import FloatArray

@@ -9,7 +9,7 @@ import torch
 from scipy.linalg import block_diag
 
 from splisosm_pyro.fit.latent import LatentProblem
-from splisosm_pyro.fit.marginal_fit import MarginalState
+from splisosm_pyro.fit.smooth import MarginalState
 from splisosm_pyro.fit.uncertainty import field_posterior
 from splisosm_pyro.guides import GaussianFit
 from splisosm_pyro.maths.spot import FloatArray

@@ -30,8 +30,9 @@ from splisosm_pyro.fit.glm import fit_glm
 from splisosm_pyro.fit.glm_rows import DesignRows
 from splisosm_pyro.fit.glmm import GLMMSpec, Params, fit_gene
 from splisosm_pyro.fit.latent import GeneData
-from splisosm_pyro.fit.marginal_fit import MarginalObjective, MarginalState
+from splisosm_pyro.fit.marginal_fit import MarginalObjective
 from splisosm_pyro.fit.outer import DIFFERENCE_STEP, Evaluation
+from splisosm_pyro.fit.smooth import MarginalState
 from splisosm_pyro.fit.uncertainty import OuterUncertainty
 from splisosm_pyro.maths.spot import FloatArray
 from splisosm_pyro.posterior.cavity import Cavity, smooth_cavity, smooth_covariance

@@ -10,16 +10,17 @@ is that of ``log_marginal`` as computed, mode and all. Outside the box of the se
 taken as zero; there is a prior mass of 6e-7 a component beyond the bounds of theta.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from splisosm_pyro.fit.glm import fit_glm
 from splisosm_pyro.fit.glmm import START_SIGMAS, START_THETA_LOGITS, GLMMSpec
-from splisosm_pyro.fit.marginal_fit import MarginalObjective, MarginalState
+from splisosm_pyro.fit.marginal_fit import MarginalObjective
 from splisosm_pyro.fit.mode import ModeError
 from splisosm_pyro.fit.outer import Evaluation
 from splisosm_pyro.fit.parameters import OuterSpace
+from splisosm_pyro.fit.smooth import MarginalState
 from splisosm_pyro.fit.uncertainty import field_posterior
 from splisosm_pyro.fit.variance import Variances
 from splisosm_pyro.maths.errors import NotPositiveDefinite
@@ -67,7 +68,8 @@ class OuterDensity:
             residual=spec.kernel.residual,
             theta_prior=priors.theta,
         )
-        return cls(MarginalObjective(spec.problem(counts), space), priors)
+        marginal = MarginalObjective(spec.problem(counts), space, smooth=spec.smooth)
+        return cls(marginal, priors)
 
     @property
     def space(self) -> OuterSpace:
@@ -232,5 +234,4 @@ def log_theta_jacobian(theta: FloatArray) -> FloatArray:
 
 def with_nugget(spec: GLMMSpec, nugget: str) -> GLMMSpec:
     """Return the specification of a marginal posterior with that treatment of the nugget."""
-    method = spec.options.method if not spec.joint else "marginal_newton"
-    return replace(spec, options=replace(spec.options, method=method, nugget=nugget))
+    return spec.with_nugget(nugget)

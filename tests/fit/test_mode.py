@@ -15,9 +15,9 @@ from problems import (
 
 import splisosm_pyro.fit.mode as mode_module
 from splisosm_pyro.fit.glmm import field_of
-from splisosm_pyro.fit.marginal_fit import MarginalState
 from splisosm_pyro.fit.mode import ModeError, cold_start, find_mode, linearise, point_at
 from splisosm_pyro.fit.outer import Evaluation
+from splisosm_pyro.fit.smooth import MarginalState
 from splisosm_pyro.fit.variance import Variances
 from splisosm_pyro.maths.errors import NotPositiveDefinite
 

@@ -52,7 +52,7 @@ SIGNATURES = {
         "var_sp_prop": {},
         "var_total": {},
         "log_joint": {},
-        "log_marginal": {"nugget": None},
+        "log_marginal": {"nugget": None, "smooth": None},
         "log_marginal_error": {"draws": 400, "seed": 0},
         "standard_errors": {},
         "diagnose": {"marginal_error": False},

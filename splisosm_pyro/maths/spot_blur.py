@@ -1,0 +1,93 @@
+"""The nugget integrated out together with a Gaussian of any covariance, one per spot.
+
+A spot whose ``x`` is itself Gaussian, ``x ~ N(mu_s, v_s)``, needs no second integral: ``v_s`` joins
+the nugget,
+
+    log int exp(g_s(x)) N(x; mu, v) dx = log int exp(l(mu + e)) N(e; 0, T + v) de.
+
+That is all that expectation propagation asks of a spot (``fit/propagation.py``). The covariance
+``T + v_s`` differs from spot to spot and couples the logits, so no table serves and no product of
+lines. Two isoforms: the line of ``spot_line.py``; more: the lattice of ``spot_lattice.py``.
+"""
+
+import numpy as np
+
+from splisosm_pyro.maths.compiled import compiled
+from splisosm_pyro.maths.spot_lattice import integrate
+from splisosm_pyro.maths.spot_line import BINOMIAL, FloatArray, Rule, line
+
+# By number of logits: step in sd, in strips, drop in nats; most nodes from end to end.
+LATTICE: dict[int, tuple[Rule, int]] = {
+    2: ((0.98, 1.4, 23.0, 0), 160),
+    3: ((1.05, 1.5, 20.0, 0), 40),
+}
+COARSE: tuple[Rule, int] = ((1.15, 1.7, 15.0, 0), 14)
+
+
+def blur_spots(
+    counts: FloatArray,  # (n, P)
+    x: FloatArray,  # (n, Q)
+    cov: FloatArray,  # (n, Q, Q)
+    rule: Rule,
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Give ``g``, ``g'`` and ``-g''`` of every spot, (n,), (n, Q), (n, Q, Q), with its own noise.
+
+    Parameters
+    ----------
+    counts
+        Counts of the occupied spots, whole or fractional; the last isoform is the reference.
+    x, cov
+        Mean logits and the covariance of the noise about them, symmetric positive semi-definite.
+    rule
+        The line's rule, for two isoforms.
+
+    Returns
+    -------
+    tuple of FloatArray
+        Without the multinomial coefficient. Errors up to 1e-9 a spot for two isoforms, 1e-8 for
+        three, 1e-7 for four and 1e-5 beyond, these last two for an sd of the noise up to 2.
+
+    Notes
+    -----
+    Costs about 0.3 us a spot for two isoforms, 30 for three, 200 for four and 1,000 for five, more
+    for noise of a large variance.
+
+    Examples
+    --------
+    >>> value, score, _ = blur_spots(
+    ...     np.array([[2.0, 1.0]]), np.zeros((1, 1)), np.full((1, 1, 1), 4.0), (0.86, 0.95, 34.0, 0)
+    ... )
+    >>> print(f"{value[0]:.6f} {score[0, 0]:.6f}")
+    -2.283803 0.209170
+    """
+    n_logits = x.shape[1]
+    if n_logits == 1:
+        return _blur_lines(counts, x[:, 0], cov[:, 0, 0], rule)
+    lattice, most = LATTICE.get(n_logits, COARSE)
+    return _blur_lattices(counts, x, np.ascontiguousarray(cov), lattice, most)
+
+
+@compiled
+def _blur_lines(
+    counts: FloatArray, x: FloatArray, variance: FloatArray, rule: Rule
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Two isoforms: a line with a nugget of its own at every spot."""
+    n = x.size
+    value, score, neg_hessian = np.empty(n), np.empty((n, 1)), np.empty((n, 1, 1))
+    for s in range(n):
+        y, total = counts[s, 0], counts[s, 0] + counts[s, 1]
+        g = line(BINOMIAL, y, total, x[s], max(variance[s], 0.0), rule)
+        value[s], score[s, 0], neg_hessian[s, 0, 0] = g[0], g[1], max(-g[2], 0.0)
+    return value, score, neg_hessian
+
+
+@compiled
+def _blur_lattices(
+    counts: FloatArray, x: FloatArray, cov: FloatArray, rule: Rule, most: int
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """More isoforms: a lattice at every spot."""
+    n, n_logits = x.shape
+    value, score, neg_hessian = np.empty(n), np.empty((n, n_logits)), np.empty_like(cov)
+    for s in range(n):
+        value[s] = integrate(counts[s], x[s], cov[s], rule, most, score[s], neg_hessian[s])
+    return value, score, neg_hessian

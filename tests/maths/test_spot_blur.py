@@ -1,0 +1,117 @@
+"""Spots blurred by a Gaussian of any covariance: against dense sums, differences and the nugget."""
+
+import numpy as np
+import pytest
+from scipy.special import logsumexp, roots_hermitenorm
+
+from splisosm_pyro.maths.nugget_quadrature import QuadratureNugget
+from splisosm_pyro.maths.spot_blur import blur_spots
+from splisosm_pyro.maths.spot_line import AUTO
+
+
+def log_lik(eta, y):
+    """Multinomial log-likelihood without its coefficient; eta (*, Q)."""
+    full = np.concatenate([eta, np.zeros((*eta.shape[:-1], 1))], axis=-1)
+    return full @ y - y.sum() * logsumexp(full, axis=-1)
+
+
+def dense_sum(y, x, cov, points, reach=10.0):
+    """Value, mean score and minus the second derivative by a plain lattice of the prior."""
+    n_logits, z = x.size, np.linspace(-reach, reach, points)
+    grid = np.stack(np.meshgrid(*[z] * n_logits, indexing="ij"), axis=-1).reshape(-1, n_logits)
+    values, vectors = np.linalg.eigh(cov)
+    eta = x + grid @ (vectors * np.sqrt(values)).T
+    log = log_lik(eta, y) - 0.5 * (grid**2).sum(1)
+    value = logsumexp(log) + n_logits * np.log((z[1] - z[0]) / np.sqrt(2.0 * np.pi))
+    weight = np.exp(log - logsumexp(log))
+    full = np.concatenate([eta, np.zeros((len(eta), 1))], axis=1)
+    pi = np.exp(full - logsumexp(full, axis=1, keepdims=True))[:, :-1]
+    score = y[:-1] - y.sum() * pi
+    info = y.sum() * (np.diag(weight @ pi) - (weight[:, None] * pi).T @ pi)
+    off = score - weight @ score
+    return value, weight @ score, info - (weight[:, None] * off).T @ off
+
+
+def draw(n_logits, totals, sigma, seed=0):
+    """Counts, means and full covariances of mean variance sigma^2."""
+    rng = np.random.default_rng(seed)
+    ratios = rng.dirichlet(np.ones(n_logits + 1), len(totals))
+    y = np.array([rng.multinomial(m, p) for m, p in zip(totals, ratios, strict=True)], float)
+    root = rng.normal(size=(len(totals), n_logits, n_logits))
+    cov = root @ root.swapaxes(1, 2)
+    cov *= (sigma**2 * n_logits / np.trace(cov, axis1=1, axis2=2))[:, None, None]
+    return y, rng.normal(size=(len(totals), n_logits)), cov
+
+
+@pytest.mark.parametrize(
+    ("n_logits", "sigma", "points", "tolerance"),
+    [(2, 0.3, 301, 2e-8), (2, 1.0, 401, 2e-8), (2, 2.5, 801, 1e-7), (3, 0.5, 91, 1e-6)],
+)
+def test_coupled_logits_agree_with_a_dense_sum(n_logits, sigma, points, tolerance):
+    y, x, cov = draw(n_logits, (1, 2, 6, 15), sigma)
+    y[0] *= 0.75  # fractions take no powers
+    value, score, neg_hessian = blur_spots(y, x, cov, AUTO)
+    for s in range(len(y)):
+        truth = dense_sum(y[s], x[s], cov[s], points)
+        assert value[s] == pytest.approx(truth[0], abs=tolerance)
+        np.testing.assert_allclose(score[s], truth[1], atol=tolerance)
+        np.testing.assert_allclose(neg_hessian[s], truth[2], atol=5 * tolerance)
+
+
+@pytest.mark.parametrize("total", [1, 3, 40, 10**6])
+@pytest.mark.parametrize("sigma", [1e-3, 0.5, 3.0, 20.0])
+@pytest.mark.parametrize("n_logits", [1, 2])
+def test_a_diagonal_covariance_is_the_nugget(n_logits, sigma, total):
+    y, x, _ = draw(n_logits, (total, total, total), 1.0, seed=1)
+    y[0] = np.eye(n_logits + 1)[0] * total
+    nugget = sigma**2 * np.linspace(1.0, 0.6, n_logits)
+    cov = np.broadcast_to(np.diag(nugget), (3, n_logits, n_logits))
+    value, score, neg_hessian = blur_spots(y, x, cov, AUTO)
+    terms = QuadratureNugget(y).evaluate(x, nugget)
+    assert value.sum() == pytest.approx(terms.value, abs=1e-7, rel=1e-12)
+    np.testing.assert_allclose(score, terms.score, atol=1e-7, rtol=1e-7)
+    scale = np.abs(terms.neg_hessian).max()
+    np.testing.assert_allclose(neg_hessian, terms.neg_hessian, atol=5e-8 + 1e-6 * scale)
+
+
+def test_a_gaussian_mean_joins_the_nugget():
+    y, x, _ = draw(1, (1, 2, 5), 1.0)
+    z, weight = roots_hermitenorm(60)
+    nodes = (x + 1.3 * z).reshape(-1, 1)
+    spots = QuadratureNugget(np.repeat(y, 60, axis=0))
+    each = spots.blurred(nodes, np.full((180, 1, 1), 0.7))[0].reshape(3, 60)
+    expected = logsumexp(each + np.log(weight / weight.sum()), axis=1)
+    value, _, _ = blur_spots(y, x, np.full((3, 1, 1), 0.7 + 1.69), AUTO)
+    np.testing.assert_allclose(value, expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("n_logits", [1, 2, 3, 4])
+def test_derivatives_are_those_of_the_value(n_logits):
+    y, x, cov = draw(n_logits, (1, 4), 1.2, seed=2)
+    _, score, neg_hessian = blur_spots(y, x, cov, AUTO)
+    h = 0.05  # fourth order: the lattice's own error is divided by it
+    for q in range(n_logits):
+        step = h * np.eye(n_logits)[q]
+        sides = [blur_spots(y, x + k * step, cov, AUTO) for k in (-2, -1, 1, 2)]
+        slopes = [
+            (a - 8 * b + 8 * c - d) / (12 * h)
+            for a, b, c, d in ([side[i] for side in sides] for i in (0, 1))
+        ]
+        np.testing.assert_allclose(score[:, q], slopes[0], atol=2e-5 if n_logits > 2 else 2e-6)
+        np.testing.assert_allclose(-neg_hessian[:, :, q], slopes[1], atol=5e-5)
+    assert (np.linalg.eigvalsh(neg_hessian) > 0).all()
+
+
+def test_covariances_without_full_rank():
+    y, x, _ = draw(2, (3, 7), 1.0, seed=3)
+    info = blur_spots(y, x, np.zeros((2, 2, 2)), AUTO)
+    terms = QuadratureNugget(y).evaluate(x, np.zeros(2))
+    assert info[0].sum() == pytest.approx(terms.value, abs=1e-7)
+    np.testing.assert_allclose(info[1], terms.score, atol=1e-7)
+    np.testing.assert_allclose(info[2], terms.neg_hessian, atol=1e-7)
+    way = np.array([1.0, -0.5])
+    z, weight = roots_hermitenorm(80)
+    log = np.array([log_lik(x[s] + z[:, None] * way, y[s]) for s in range(2)])
+    expected = logsumexp(log + np.log(weight / weight.sum()), axis=1)
+    value, _, _ = blur_spots(y, x, np.broadcast_to(np.outer(way, way), (2, 2, 2)), AUTO)
+    np.testing.assert_allclose(value, expected, atol=1e-7)
