@@ -107,7 +107,7 @@ def multinomial_glmm(
     Parameters
     ----------
     counts, design, totals, n_isos, beta_prior, bias_prior
-        As in :func:`multinomial_glm`.
+        As in ``multinomial_glm``.
     kernel : Kernel
         The spatial correlation V over the S spots.
     prior : ScalePrior
@@ -117,7 +117,7 @@ def multinomial_glmm(
         Prior of each component of theta; uniform by default.
     share_variance : bool
         One variance for all logits (C = 1), or one each (C = Q).
-    sigma : Tensor (*, C) or float, optional
+    sigma : float or Tensor, shape (G, C), optional
         Fixes sigma; its prior is then a constant and left out.
 
     Returns

@@ -19,7 +19,7 @@ def get_cov_sp(
         Places of the spots, in any unit.
     k : int
         Neighbours of a spot. On a hexagonal lattice take 6; ties at the k-th distance are all kept
-        (see :meth:`CARKernel.from_coords`).
+        (see ``CARKernel.from_coords``).
     rho : float
         Strength of the spatial dependence, in [0, 1).
 
@@ -35,7 +35,7 @@ def get_cov_sp(
         If coords are not numeric, not of shape (S, d) or not finite, k is not a positive whole
         number, or rho is outside [0, 1).
     MemoryError
-        If V would take more than 8 GB; use :class:`CARKernel`, which never forms it.
+        If V would take more than 8 GB; use ``CARKernel``, which never forms it.
 
     Notes
     -----

@@ -119,7 +119,7 @@ class DenseKernel:
         return self.spectrum.field_log_prob(nu, spatial, nugget)
 
     def sample(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-        """Draws of ``N(0, V)``, (*shape, S)."""
+        """Draws of ``N(0, V)``, ``(*shape, S)``."""
         noise = torch.randn((*shape, self._root.shape[1]), generator=generator, dtype=torch.float64)
         return noise @ self._root.T
 

@@ -99,7 +99,7 @@ class LowRankKernel:
         return self.spectrum.field_log_prob(nu, spatial, nugget)
 
     def sample(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-        """Draws of ``N(0, V)``, (*shape, S)."""
+        """Draws of ``N(0, V)``, ``(*shape, S)``."""
         rank = self.basis.shape[1]
         noise = torch.randn((*shape, rank + self.n_spots), generator=generator, dtype=torch.float64)
         smooth = noise[..., :rank] @ torch.from_numpy(self.basis).T

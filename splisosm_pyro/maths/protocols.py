@@ -95,9 +95,9 @@ class Kernel(Protocol):
         ...
 
     def field_log_prob(self, nu: Tensor, spatial: Tensor, nugget: Tensor) -> Tensor:
-        """``sum_q log N(nu_q; 0, spatial_q V + nugget_q I)``, (*,), differentiable in all three."""
+        """``sum_q log N(nu_q; 0, spatial_q V + nugget_q I)``, ``(*,)``, differentiable."""
         ...
 
     def sample(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-        """Draws of ``N(0, V)``, (*shape, S)."""
+        """Draws of ``N(0, V)``, ``(*shape, S)``."""
         ...

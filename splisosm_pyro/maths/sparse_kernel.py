@@ -143,11 +143,11 @@ class SparseKernel:
         return self._field.precision_quad(nu, spatial, nugget)
 
     def field_log_prob(self, nu: Tensor, spatial: Tensor, nugget: Tensor) -> Tensor:
-        """``sum_q log N(nu_q; 0, spatial_q V + nugget_q I)``, (*,), differentiable once."""
+        """``sum_q log N(nu_q; 0, spatial_q V + nugget_q I)``, ``(*,)``, differentiable once."""
         return field_log_prob(self._field, nu, spatial, nugget)
 
     def sample(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-        """Draws of ``N(0, V)``, (*shape, S)."""
+        """Draws of ``N(0, V)``, ``(*shape, S)``."""
         noise = torch.randn((*shape, self.n_spots), generator=generator, dtype=torch.float64)
         columns = noise.reshape(-1, self.n_spots).numpy().T[:, None, :]
         draws = self._factor.sqrt_solve(columns)[:, 0, :] / self._scale[:, None]

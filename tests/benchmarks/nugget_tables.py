@@ -55,7 +55,8 @@ def write_simulation(fits: pd.DataFrame, docs: Path) -> None:
     """Write every fit, both summaries and the figure."""
     fits.round(6).to_csv(docs / "nugget_simulation.csv", index=False)
     informed = fits[fits["reads"] >= INFORMED]
-    text = f"Genes of {INFORMED} reads or more:\n\n{markdown(summary(informed))}\n"
+    text = "# Tables of the nugget study\n\n"
+    text += f"Genes of {INFORMED} reads or more:\n\n{markdown(summary(informed))}\n"
     text += f"All genes:\n\n{markdown(summary(fits))}"
     (docs / "nugget_tables.md").write_text(text, encoding="utf-8")
     figure(informed, docs / "nugget.png")

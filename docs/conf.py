@@ -1,0 +1,53 @@
+"""Sphinx: pages in MyST markdown, notebooks with their committed outputs, API from docstrings."""
+
+import shutil
+from pathlib import Path
+
+from splisosm_pyro import __version__
+
+project = "splisosm_pyro"
+author = "the authors of splisosm_pyro"
+copyright = author
+version = release = __version__
+
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc", "myst_nb"]
+# nugget_real.md is the raw print of a study, quoted in nugget.md
+exclude_patterns = ["_build", "**.ipynb_checkpoints", "nugget_real.md"]
+templates_path = ["_templates"]
+
+html_theme = "furo"
+html_title = f"splisosm_pyro {version}"
+html_show_copyright = False
+html_copy_source = False
+
+# Notebooks are executed by tests/run_notebooks.py; the pages show the outputs of their full form.
+nb_execution_mode = "off"
+nb_merge_streams = True
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+
+autosummary_generate = True
+autodoc_typehints = "none"  # the docstrings give types with shapes and units
+autodoc_member_order = "bysource"
+autodoc_default_options = {"exclude-members": "options_class"}
+numpydoc_show_class_members = False
+
+nitpicky = True
+
+
+def copy_notebooks(app, _config):
+    """Bring the notebooks, which lie beside this folder, into it."""
+    here = Path(app.srcdir)
+    shutil.rmtree(here / "notebooks", ignore_errors=True)
+    shutil.copytree(here.parent / "notebooks", here / "notebooks")
+
+
+def link_copies(_app, _docname, source):
+    """Lead links to notebooks, right in the tree as it is committed, to their copies."""
+    source[0] = source[0].replace("](../notebooks/", "](notebooks/")
+
+
+def setup(app):
+    """Connect both."""
+    app.connect("config-inited", copy_notebooks)
+    app.connect("source-read", link_copies)
