@@ -54,14 +54,6 @@ def test_broken_links_are_found():
     assert broken_links(page, text) == ["#no-heading", "nothing.md", "LICENSE#x"]
 
 
-def test_the_readme_example_runs():
-    blocks = re.findall(
-        r"^```python\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.M | re.S
-    )
-    assert blocks
-    exec(compile(blocks[0], "README.md", "exec"), {})
-
-
 # --- notebooks ---
 
 

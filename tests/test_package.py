@@ -70,7 +70,8 @@ def test_constraints_are_exact_and_name_no_place():
     assert "torch==2.13.0" in pins
     assert all(re.fullmatch(r"[a-z0-9-]+==[0-9][0-9a-z.]*", pin) for pin in pins)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["test"]]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["test"], *extras["docs"]]
     names = {re.split(r"[<>=]", need)[0] for need in wanted}
     assert names <= {pin.split("==")[0] for pin in pins}
 
