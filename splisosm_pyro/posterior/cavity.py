@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from splisosm_pyro.fit.smooth import MarginalState
+from splisosm_pyro.fit.mode import Mode
 from splisosm_pyro.maths.spot import FloatArray
 from splisosm_pyro.posterior.field import symmetric_root
 
@@ -60,13 +60,12 @@ class Cavity:
         return cls(moved, wide, leverage, np.asarray(0.5 * np.log(left).sum(axis=1)))
 
 
-def smooth_covariance(state: MarginalState) -> FloatArray:
+def smooth_covariance(mode: Mode) -> FloatArray:
     """Return the posterior covariance (n, Q, Q) of the smooth part at the occupied spots."""
-    mode = state.mode
     return np.asarray(mode.root[:, None] * mode.linearisation.factor.blocks() * mode.root)
 
 
-def smooth_cavity(state: MarginalState) -> Cavity:
+def smooth_cavity(mode: Mode) -> Cavity:
     """Return the cavities of the occupied spots at a factorised mode."""
-    terms = state.mode.terms
-    return Cavity.of(terms.x, smooth_covariance(state), terms.score, terms.neg_hessian)
+    terms = mode.terms
+    return Cavity.of(terms.x, smooth_covariance(mode), terms.score, terms.neg_hessian)

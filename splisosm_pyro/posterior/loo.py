@@ -165,9 +165,9 @@ def _densities(objective: MarginalObjective, at: Evaluation[MarginalState]) -> _
     state = objective.value(at.u, at)[1]
     counts, terms = objective.problem.gene.counts, state.mode.terms
     nugget = np.diag(state.variances.nugget)
-    cavity = smooth_cavity(state)
+    cavity = smooth_cavity(state.mode)
     left_out = log_counts_density(counts, cavity.mean, cavity.cov + nugget)
-    in_sample = log_counts_density(counts, terms.x, smooth_covariance(state) + nugget)
+    in_sample = log_counts_density(counts, terms.x, smooth_covariance(state.mode) + nugget)
     at_mode = log_counts_density(counts, terms.x, np.broadcast_to(nugget, cavity.cov.shape))
     pull = 0.5 * np.einsum("sa,sab,sb->s", terms.score, cavity.cov, terms.score)
     gap = left_out - (at_mode - pull + cavity.log_shrinkage)
@@ -176,7 +176,7 @@ def _densities(objective: MarginalObjective, at: Evaluation[MarginalState]) -> _
 
 def _left_out(state: MarginalState, counts: FloatArray) -> FloatArray:
     """Return the left-out densities alone, (n,)."""
-    cavity = smooth_cavity(state)
+    cavity = smooth_cavity(state.mode)
     return log_counts_density(counts, cavity.mean, cavity.cov + np.diag(state.variances.nugget))
 
 

@@ -48,8 +48,12 @@ def log_counts_density(counts: FloatArray, mean: FloatArray, cov: FloatArray) ->
     >>> print(f"{value[0]:.6f}")
     -0.693147
     """
-    coefficient = gammaln(counts.sum(axis=1) + 1.0) - gammaln(counts + 1.0).sum(axis=1)
-    return np.asarray(coefficient + log_kernel_density(counts, mean, cov))
+    return log_coefficient(counts) + log_kernel_density(counts, mean, cov)
+
+
+def log_coefficient(counts: FloatArray) -> FloatArray:
+    """Log multinomial coefficient of every spot, (n,), of counts (n, P)."""
+    return np.asarray(gammaln(counts.sum(axis=1) + 1.0) - gammaln(counts + 1.0).sum(axis=1))
 
 
 def log_kernel_density(counts: FloatArray, mean: FloatArray, cov: FloatArray) -> FloatArray:
