@@ -128,7 +128,8 @@ def glmm_loo(
     u = space.start(coefficients, params["sigma"], params["theta_logit"])
     at = objective.evaluate(u)
     here = _densities(objective, at)
-    reasons = _spot_reasons(here.cavity.leverage, here.gap)
+    gap = here.gap if spec.options.smooth == "laplace" else np.empty(0)  # else none by construction
+    reasons = _spot_reasons(here.cavity.leverage, gap)
     left_out = here.left_out
     if outer != "plug_in":
         change, why = _one_step(objective, at)

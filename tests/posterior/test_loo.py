@@ -86,7 +86,7 @@ def test_cavity_of_a_gaussian_model_is_the_posterior_without_the_observation():
         assert cavity.cov[s, 0, 0] == pytest.approx(rest_cov[s, s], abs=1e-12)
 
 
-def small(n_isos, nugget, seed=3):
+def small(n_isos, nugget, seed=3, smooth="laplace"):
     """A gene of 36 spots, half of them sparse, fitted; spec, rows, counts and parameters."""
     tissue = simulate_tissue(
         n_spots=36, n_genes=1, n_isos=n_isos, depth=3.0, sigma=1.5, theta=0.8, design="none",
@@ -97,7 +97,7 @@ def small(n_isos, nugget, seed=3):
         var_prior_model="gamma",
         var_prior_model_params={"alpha": 2.0, "beta": 1.0},
         fitting_method="marginal_newton",
-        fitting_configs={"nugget": nugget},
+        fitting_configs={"nugget": nugget, "smooth": smooth},
     )
     model.setup_data(tissue.counts, corr_sp=tissue.kernel)
     model.fit(quiet=True)
@@ -118,9 +118,17 @@ def predicted(spec, counts, params, spot):
     return log_counts_density(counts[[spot]], mean[[spot]], cov[[spot]])[0]
 
 
-@pytest.mark.parametrize(("n_isos", "nugget"), [(2, "quadrature"), (2, "laplace"), (3, "laplace")])
-def test_cavities_equal_refits_of_the_field(n_isos, nugget):
-    spec, rows, counts, model = small(n_isos, nugget)
+@pytest.mark.parametrize(
+    ("n_isos", "nugget", "smooth"),
+    [
+        (2, "quadrature", "laplace"),
+        (2, "laplace", "laplace"),
+        (3, "laplace", "laplace"),
+        (2, "quadrature", "ep"),
+    ],
+)
+def test_cavities_equal_refits_of_the_field(n_isos, nugget, smooth):
+    spec, rows, counts, model = small(n_isos, nugget, smooth=smooth)
     params = model._params_of(0)
     params["theta_logit"][:] = 1.5  # a field worth the name
     found = glmm_loo(spec, rows, counts, params, outer="plug_in")
