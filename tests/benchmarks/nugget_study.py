@@ -1,18 +1,23 @@
-"""Laplace against quadrature at the depth of real data: a simulation, and all real genes.
+"""The three marginals at the depth of real data: simulations, and all real genes.
 
     python tests/benchmarks/nugget_study.py --genes 50 --jobs 2
 
 needs the real slide (``--data``, or the folder in the environment variable ``SPLISOSM_DATA``) and
-writes ``nugget_*.csv``, ``nugget_tables.md`` and ``nugget.png`` into ``--docs``. Seconds are those
-of the processor, one thread a gene. Another program is added as one more row of ``Worker.run``.
+writes ``nugget_*.csv``, ``nugget_*.md`` and ``nugget.png`` into ``--docs``. Seconds are those of
+the processor, one thread a gene. The reference implementation takes part where an interpreter has
+it: this one, or that of ``--other-python``; without one its rows are left out.
 """
 
 import argparse
+import importlib.util
 import os
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import product
+from itertools import groupby, product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -20,7 +25,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from nugget_tables import write_real, write_simulation
+from nugget_tables import INFORMED, write_depth, write_real, write_simulation, write_small
 from threadpoolctl import threadpool_limits
 
 from splisosm_pyro import CARKernel
@@ -36,10 +41,18 @@ from splisosm_pyro.maths.priors import NoPrior
 FILE = "sit_mob_ont_isoforms.npz"
 SIGMAS, THETAS = (0.5, 1.0, 2.0), (0.0, 0.3, 0.7, 0.95)
 BIAS_SD = 0.5
-METHODS = ("laplace", "quadrature")
+METHODS: dict[str, dict[str, object]] = {
+    "laplace": {},
+    "quadrature": {"nugget": "quadrature"},
+    "ep": {"smooth": "ep"},
+}
 DRAWS = 400
 PROFILE = (0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.97)
-PARTS = ("simulation", "profile", "real")
+DEPTHS = (1, 4, 16)  # times the reads of the real genes
+SMALL_CELLS = ((0.5, 0.3), (1.0, 0.3), (1.0, 0.7), (2.0, 0.7))
+SMALL_SPOTS, SMALL_DEPTH = 225, 2.0
+OTHER = Path(__file__).with_name("nugget_reference.py")
+PARTS = ("simulation", "depth", "small", "profile", "real")
 Row = dict[str, Any]
 
 
@@ -66,9 +79,9 @@ class Worker:
                 share_variance=True,
                 fix_sigma=False,
                 prior=NoPrior(),
-                options=GLMMOptions.from_configs("marginal_newton", {"nugget": name}),
+                options=GLMMOptions.from_configs("marginal_newton", configs),
             )
-            for name in METHODS
+            for name, configs in METHODS.items()
         }
         rng = np.random.default_rng(0)
         for n_isos in (2, 3):  # compile before the clock runs
@@ -91,14 +104,15 @@ class Worker:
             "reads": int(task.counts.sum()),
             "occupied": int((task.counts.sum(1) > 0).sum()),
         }
-        return [{**known, **self.fit(spec, task, start)} for spec in self.specs.values()]
+        return [{**known, **self.fit(name, task, start)} for name in METHODS]
 
-    def fit(self, spec: GLMMSpec, task: Task, start: dict[str, np.ndarray]) -> Row:
+    def fit(self, name: str, task: Task, start: dict[str, np.ndarray]) -> Row:
         """Fit by one method; a real gene without space as well, and with its certificate."""
+        spec = self.specs[name]
         began = time.process_time()
         fit = fit_gene(spec, self.rows, task.counts, start)
         row = {
-            "method": spec.options.nugget,
+            "method": name,
             "seconds": time.process_time() - began,
             "sigma": float(fit.params["sigma"][0]),
             "theta": float(1 / (1 + np.exp(-fit.params["theta_logit"][0]))),
@@ -171,23 +185,70 @@ def profiled(data: Any, n_genes: int) -> list[Task]:
     return chosen[::2]
 
 
-def simulated(data: Any, n_genes: int) -> Iterator[Task]:
-    """Draw counts with the totals of real genes, evenly spaced in their number of reads."""
+def drawn(
+    kernel: CARKernel, totals: np.ndarray, sigma: float, theta: float, cell: int
+) -> np.ndarray:  # (G, S, 2)
+    """Draw two isoforms with these totals (G, S) from the model."""
+    rng = np.random.default_rng([0, cell])
+    smooth = kernel.sample((len(totals),), torch.Generator().manual_seed(cell)).numpy()
+    white = rng.standard_normal(smooth.shape)
+    nu = sigma * (np.sqrt(theta) * smooth + np.sqrt(1 - theta) * white)
+    eta = BIAS_SD * rng.standard_normal((len(totals), 1)) + nu
+    first = rng.binomial(totals, 1 / (1 + np.exp(-eta)))
+    return np.stack([first, totals - first], axis=-1).astype(float)
+
+
+def evenly(data: Any, n_genes: int, least: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Real genes of ``least`` reads or more, evenly spaced in their reads, and their totals."""
     totals = data["counts"].astype(np.int64).sum(2)
     order = np.argsort(totals.sum(1), kind="stable")
+    order = order[totals.sum(1)[order] >= least]
     genes = order[np.linspace(0, len(order) - 1, n_genes).round().astype(int)]
+    return genes, totals[genes]
+
+
+def simulated(data: Any, n_genes: int, least: int = 0, depth: int = 1) -> Iterator[Task]:
+    """Draw counts with ``depth`` times the totals of real genes."""
+    genes, totals = evenly(data, n_genes, least)
     kernel = CARKernel.from_coords(data["coords"], k=6)
     for cell, (sigma, theta) in enumerate(product(SIGMAS, THETAS)):
-        rng = np.random.default_rng([0, cell])
-        smooth = kernel.sample((n_genes,), torch.Generator().manual_seed(cell)).numpy()
-        white = rng.standard_normal(smooth.shape)
-        nu = sigma * (np.sqrt(theta) * smooth + np.sqrt(1 - theta) * white)
-        eta = BIAS_SD * rng.standard_normal((n_genes, 1)) + nu
-        first = rng.binomial(totals[genes], 1 / (1 + np.exp(-eta)))
-        for i, gene in enumerate(genes):
-            counts = np.column_stack([first[i], totals[gene] - first[i]]).astype(float)
+        counts = drawn(kernel, depth * totals, sigma, theta, cell)
+        for gene, own in zip(genes, counts, strict=True):
             labels = {"true_sigma": sigma, "true_theta": theta, "gene": int(gene)}
-            yield Task(labels, counts, real=False)
+            yield Task({**labels, "depth": depth} if least else labels, own, real=False)
+
+
+def small(data: Any, n_genes: int) -> tuple[np.ndarray, list[Task]]:
+    """The slide's first spots and genes with so many reads a spot that a few dozen say enough."""
+    coords = data["coords"][np.argsort(data["coords"].sum(1), kind="stable")[:SMALL_SPOTS]]
+    kernel, tasks = CARKernel.from_coords(coords, k=6), []
+    for cell, (sigma, theta) in enumerate(SMALL_CELLS):
+        totals = np.random.default_rng([1, cell]).poisson(SMALL_DEPTH, (n_genes, len(coords)))
+        for i, own in enumerate(drawn(kernel, totals, sigma, theta, 100 + cell)):
+            labels = {"true_sigma": sigma, "true_theta": theta, "gene": i}
+            tasks.append(Task(labels, own, real=False))
+    return coords, tasks
+
+
+def other(tasks: list[Task], coords: np.ndarray, method: str, python: str | None) -> pd.DataFrame:
+    """Fit a truth's genes together by the reference implementation; no rows without it."""
+    if python is None:
+        return pd.DataFrame()
+    cov, rows = CARKernel.from_coords(coords, k=6).dense().numpy(), []
+    for _, cell in groupby(
+        tasks, lambda task: (task.labels["true_sigma"], task.labels["true_theta"])
+    ):
+        batch = list(cell)
+        with tempfile.TemporaryDirectory() as folder:
+            source, target = f"{folder}/counts.npz", f"{folder}/fits.npz"
+            np.savez(source, counts=np.stack([task.counts for task in batch]), cov=cov)
+            subprocess.run([python, str(OTHER), source, target, method], check=True)
+            fits = np.load(target)
+            for i, task in enumerate(batch):
+                row = {name: float(fits[name][i]) for name in fits.files}
+                reads = {"reads": int(task.counts.sum()), "method": f"reference {method}"}
+                rows.append({**task.labels, **reads, **row})
+    return pd.DataFrame(rows)
 
 
 def real(data: Any, n_genes: int | None) -> Iterator[Task]:
@@ -220,13 +281,30 @@ def main() -> None:
     docs = Path(__file__).resolve().parents[2] / "docs"
     parser.add_argument("--docs", type=Path, default=docs)
     parser.add_argument("--part", choices=(*PARTS, "all"), default="all")
+    parser.add_argument("--other-python", default=None, help="an interpreter that has splisosm")
     given = parser.parse_args()
     data = np.load(given.data / FILE)
     given.docs.mkdir(exist_ok=True)
     wanted = PARTS if given.part == "all" else (given.part,)
+    python = given.other_python
+    if python is None and importlib.util.find_spec("splisosm") is not None:
+        python = sys.executable
     if "simulation" in wanted:
-        fits = run(simulated(data, given.genes), data["coords"], given.jobs)
-        write_simulation(fits, given.docs)
+        tasks = list(simulated(data, given.genes))
+        parts = [run(tasks, data["coords"], given.jobs)]
+        parts.append(other(tasks, data["coords"], "joint_gd", python))
+        write_simulation(pd.concat(parts, ignore_index=True), given.docs)
+    if "depth" in wanted:
+        parts = [
+            run(simulated(data, given.genes, INFORMED, depth), data["coords"], given.jobs)
+            for depth in DEPTHS
+        ]
+        write_depth(pd.concat(parts, ignore_index=True), given.docs)
+    if "small" in wanted:
+        coords, tasks = small(data, given.genes // 5)
+        parts = [run(tasks, coords, given.jobs)]
+        parts += [other(tasks, coords, name, python) for name in ("joint_gd", "marginal_newton")]
+        write_small(pd.concat(parts, ignore_index=True), given.docs)
     if "profile" in wanted:
         found = run(profiled(data, given.genes), data["coords"], given.jobs, look)
         found.round(4).to_csv(given.docs / "nugget_profile.csv", index=False)

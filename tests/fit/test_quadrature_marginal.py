@@ -103,14 +103,21 @@ def test_without_a_nugget_it_is_laplace(name, form):
         np.testing.assert_allclose(ours, theirs, atol=1e-8)
 
 
-def test_rich_counts_agree_with_laplace():
-    case = cases.make("rich", 14, n_isos=3, depth=1e5)
-    kernel = DenseKernel(case.V)
-    variances = variances_of(case, kernel)
-    ours = value_of(integrated(case, kernel), case.B(0), variances)
-    laplace = value_of(problem_of(case, kernel), case.B(0), variances)
-    assert ours == pytest.approx(laplace, abs=1e-3)
-    assert abs(ours - laplace) > 1e-6
+@pytest.mark.parametrize("theta", [0.0, 0.4, 0.9])
+@pytest.mark.parametrize("n_isos", [2, 3])
+def test_laplace_lacks_a_term_of_stirling_where_counts_are_rich(n_isos, theta):
+    """A spot's own Laplace error is ``(sum_p 1 / y_p - 1 / m) / 12`` to first order, whatever T."""
+    variances, gaps = Variances(np.full(1, 0.8), np.full(1, theta), n_isos - 1), []
+    for depth in (1e3, 1e4, 1e5):
+        case = cases.make("rich", 14, n_isos=n_isos, depth=depth)
+        kernel, counts = DenseKernel(case.V), case.counts[0]
+        ours = value_of(integrated(case, kernel), case.B(0), variances)
+        laplace = value_of(problem_of(case, kernel), case.B(0), variances)
+        missing = ((1 / counts).sum(1) - 1 / counts.sum(1)).sum() / 12
+        assert ours - laplace == pytest.approx(missing, rel=200 / depth + 1e-3)
+        gaps.append(ours - laplace)
+    assert gaps[0] > 1e-3
+    assert gaps[2] < 1e-3
 
 
 # ---- the gradient
