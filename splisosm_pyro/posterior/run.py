@@ -95,7 +95,7 @@ def _posterior(
     for place, gene in enumerate(request.genes):
         try:
             density = density_of(gene)
-            draws, method, status = _one_gene(density, counts[gene], design, kernel, request)
+            draws, method, status = draw_gene(density, counts[gene], design, kernel, request)
             store.add(place, draws, density.space, method, counts[gene])
         except (ArithmeticError, ValueError, np.linalg.LinAlgError) as error:
             status = failed(str(error))
@@ -111,7 +111,7 @@ def _posterior(
     return to_container(as_datasets(groups, labels, request, attrs))
 
 
-def _one_gene(
+def draw_gene(
     density: Density,
     counts: FloatArray,
     design: FloatArray,
