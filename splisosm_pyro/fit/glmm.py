@@ -153,12 +153,17 @@ class GLMMSpec:
         self, problem: LatentProblem, coefficients: FloatArray, free: Mask, sigma: FloatArray
     ) -> GeneObjective:
         """Return what the method maximises; ``free`` (F+1, Q) says which coefficients move."""
-        fixed = np.maximum(sigma, self.sigma_floor) if self.fix_sigma else None
-        moving = np.zeros_like(free) if self.joint else free
-        space = OuterSpace(
+        space = self.space(coefficients, np.zeros_like(free) if self.joint else free, sigma)
+        if self.joint:
+            return JointObjective(problem, space, free)
+        return MarginalObjective(problem, space, smooth=self.smooth)
+
+    def space(self, coefficients: FloatArray, free: Mask, sigma: FloatArray) -> OuterSpace:
+        """Return the outer unknowns; ``free`` (F+1, Q) says which coefficients are among them."""
+        return OuterSpace(
             n_components=sigma.size,
-            fixed_sigma=fixed,
-            free=moving,
+            fixed_sigma=np.maximum(sigma, self.sigma_floor) if self.fix_sigma else None,
+            free=free,
             coefficients=coefficients,
             prior=self.prior,
             residual=self.kernel.residual,
@@ -166,9 +171,6 @@ class GLMMSpec:
             theta_prior=self.theta_prior,
             coefficient_priors=self.coefficient_priors,
         )
-        if self.joint:
-            return JointObjective(problem, space, free)
-        return MarginalObjective(problem, space, smooth=self.smooth)
 
 
 def fit_gene(

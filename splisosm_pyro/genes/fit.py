@@ -26,6 +26,7 @@ from splisosm_pyro.genes.slide import PathLike, Slide, checked
 from splisosm_pyro.genes.table import gene_table, isoform_table
 from splisosm_pyro.genes.workers import Outcome, batches, genes_of, n_workers, run_batches
 from splisosm_pyro.maths.axes import SplisosmWarning
+from splisosm_pyro.studies.prior_sensitivity_columns import asked_sensitivity
 
 logger = logging.getLogger("splisosm_pyro")
 # Raised when the same data and options give other numbers: records of before are not continued.
@@ -59,6 +60,7 @@ def fit_genes(
     coords: NDArray[Any] | None = None,
     gene_names: Sequence[str] | None = None,
     iso_names: Sequence[Sequence[str]] | None = None,
+    sensitivity: bool | Sequence[Any] = False,
     n_jobs: int = 1,
     batch_size: int | Literal["auto"] = "auto",
     seed: int = 0,
@@ -104,6 +106,11 @@ def fit_genes(
         What is left out, see `Filters`; by default nothing.
     coords, gene_names, iso_names
         Of counts that are arrays: places (S, 2), and names.
+    sensitivity : bool or sequence
+        Add columns that say how far log sigma and theta_logit move to first order with the weight
+        of a prior of sigma: ``sens_<prior>_log_sigma``, ``sens_<prior>_theta_logit`` and
+        ``sens_note``, see `studies.prior_sensitivity`. True: of the fit's own prior, or of
+        Gamma(2, rate 0.3) and HalfNormal(1) where it has none; or names, or (name, parameters).
     n_jobs : int
         Workers; -1 stands for all. Inside ``joblib.parallel_config`` they are those of its backend.
     batch_size : int or 'auto'
@@ -304,6 +311,7 @@ def _options_of(given: Mapping[str, Any]) -> RunOptions:
     return RunOptions(
         prior=given["var_prior_model"],
         prior_params=None if params is None else dict(params),
+        sensitivity=asked_sensitivity(given["sensitivity"], given["var_prior_model"], params),
         fitting_configs=dict(given["fitting_configs"] or {}),
         **{name: given[name] for name in same},
     )

@@ -27,6 +27,7 @@ from splisosm_pyro.genes.slide import Floats
 from splisosm_pyro.maths.axes import SplisosmWarning, as_counts
 from splisosm_pyro.model.base import ModelData
 from splisosm_pyro.model.start import starting_values
+from splisosm_pyro.studies.prior_sensitivity_columns import sensitivity_columns
 
 Row = dict[str, Any]
 
@@ -161,6 +162,9 @@ def _of_glmm(bench: Bench, glm: GLMFit, fit: GeneFit, counts: Floats) -> _Fitted
     variances = _numbered("sigma", sigma) | _numbered("theta", expit(theta_logit))
     variances |= _numbered("log_sigma_se", errors[:n_components], se=True)
     variances |= _numbered("theta_logit_se", errors[n_components:], se=True)
+    if outer is not None and bench.job.options.sensitivity is not None:
+        asked = bench.job.options.sensitivity
+        variances |= sensitivity_columns(bench.spec, ~glm.held, params, outer, asked)
     coefficients = coefficients.on_scale(bench.job.design.back)
     eta = bench.spec.design @ B[:-1] + B[-1] + params["nu"]
     least = outer.min_eigenvalue if outer is not None else np.inf

@@ -18,6 +18,7 @@ from splisosm_pyro.genes.slide import Floats, Slide, graph_of
 from splisosm_pyro.maths.axes import as_design
 from splisosm_pyro.maths.car import CARKernel
 from splisosm_pyro.maths.priors import prior_from_name
+from splisosm_pyro.studies.prior_sensitivity_columns import checked_sensitivity
 
 PriorName = str
 ModelName = Literal["glmm", "glm"]
@@ -51,6 +52,8 @@ class RunOptions:
         From which each gene's own seed is derived.
     fitting_configs : dict
         Further options of the fit, see `MultinomGLMM`.
+    sensitivity : tuple of (str, dict), optional
+        Priors of sigma, by name and parameters, whose effect on the estimates is a column each.
     """
 
     model: ModelName = "glmm"
@@ -63,12 +66,14 @@ class RunOptions:
     standardise: bool = False
     seed: int = 0
     fitting_configs: dict[str, Any] = field(default_factory=dict)
+    sensitivity: tuple[tuple[str, dict[str, float]], ...] | None = None
 
     def __post_init__(self) -> None:
         choose("model", self.model, ("glmm", "glm"))
         boolean("share_variance", self.share_variance)
         boolean("standardise", self.standardise)
         prior_from_name(self.prior, self.prior_params)
+        checked_sensitivity(self.sensitivity)
         self.glmm_options()
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
             raise ValueError(f"seed must be a whole number of at least 0, came {self.seed!r}")

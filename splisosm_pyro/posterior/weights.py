@@ -81,7 +81,9 @@ def smoothed_weights(log_ratios: FloatArray) -> Weights:
     order = np.argsort(logs, kind="stable")
     tail, cutoff = order[-n_tail:], float(np.exp(logs[order[-n_tail - 1]]))
     excess = np.exp(logs[tail]) - cutoff
-    if excess[0] <= 0.0 or excess[-1] - excess[0] <= 1e-12 * max(excess[-1], 1e-300):
+    tail, excess = tail[excess > 0.0], excess[excess > 0.0]  # a draw may be there several times
+    n_tail = tail.size
+    if n_tail < SMALLEST_TAIL or excess[-1] - excess[0] <= 1e-12 * max(excess[-1], 1e-300):
         # ties: all weights of the tail are one, there is no tail
         return Weights(np.exp(logs - logsumexp(logs)), -np.inf)
     shape, scale = pareto_tail(excess)

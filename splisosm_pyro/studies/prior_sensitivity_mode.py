@@ -20,9 +20,10 @@ import numpy as np
 
 from splisosm_pyro.fit.glm import GLMFit
 from splisosm_pyro.fit.glmm import GLMMSpec, Params
-from splisosm_pyro.fit.marginal_fit import MarginalObjective, MarginalState
+from splisosm_pyro.fit.marginal_fit import MarginalObjective
 from splisosm_pyro.fit.outer import Evaluation, differenced_hessian
 from splisosm_pyro.fit.parameters import OuterSpace
+from splisosm_pyro.fit.smooth import MarginalState
 from splisosm_pyro.fit.uncertainty import OuterUncertainty, field_posterior
 from splisosm_pyro.fit.variance import Variances
 from splisosm_pyro.maths.spot import FloatArray, Mask

@@ -28,6 +28,7 @@ LABELS = {
     "usage_mean": "mean usage over spots",
     "usage_range": "range of usage over spots",
 }
+SHARES = ("theta", "usage_mean", "usage_range")  # end at 0 and 1
 NORMAL_95 = 1.959964
 
 
@@ -37,8 +38,8 @@ def estimates_figure(dataset: xr.Dataset, gene: Any, parameter: str) -> Figure:
     _known(parameter, [str(name) for name in one.data_vars if f"{name}_se" in one])
     values, errors = _flat(one[parameter]), _flat(one[f"{parameter}_se"])
     n = len(one["prior"])
-    figure = Figure(figsize=(8.5, 0.42 * n + 1.6), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1))
+    figure = Figure(figsize=(10.5, 0.42 * n + 1.6), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(2, 1))
     shown = np.arange(n)
     entries = list(values)
     for k, entry in enumerate(entries):
@@ -60,7 +61,7 @@ def estimates_figure(dataset: xr.Dataset, gene: Any, parameter: str) -> Figure:
     figure.suptitle(
         f"gene {one['gene'].item()}: modes in {dataset.attrs['map_in']}, 95 % intervals"
     )
-    return _cleaned(figure)
+    return cleaned(figure)
 
 
 def maps_figure(
@@ -104,7 +105,7 @@ def densities_figure(dataset: xr.Dataset, gene: Any, parameters: Sequence[str] |
         draws = _first_entry(one[f"draws_{name}"], ("sample",)).values
         for ax, component in zip(column, one["component_scaled"].values, strict=True):
             weights = one["weight"].sel(component_scaled=component)
-            _densities(ax, draws, weights, one["alpha"].values)
+            _densities(ax, draws, weights, one["alpha"].values, shares=name in SHARES)
             ax.set_yticks([])
             ax.set_title(f"{component} to the power", fontsize=10)
         column[1].set_xlabel(LABELS.get(name, name))
@@ -114,13 +115,16 @@ def densities_figure(dataset: xr.Dataset, gene: Any, parameters: Sequence[str] |
     worst = ", ".join(f"{c} {k:.2f}" for c, k in zip(
         one["component_scaled"].values, one["khat"].values, strict=True))  # fmt: skip
     figure.suptitle(f"gene {one['gene'].item()}: power-scaled posteriors (k-hat: {worst})")
-    return _cleaned(figure)
+    return cleaned(figure)
 
 
-def _densities(ax: Any, draws: Any, weights: xr.DataArray, alphas: Any) -> None:
+def _densities(ax: Any, draws: Any, weights: xr.DataArray, alphas: Any, *, shares: bool) -> None:
     """Draw one density a power."""
     low, high = np.quantile(draws, [0.002, 0.998])
-    grid = np.linspace(low - 0.1 * (high - low), high + 0.1 * (high - low), 200)
+    ends = np.array([low - 0.1 * (high - low), high + 0.1 * (high - low)])
+    if shares:
+        ends = ends.clip(0.0, 1.0)
+    grid = np.linspace(float(ends[0]), float(ends[1]), 200)
     for k in (0, len(alphas) // 2, len(alphas) - 1):
         density = gaussian_kde(draws, weights=weights.values[k])(grid)
         colour = COLOURS[(0, 4, 1)[(k > 0) + (k == len(alphas) - 1)]]
@@ -158,7 +162,7 @@ def quantities_figure(dataset: xr.Dataset, gene: Any, parameter: str) -> Figure:
     axes[0].set_ylabel(LABELS.get(parameter, parameter))
     axes[0].legend(frameon=False, title="scaled")
     figure.suptitle(f"gene {one['gene'].item()}")
-    return _cleaned(figure)
+    return cleaned(figure)
 
 
 def ranking_figure(table: pd.DataFrame, how: str, parameter: str, top: int) -> Figure:
@@ -176,6 +180,8 @@ def ranking_figure(table: pd.DataFrame, how: str, parameter: str, top: int) -> F
     best = own.assign(size=size).groupby(["gene", "kind"], sort=False)["size"].max().unstack()
     first = "prior" if how == "power_scaling" else best.columns[0]
     best = best.dropna(how="all").sort_values(first, ascending=False).head(top)
+    if best.empty:
+        raise ValueError(f"no gene has a sensitivity of {parameter}: all at a bound")
     figure = Figure(figsize=(7.5, 0.22 * len(best) + 1.8), layout="constrained")
     ax = figure.subplots()
     for k, kind in enumerate(best.columns):
@@ -186,7 +192,7 @@ def ranking_figure(table: pd.DataFrame, how: str, parameter: str, top: int) -> F
     ax.grid(axis="y", linewidth=0.3)
     ax.invert_yaxis()
     ax.legend(frameon=False, fontsize=8, loc="lower right")
-    return _cleaned(figure)
+    return cleaned(figure)
 
 
 def _gene(dataset: xr.Dataset, gene: Any) -> xr.Dataset:
@@ -221,7 +227,7 @@ def _first_entry(values: xr.DataArray, keep: tuple[str, ...]) -> xr.DataArray:
     return values.isel({dim: 0 for dim in values.dims if dim not in keep})
 
 
-def _cleaned(figure: Figure) -> Figure:
+def cleaned(figure: Figure) -> Figure:
     """Take away the frame's upper and right sides."""
     for ax in figure.axes:
         ax.spines[["top", "right"]].set_visible(False)

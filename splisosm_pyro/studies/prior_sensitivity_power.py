@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from splisosm_pyro.fit.result import failed
 from splisosm_pyro.model import MultinomGLMM
@@ -46,11 +47,7 @@ def by_power(
     rows: list[dict[str, Any]] = []
     for place, _, _ in study.genes():
         try:
-            groups = {
-                name: posterior[name].isel(gene=place, drop=True)
-                for name in ("posterior", "log_prior", "log_likelihood")
-            }
-            found = power_scaling(groups, ALPHAS, scaled)
+            found = power_scaling(_groups(posterior, place), ALPHAS, scaled)
             rows += _put_powers(frame, place, found, threshold)
             status = str(posterior["sample_stats"]["status"].values[place])
         except (*BROKEN, KeyError) as error:
@@ -65,13 +62,20 @@ def by_power(
     return PriorSensitivity("power_scaling", dataset, table)
 
 
+def _groups(posterior: Any, place: int) -> dict[str, xr.Dataset]:
+    """Return one gene's draws, log priors and log marginal likelihood."""
+    log_lik = posterior["sample_stats"]["log_marginal"].rename("counts").to_dataset()
+    groups = {"posterior": posterior["posterior"], "log_prior": posterior["log_prior"]}
+    groups["log_likelihood"] = log_lik
+    return {name: group.isel(gene=place, drop=True) for name, group in groups.items()}
+
+
 def _checked(posterior: Any, study: Study, scaled: Sequence[str] | None) -> None:
     """Refuse draws that lack what is scaled, or are of other genes."""
-    held = [group for group in ("log_prior", "log_likelihood") if hasattr(posterior, group)]
-    if len(held) < 2:
+    if not hasattr(posterior, "log_prior") or "log_marginal" not in posterior.sample_stats:
         raise ValueError(
-            "posterior must hold log_prior and log_likelihood at every draw, as method="
-            f"'nested_laplace' gives them; came one with {held or 'neither'}"
+            "posterior must hold log_prior and, in sample_stats, log_marginal at every draw, as "
+            "method='nested_laplace' gives them; came one without"
         )
     if posterior.posterior.sizes["gene"] != len(study.places):
         raise ValueError(

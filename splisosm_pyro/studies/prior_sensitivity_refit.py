@@ -20,7 +20,15 @@ from splisosm_pyro.studies.prior_sensitivity_frame import (
     with_natural,
 )
 from splisosm_pyro.studies.prior_sensitivity_priors import labelled, priors_of, with_priors
-from splisosm_pyro.studies.prior_sensitivity_study import PriorSensitivity, Study, result_of
+from splisosm_pyro.studies.prior_sensitivity_study import (
+    BROKEN,
+    PriorSensitivity,
+    Study,
+    result_of,
+)
+
+# Modes further apart than this are different maxima, not one that moved.
+APART_LOGIT, APART_SIGMA = 0.5, 0.3
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,18 +62,52 @@ def refits(
     map_in: Variable,
 ) -> dict[str, Refit]:
     """Refit one gene under every set of priors; what breaks has a status that says why."""
+    n_isos = counts.shape[1]
+    specs = {
+        label: with_priors(spec, priors, map_in).for_isoforms(n_isos)
+        for label, priors in grid.items()
+    }
     found: dict[str, Refit] = {}
-    last = start
-    for label, priors in grid.items():
-        own = with_priors(spec, priors, map_in).for_isoforms(counts.shape[1])
+    for label, fit in _settled(specs, rows, counts, start).items():
         try:
-            fit = best_fit(own, rows, counts, last, start)
-            errors = gene_errors(own, rows, counts, fit.params)
-            last = fit.params
-        except (ArithmeticError, ValueError, np.linalg.LinAlgError) as error:
-            fit, errors = broken_fit(start, "log_marginal", error), unknown_errors(counts, start)
-        found[label] = Refit(fit, errors, own.log_prior(fit.params))
+            errors = gene_errors(specs[label], rows, counts, fit.params)
+        except BROKEN:
+            errors = unknown_errors(counts, fit.params)
+        found[label] = Refit(fit, errors, specs[label].log_prior(fit.params))
     return found
+
+
+def _settled(
+    specs: Mapping[str, GLMMSpec], rows: DesignRows, counts: FloatArray, start: Params
+) -> dict[str, GeneFit]:
+    """Fit under every specification, from the last one's mode and then from all other modes.
+
+    The objective may have several maxima; the second round makes the result independent of the
+    order of the grid, as far as one of the priors led to the better one.
+    """
+    fits: dict[str, GeneFit] = {}
+    last = start
+    for label, spec in specs.items():
+        try:
+            fits[label] = best_fit(spec, rows, counts, last, start)
+            last = fits[label].params
+        except BROKEN as error:
+            fits[label] = broken_fit(start, "log_marginal", error)
+    ends = [fit.params for fit in fits.values() if fit.settled]
+    for label, spec in specs.items():
+        if fits[label].settled:
+            others = [end for end in ends if _apart(end, fits[label].params)]
+            again = [fit_gene(spec, rows, counts, end, warm=True) for end in others]
+            fits[label] = max([fits[label], *again], key=lambda fit: fit.value)
+    return fits
+
+
+def _apart(first: Params, second: Params) -> bool:
+    """Whether two modes are not merely shifted."""
+    return any(
+        bool((np.abs(first[name] - second[name]) > far).any())
+        for name, far in (("theta_logit", APART_LOGIT), ("sigma", APART_SIGMA))
+    )
 
 
 def best_fit(

@@ -4,14 +4,16 @@ Kallioinen, Paananen, Buerkner and Vehtari (2023), doi:10.1007/s11222-023-10366-
 was drawn from, ``p(y | u) p(u)``, is replaced by ``p(y | u) p(u)^a`` or ``p(y | u)^a p(u)``; a draw
 gets the weight ``p(u)^(a - 1)`` or ``p(y | u)^(a - 1)``, its tail smoothed. The sensitivity of a
 quantity is ArviZ's: the cumulative Jensen-Shannon distance between the two distributions, as a
-derivative in ``log2 a``. Both prior and likelihood are the densities of the variables that the
-priors are stated on, without a Jacobian, so the powers mean what they say.
+derivative in ``log2 a``. The likelihood is that of the parameters, the random effect integrated out
+(``log_marginal`` in ``sample_stats``). The prior is the density of the variables that it is stated
+on, without a Jacobian, so the power means what it says. k-hat is taken over the distinct draws:
+nested Laplace returns a point as often as its weight says.
 """
 
 import importlib
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -63,8 +65,8 @@ class PowerScaling:
         return {"mean": mean, "mcse": error, "sd": np.sqrt(variance), "quantile": ends}
 
     def khat(self, component: str) -> float:
-        """Return the largest k-hat over the powers other than 1."""
-        return max(w.khat for w in self.weights[component] if np.isfinite(w.khat) or not w.equal)
+        """Return the largest k-hat over the powers; minus infinity where all weights are one."""
+        return max(w.khat for w in self.weights[component])
 
     def trusted(self) -> bool:
         """Whether every set of weights is; of nearly equal weights the tail says nothing."""
@@ -92,8 +94,7 @@ def power_scaling(
         for name, group in logs.items()
     }
     weights = {
-        name: [smoothed_weights((alpha - 1.0) * value) for alpha in alphas]
-        for name, value in total.items()
+        name: [_weights((alpha - 1.0) * value) for alpha in alphas] for name, value in total.items()
     }
     quantities = quantities_of(groups["posterior"])
     container = to_container(
@@ -101,6 +102,13 @@ def power_scaling(
     )
     sensitivity = {name: arviz_sensitivity(container, name) for name in COMPONENTS}
     return PowerScaling(quantities, weights, sensitivity)
+
+
+def _weights(log_ratios: FloatArray) -> Weights:
+    """Return smoothed weights with the k-hat of the distinct ones."""
+    distinct = np.unique(log_ratios)
+    khat = smoothed_weights(distinct).khat if distinct.size > 1 else -np.inf
+    return replace(smoothed_weights(log_ratios), khat=khat)
 
 
 def quantities_of(posterior: xr.Dataset) -> xr.Dataset:
