@@ -31,11 +31,12 @@ def posterior_of(
     nugget: str,
     names: Mapping[str, Sequence[Any]] | None,
     warmup: int | None,
+    predictive: bool,
 ) -> Any:
     """Return the posterior of a GLM or GLMM; see ``MultinomGLM.posterior``."""
     data = model.data
     places = chosen_genes(genes, model.n_genes)
-    request = Request(method, draws, chains, seed, places, field, warmup)
+    request = Request(method, draws, chains, seed, places, field, warmup, predictive)
     choose("nugget", nugget, NUGGETS)
     if prior is not None and not isinstance(prior, PosteriorPriors):
         raise TypeError(f"prior must be a PosteriorPriors, came {type(prior).__name__}")

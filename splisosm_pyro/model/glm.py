@@ -163,6 +163,7 @@ class MultinomGLM(BaseModel, nn.Module):
         nugget: Literal["quadrature", "laplace"] = "quadrature",
         names: Mapping[str, Sequence[Any]] | None = None,
         warmup: int | None = None,
+        predictive: bool = False,
     ) -> Any:
         """Draw from the posterior of every gene; it needs no fit and leaves the model as it is.
 
@@ -195,6 +196,10 @@ class MultinomGLM(BaseModel, nn.Module):
         warmup : int, optional
             Transitions of a chain of NUTS before its draws; 250 over the outer parameters, 600 over
             the whole program by default.
+        predictive : bool
+            Add the groups ``posterior_predictive``, ``prior`` and ``prior_predictive``: counts with
+            every spot's own total, and parameters from the prior. Of their draws as many are kept,
+            evenly spaced, as fit in 256 MB together.
 
         Returns
         -------
@@ -222,8 +227,9 @@ class MultinomGLM(BaseModel, nn.Module):
         500
         """
         how = (method, draws, chains, seed, genes)
+        more: dict[str, Any] = {"warmup": warmup, "predictive": predictive}
         return posterior_of(
-            self, *how, prior=prior, field=field, nugget=nugget, names=names, warmup=warmup
+            self, *how, prior=prior, field=field, nugget=nugget, names=names, **more
         )
 
     def loo(

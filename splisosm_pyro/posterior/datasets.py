@@ -224,6 +224,7 @@ def as_datasets(
         if not variables:
             continue
         plain = xr.Dataset(dict(variables))
-        used = {dim: coords[dim] for dim in plain.dims if dim in coords}
+        named = [dim for dim in plain.dims if dim in coords and dim not in plain.coords]
+        used = {dim: coords[dim] for dim in named}
         out[group] = plain.assign_coords(used).assign_attrs(attrs)
     return out

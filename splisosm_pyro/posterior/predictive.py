@@ -1,12 +1,23 @@
 """Replicated counts, from posterior or prior draws of the logits, every spot with its own total."""
 
+from dataclasses import dataclass, field
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
+from splisosm_pyro.maths.protocols import Kernel
 from splisosm_pyro.maths.spot import FloatArray
-from splisosm_pyro.posterior.datasets import ratios
+from splisosm_pyro.posterior.datasets import DIMS, FIELD_BUDGET, SAMPLE, named_parameters, ratios
+from splisosm_pyro.posterior.gene import Density, GeneDraws
+from splisosm_pyro.posterior.noise import Noise
+from splisosm_pyro.posterior.prior_draws import prior_draws
+from splisosm_pyro.posterior.request import Labels, Request
 
 Ints = npt.NDArray[np.int64]
+COUNTS = ("gene", "spot", "isoform")
+# The noise of replicated counts is independent of that of the draws.
+OWN_STREAM = 1
 
 
 def predictive_counts(
@@ -44,3 +55,67 @@ def predictive_counts(
     out = np.zeros((eta.shape[2], totals.size, eta.shape[1] + 1), dtype=np.int64)
     out[:, occupied] = generator.multinomial(whole[occupied].astype(np.int64), usage)
     return out
+
+
+@dataclass
+class PredictiveStore:
+    """Where replicated counts and prior draws of one gene after another are put.
+
+    Of every chain's draws each ``step``-th is kept, so that the two arrays of counts fit the budget
+    (they hold 32-bit whole numbers).
+    """
+
+    request: Request
+    labels: Labels
+    values: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+
+    @property
+    def kept(self) -> npt.NDArray[np.intp]:
+        """Which draws of a chain are kept."""
+        n_genes, n_spots, n_isos = (
+            len(axis) for axis in (self.labels.gene, self.labels.spot, self.labels.isoform)
+        )
+        a_draw = 2 * 4 * self.request.chains * n_genes * n_spots * n_isos
+        most = max(1, FIELD_BUDGET // a_draw)
+        return np.arange(0, self.request.draws, -(-self.request.draws // most))
+
+    def add(
+        self,
+        place: int,
+        density: Density,
+        draws: GeneDraws,
+        counts: FloatArray,  # (S, P)
+        design: FloatArray,  # (S, F)
+        kernel: Kernel | None,
+    ) -> None:
+        """Take the gene at ``place``: replicate its counts, draw from its prior and replicate."""
+        noise = Noise.of_gene(self.request.seed, np.append(counts, OWN_STREAM))
+        full = np.column_stack([design, np.ones(len(design))])
+        totals, size = counts.sum(axis=1), self.request.chains * self.kept.size
+        shape = (*draws.eta.shape[:2], self.request.chains, self.request.draws)
+        eta = draws.eta.reshape(shape)[..., self.kept].reshape(*shape[:2], size)
+        prior = prior_draws(density, full, kernel, size, noise)
+        for name, value in named_parameters(prior.u, density.space).items():
+            self._put("prior", name, place, value)
+        for group, logits in (("posterior_predictive", eta), ("prior_predictive", prior.eta)):
+            drawn = predictive_counts(logits, totals, noise.numpy)
+            self._put(group, "counts", place, drawn.astype(np.int32))
+
+    def _put(self, group: str, name: str, place: int, value: npt.NDArray[Any]) -> None:
+        """Put (N, *) at the gene's place of (chain, draw, gene, *)."""
+        sample, key = (self.request.chains, self.kept.size), f"{group}/{name}"
+        if key not in self.values:
+            shape = (*sample, len(self.labels.gene), *value.shape[1:])
+            broken = np.nan if value.dtype.kind == "f" else -1  # of a gene that breaks
+            self.values[key] = np.full(shape, broken, dtype=value.dtype)
+        self.values[key][:, :, place] = value.reshape(*sample, *value.shape[1:])
+
+    def groups(self) -> dict[str, dict[str, Any]]:
+        """Return the variables of every group, with their dimensions; ``draw`` says which."""
+        out: dict[str, dict[str, Any]] = {}
+        for key, value in self.values.items():
+            group, name = key.split("/")
+            dims = COUNTS if name == "counts" else DIMS[name]
+            out.setdefault(group, {})[name] = ((*SAMPLE, *dims), value)
+            out[group]["draw"] = ("draw", self.kept)
+        return out

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from splisosm_pyro.fit.options import choose, positive_int
+from splisosm_pyro.fit.options import boolean, choose, positive_int
 
 METHODS = ("auto", "laplace", "nested_laplace", "marginal_nuts", "nuts")
 FIELDS = ("auto", "draws", "quantiles")
@@ -28,6 +28,8 @@ class Request:
         How ``eta`` and the ratios are kept.
     warmup : int, optional
         Transitions of a chain before its draws; by default what the method needs.
+    predictive : bool
+        Whether counts are drawn from the posterior and from the prior, too.
     """
 
     method: str
@@ -37,6 +39,7 @@ class Request:
     genes: tuple[int, ...]
     field: str = "auto"
     warmup: int | None = None
+    predictive: bool = False
 
     def __post_init__(self) -> None:
         choose("method", self.method, METHODS)
@@ -45,6 +48,7 @@ class Request:
         positive_int("chains", self.chains)
         if self.warmup is not None:
             positive_int("warmup", self.warmup)
+        boolean("predictive", self.predictive)
         _check_seed(self.seed)
 
     @property

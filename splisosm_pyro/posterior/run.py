@@ -4,16 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy.special import logit
 
 from splisosm_pyro.fit.glmm import GLMMSpec
 from splisosm_pyro.fit.result import failed
-from splisosm_pyro.fit.variance import Variances
 from splisosm_pyro.maths.protocols import Kernel
 from splisosm_pyro.maths.spot import FloatArray
 from splisosm_pyro.posterior.container import to_container
-from splisosm_pyro.posterior.datasets import DrawStore, as_datasets, named_parameters
-from splisosm_pyro.posterior.field import normals, smooth_draws
+from splisosm_pyro.posterior.datasets import DrawStore, as_datasets
 from splisosm_pyro.posterior.gene import (
     Density,
     GeneDraws,
@@ -25,10 +22,12 @@ from splisosm_pyro.posterior.gene import (
 from splisosm_pyro.posterior.glm_density import GLMDensity
 from splisosm_pyro.posterior.noise import Noise
 from splisosm_pyro.posterior.outer_density import OuterDensity
+from splisosm_pyro.posterior.predictive import PredictiveStore
+from splisosm_pyro.posterior.prior_draws import prior_draws
 from splisosm_pyro.posterior.priors import PosteriorPriors
 from splisosm_pyro.posterior.request import Labels, Request
 from splisosm_pyro.posterior.sampling import marginal_nuts_draws, nuts_of_gene
-from splisosm_pyro.posterior.weights import Weights, smoothed_weights
+from splisosm_pyro.posterior.weights import Weights
 
 SAMPLERS: dict[str, Callable[[Density, OuterMode, FloatArray, Request, Noise], GeneDraws]] = {
     "laplace": lambda d, mode, x, request, noise: laplace_draws(d, mode, x, request.size, noise),
@@ -91,17 +90,19 @@ def _posterior(
     attrs: dict[str, Any],
 ) -> Any:
     """Draw gene by gene; a gene that breaks is left NaN, and its status says why."""
-    store = DrawStore(request, labels, priors)
+    store, predictive = DrawStore(request, labels, priors), PredictiveStore(request, labels)
     for place, gene in enumerate(request.genes):
         try:
             density = density_of(gene)
             draws, method, status = draw_gene(density, counts[gene], design, kernel, request)
             store.add(place, draws, density.space, method, counts[gene])
+            if request.predictive:
+                predictive.add(place, density, draws, counts[gene], design, kernel)
         except (ArithmeticError, ValueError, np.linalg.LinAlgError) as error:
             status = failed(str(error))
         store.words["status"][place] = status
     chosen = counts[list(request.genes)]
-    groups = store.groups()
+    groups = store.groups() | predictive.groups()
     groups["observed_data"] = {"counts": (("gene", "spot", "isoform"), chosen)}
     groups["constant_data"] = {
         "total": (("gene", "spot"), chosen.sum(-1)),
@@ -155,37 +156,3 @@ def _enough(draws: GeneDraws, method: str) -> bool:
     if method == "laplace" and isinstance(draws.check, Weights):
         return draws.check.equal
     return draws.check.trusted
-
-
-def prior_draws(
-    density: Density, design: FloatArray, kernel: Kernel | None, n_draws: int, noise: Noise
-) -> GeneDraws:
-    """Draw from the prior, which is the posterior of a gene without counts."""
-    space = density.space
-    shape = space.free.shape
-    drawn = density.priors.sample(n_draws, shape[0], shape[1], space.n_components, noise.numpy)
-    parts = [drawn["coefficients"].reshape(n_draws, -1)]
-    if space.n_components:
-        log_sigma = np.log(drawn["sigma"])[:, : space.n_sigma]
-        parts = [log_sigma, logit(drawn["theta"]), *parts]
-    u = np.concatenate(parts, axis=1)
-    eta = np.einsum("sf,nfq->sqn", design, drawn["coefficients"])
-    if kernel is not None:
-        named = named_parameters(u, space)
-        eta = eta + _prior_field(kernel, named["sigma"], named["theta"], shape[1], noise)
-    return GeneDraws(u, eta, np.full(n_draws, np.nan), smoothed_weights(np.zeros(n_draws)))
-
-
-def _prior_field(
-    kernel: Kernel, sigma: FloatArray, theta: FloatArray, n_logits: int, noise: Noise
-) -> FloatArray:  # (S, Q, N)
-    """Draw the random effect given its variances (N, C)."""
-    smooth = smooth_draws(kernel, (n_logits, len(sigma)), noise.torch).transpose(2, 0, 1)
-    variances = [
-        Variances(s, t, n_logits, kernel.residual) for s, t in zip(sigma, theta, strict=True)
-    ]
-    spatial = np.stack([v.spatial for v in variances], axis=-1)
-    nugget = np.stack([v.nugget for v in variances], axis=-1)
-    return np.asarray(
-        np.sqrt(spatial) * smooth + np.sqrt(nugget) * normals(smooth.shape, noise.torch)
-    )

@@ -16,21 +16,20 @@ from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from splisosm_pyro.fit.glmm import GLMMSpec
-from splisosm_pyro.fit.options import NUGGETS, choose, positive_int
+from splisosm_pyro.fit.options import choose, positive_int
 from splisosm_pyro.fit.result import failed
 from splisosm_pyro.maths.protocols import Kernel
 from splisosm_pyro.maths.spot import FloatArray
 from splisosm_pyro.posterior.datasets import named_parameters, ratios
 from splisosm_pyro.posterior.gene import Density, GeneDraws
-from splisosm_pyro.posterior.glm_density import GLMDensity
 from splisosm_pyro.posterior.noise import Noise
-from splisosm_pyro.posterior.outer_density import OuterDensity, with_nugget
 from splisosm_pyro.posterior.predictive import predictive_counts
+from splisosm_pyro.posterior.prior_draws import prior_draws
 from splisosm_pyro.posterior.priors import PosteriorPriors
 from splisosm_pyro.posterior.request import METHODS, Request
-from splisosm_pyro.posterior.run import draw_gene, prior_draws
+from splisosm_pyro.posterior.run import draw_gene
 from splisosm_pyro.studies.calibration_result import Calibration, summarised
+from splisosm_pyro.studies.densities import Densities
 
 # Takes counts (S, P), design (S, F), the kernel (None in a GLM) and a seed; returns draws by name,
 # (L, *) each: any of beta, bias_eta, sigma, theta, isoform_ratio.
@@ -44,26 +43,13 @@ BROKEN = (ArithmeticError, ValueError, np.linalg.LinAlgError)
 class _Study:
     """What every simulated gene shares."""
 
-    spec: GLMMSpec | None
-    design: FloatArray  # (S, F)
+    densities: Densities
     totals: FloatArray  # (G, S)
-    sigma: FloatArray  # (G, C)
+    genes: tuple[int, ...]  # (G,) their places in the model
     n_isos: int
-    priors: PosteriorPriors
     spots: tuple[int, ...]
     draws: int
     seed: int
-
-    @property
-    def kernel(self) -> Kernel | None:
-        """The spatial covariance."""
-        return None if self.spec is None else self.spec.kernel
-
-    def density(self, counts: FloatArray, gene: int) -> Density:
-        """Return the outer density of a gene."""
-        if self.spec is None:
-            return GLMDensity.of_gene(counts, self.design, self.priors)
-        return OuterDensity.of_gene(self.spec, counts, self.priors, self.sigma[gene])
 
     def named(self, draws: GeneDraws, density: Density) -> dict[str, FloatArray]:
         """Return parameters and ratios at the chosen spots by name, (N, *) each."""
@@ -178,22 +164,13 @@ def _study(
     nugget: str,
 ) -> _Study:
     """Check the arguments that shape the simulated genes."""
-    data = model.data
-    totals = data.counts.values.numpy().sum(-1)
-    if prior is not None and not isinstance(prior, PosteriorPriors):
-        raise TypeError(f"prior must be a PosteriorPriors, came {type(prior).__name__}")
     Request("laplace", draws, 1, seed, (0,))  # checks draws and seed
-    choose("nugget", nugget, NUGGETS)
-    spec, sigma = None, np.empty((model.n_genes, 0))
-    priors = prior or PosteriorPriors()
-    if data.kernel is not None:
-        spec = with_nugget(model._spec(), nugget)
-        priors = prior or PosteriorPriors.of_model(spec.prior)
-        sigma = model._sigma_in_force().detach().double().cpu().numpy()
+    totals = model.data.counts.values.numpy().sum(-1).round()
+    genes = np.flatnonzero(totals.any(axis=1))
+    densities = Densities.of_model(model, prior, nugget)
     places = _chosen_spots(spots, totals)
-    totals = totals[totals.any(axis=1)].round()
     return _Study(
-        spec, data.design.numpy(), totals, sigma, model.n_isos, priors, places, draws, seed
+        densities, totals[genes], tuple(genes.tolist()), model.n_isos, places, draws, seed
     )
 
 
@@ -213,14 +190,14 @@ def _chosen_spots(spots: Sequence[int] | None, totals: FloatArray) -> tuple[int,
 
 def _ranks_of(study: _Study, method: str | Sampler, place: int) -> dict[str, FloatArray] | str:
     """Simulate a gene; return the ranks of its truths by name, or why there are none."""
-    gene = place % len(study.totals)
+    turn = place % len(study.totals)
+    gene, densities = study.genes[turn], study.densities
     noise = Noise.of_gene(study.seed, np.full((1, 1), float(place)))
-    totals = study.totals[gene]
+    totals = study.totals[turn]
     blank = np.zeros((totals.size, study.n_isos))
     blank[:, 0] = totals
-    full = np.column_stack([study.design, np.ones(totals.size)])
-    density = study.density(blank, gene)
-    truth = prior_draws(density, full, study.kernel, 1, noise)
+    density = densities.of_gene(blank, gene)
+    truth = prior_draws(density, densities.full_design, densities.kernel, 1, noise)
     counts = predictive_counts(truth.eta, totals, noise.numpy)[0].astype(np.float64)
     own_seed = study.seed + place  # two genes with like counts have draws of their own
     try:
@@ -237,14 +214,18 @@ def _draws_of(
     study: _Study, method: str | Sampler, counts: FloatArray, gene: int, seed: int
 ) -> dict[str, FloatArray]:
     """Return ``study.draws`` draws of the posterior by name, (L, *) each."""
+    densities = study.densities
     if isinstance(method, str):
         thin = THIN.get(method, 1)
-        density = study.density(counts, gene)
+        density = densities.of_gene(counts, gene)
         request = Request(method, study.draws * thin, 1, seed, (0,))
-        drawn, _, _ = draw_gene(density, counts, study.design, study.kernel, request)
+        drawn, _, _ = draw_gene(density, counts, densities.design, densities.kernel, request)
         named = study.named(drawn, density)
         return {name: values[::thin] for name, values in named.items()}
-    given = {k: np.asarray(v) for k, v in method(counts, study.design, study.kernel, seed).items()}
+    given = {
+        k: np.asarray(v)
+        for k, v in method(counts, densities.design, densities.kernel, seed).items()
+    }
     if "isoform_ratio" in given:
         given["isoform_ratio"] = given["isoform_ratio"][:, list(study.spots)]
     for name, values in given.items():

@@ -1,0 +1,58 @@
+"""The posterior densities that a model's genes have, for studies that draw from them one by one."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from splisosm_pyro.fit.glmm import GLMMSpec
+from splisosm_pyro.fit.options import NUGGETS, choose
+from splisosm_pyro.maths.protocols import Kernel
+from splisosm_pyro.maths.spot import FloatArray
+from splisosm_pyro.posterior.gene import Density
+from splisosm_pyro.posterior.glm_density import GLMDensity
+from splisosm_pyro.posterior.outer_density import OuterDensity, with_nugget
+from splisosm_pyro.posterior.priors import PosteriorPriors
+
+
+@dataclass(frozen=True, eq=False)
+class Densities:
+    """Design (S, F), priors, and of a GLMM its specification and sigma (G, C) where it is fixed."""
+
+    spec: GLMMSpec | None
+    design: FloatArray
+    sigma: FloatArray
+    priors: PosteriorPriors
+
+    @classmethod
+    def of_model(cls, model: Any, prior: PosteriorPriors | None, nugget: str) -> "Densities":
+        """Take what ``model.posterior`` would; prior and nugget as there."""
+        if prior is not None and not isinstance(prior, PosteriorPriors):
+            raise TypeError(f"prior must be a PosteriorPriors, came {type(prior).__name__}")
+        choose("nugget", nugget, NUGGETS)
+        data = model.data
+        design = data.design.numpy()
+        if data.kernel is None:
+            return cls(None, design, np.empty((model.n_genes, 0)), prior or PosteriorPriors())
+        spec = with_nugget(model._spec(), nugget)
+        own = prior or PosteriorPriors.of_model(
+            spec.prior, spec.theta_prior, spec.coefficient_priors
+        )
+        sigma = model._sigma_in_force().detach().double().cpu().numpy()
+        return cls(spec, design, sigma, own.for_gene(spec.kernel, model.n_isos))
+
+    @property
+    def kernel(self) -> Kernel | None:
+        """The spatial covariance; None in a GLM."""
+        return None if self.spec is None else self.spec.kernel
+
+    @property
+    def full_design(self) -> FloatArray:
+        """The design with its intercept, (S, F+1)."""
+        return np.column_stack([self.design, np.ones(len(self.design))])
+
+    def of_gene(self, counts: FloatArray, gene: int) -> Density:
+        """Return the density of the outer parameters for counts (S, P) in the place of a gene's."""
+        if self.spec is None:
+            return GLMDensity.of_gene(counts, self.design, self.priors)
+        return OuterDensity.of_gene(self.spec, counts, self.priors, self.sigma[gene])
