@@ -1,4 +1,4 @@
-"""Studies of a model: prior sensitivity, what it predicts, whether its posteriors are calibrated."""
+"""Studies of a model: what it predicts, whether it is calibrated, what its priors do to it."""
 
 from splisosm_pyro.studies.calibration import calibrate
 from splisosm_pyro.studies.calibration_result import Calibration
