@@ -11,3 +11,10 @@ F = TypeVar("F", bound=Callable[..., object])
 def compiled(function: F) -> F:
     """Compile ``function`` on its first call; the type checker keeps its signature."""
     return cast("F", numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+
+
+def compiled_sums(function: F) -> F:
+    """Likewise; sums may be taken in any order, so that they become vector instructions."""
+    free = {"reassoc", "contract"}
+    compiler = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=free)
+    return cast("F", compiler(function))

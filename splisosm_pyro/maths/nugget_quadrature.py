@@ -8,20 +8,22 @@ the expectation under the spot's posterior of ``e``,
 
 and the derivatives in ``T`` follow from the heat equation ``dL/dT_q = 1/2 d2L/dx_q^2`` for
 ``L = exp g``; ``spot_cumulants.py`` states them. Three rules, all trapezoidal sums, which converge
-exponentially here. Two isoforms: a line (``spot_line.py``). More: a star of lines
-(``spot_star.py``), which for small whole counts are read from a table (``spot_table.py``); three
-isoforms with other counts and moderate nuggets: a plane (``spot_plane.py``). With the automatic
-nodes the value of a spot is right to about 1e-9 nats for every total and sigma.
+exponentially here. Two isoforms: a line (``spot_line.py``). More: a star (``spot_star.py``), whose
+functions are read from a table (``spot_even.py``) unless counts are very large; then three
+isoforms take a plane (``spot_plane.py``) if their nuggets are moderate, others a star of lines.
+With the automatic nodes the value of a spot is right to about 1e-9 nats for every total and sigma.
 """
 
 import numpy as np
 
+from splisosm_pyro.maths.shifted_table import Shifted, shifted_table
 from splisosm_pyro.maths.spot import FloatArray, SpotDerivatives, SpotTerms
 from splisosm_pyro.maths.spot_blur import blur_spots
+from splisosm_pyro.maths.spot_even import longest_steps, without_table
 from splisosm_pyro.maths.spot_line import AUTO, HALVED, Rule, fixed_rule, line_pass
 from splisosm_pyro.maths.spot_quadrature_kernels import derive_spots, evaluate_spots
 from splisosm_pyro.maths.spot_ratio import normal_nodes, square_root
-from splisosm_pyro.maths.spot_table import Table, empty_table, pair_pass, pair_rows_of, rows_of
+from splisosm_pyro.maths.spot_table import Table, empty_table, pair_pass, pair_rows_of
 
 PLANE_AUTO: Rule = (0.92, 1.25, 23.0, 0)
 PLANE_HALVED: Rule = (0.46, 0.625, 40.0, 0)
@@ -65,20 +67,23 @@ class QuadratureNugget:
         if not (self._counts.sum(axis=1) > 0.0).all():
             raise ValueError("counts: every spot must have a positive total, one has none")
         self._rules = _rules(nodes)
-        two = self._counts.shape[1] == 2
-        self._row = pair_rows_of(self._counts) if two else rows_of(self._counts)
-        self._latest: tuple[bytes, Table] | None = None
+        if self._counts.shape[1] == 2:
+            self._row = pair_rows_of(self._counts)
+        else:
+            self._longest = longest_steps(self._counts.sum(axis=1))
+        self._pairs: tuple[float, Table] | None = None
+        self._shifted: tuple[bytes, Shifted] | None = None
         self._finer = _rules(2 * nodes) if isinstance(nodes, int) else (HALVED, PLANE_HALVED)
 
     def evaluate(self, x: FloatArray, nugget: FloatArray) -> SpotTerms:
         """Return ``g``, ``g'`` and ``-g''`` at ``x`` (n, Q) for nugget variances (Q,) >= 0."""
         x, nugget = _checked(self._counts, x, nugget)
         if x.shape[1] == 1:
-            g = pair_pass(self._counts, x, nugget[0], self._rules[0], self._table(nugget))
+            g = pair_pass(self._counts, x, nugget[0], self._rules[0], self._pair_table(nugget[0]))
             score, neg_hessian = g[:, 1:2].copy(), np.maximum(-g[:, 2:3, None], 0.0)
             return SpotTerms(x, nugget, float(g[:, 0].sum()), score, neg_hessian, 0.0, (g,))
         value, score, neg_hessian, e = evaluate_spots(
-            self._counts, x, nugget, *self._rules, self._table(nugget)
+            self._counts, x, nugget, *self._rules, self._star_table(nugget)
         )
         return SpotTerms(x, nugget, float(value.sum()), score, neg_hessian, 0.0, (e,))
 
@@ -91,7 +96,7 @@ class QuadratureNugget:
             terms.x,
             terms.nugget,
             *self._rules,
-            self._table(terms.nugget),
+            self._star_table(terms.nugget),
             terms.extra[0],
             terms.score,
             terms.neg_hessian,
@@ -103,12 +108,18 @@ class QuadratureNugget:
         """Return ``g``, ``g'`` and ``-g''`` of every spot for noise of covariance (n, Q, Q)."""
         return blur_spots(self._counts, x, cov, self._rules[0])
 
-    def _table(self, nugget: FloatArray) -> Table:
+    def _pair_table(self, nugget: float) -> Table:
         """Keep the table of the nugget last asked for; its entries are the same whoever asks."""
+        if self._pairs is None or self._pairs[0] != nugget:
+            self._pairs = nugget, empty_table(self._row, nugget)
+        return self._pairs[1]
+
+    def _star_table(self, nugget: FloatArray) -> Shifted:
+        """Likewise for three isoforms or more."""
         key = nugget.tobytes()
-        if self._latest is None or self._latest[0] != key:
-            self._latest = key, empty_table(self._row, nugget)
-        return self._latest[1]
+        if self._shifted is None or self._shifted[0] != key:
+            self._shifted = key, shifted_table(nugget, self._longest)
+        return self._shifted[1]
 
     def error(self, x: FloatArray, nugget: FloatArray) -> float:
         """Estimate the error of the value in nats, summed over spots: against half the step.
@@ -117,12 +128,14 @@ class QuadratureNugget:
         """
         x, nugget = _checked(self._counts, x, nugget)
         if x.shape[1] == 1:
-            table = self._table(nugget)
+            table = self._pair_table(nugget[0])
             rough = pair_pass(self._counts, x, nugget[0], self._rules[0], table)[:, 0]
             fine = line_pass(self._counts, x, nugget[0], self._finer[0])[:, 0]
         else:
-            rough = evaluate_spots(self._counts, x, nugget, *self._rules, self._table(nugget))[0]
-            direct = empty_table(np.full_like(self._row, -1), nugget)
+            rough = evaluate_spots(self._counts, x, nugget, *self._rules, self._star_table(nugget))[
+                0
+            ]
+            direct = without_table(self._star_table(nugget))
             fine = evaluate_spots(self._counts, x, nugget, *self._finer, direct)[0]
         return float(np.abs(rough - fine).sum())
 

@@ -14,7 +14,7 @@ and the heat equation gives the derivatives in the nugget variances: ``dg/dT_q =
 
 import numpy as np
 
-from splisosm_pyro.maths.compiled import compiled
+from splisosm_pyro.maths.compiled import compiled, compiled_sums
 from splisosm_pyro.maths.spot_line import FloatArray
 
 
@@ -55,32 +55,97 @@ def derive(
 
 
 @compiled
-def add_diagonal(w: float, parts: FloatArray, weight: FloatArray, sums: FloatArray) -> None:
-    """Add a node whose derivatives in x are diagonal: columns 1 to 4 of ``parts`` (Q, 5).
+def diagonal_moments(
+    w: FloatArray,  # (k,): sum 1
+    parts: FloatArray,  # (Q, 5, *), the first k nodes
+    weight: FloatArray,  # (Q, Q): M
+    sums: FloatArray,  # (2 Q + 3, Q): zero; out, what ``derive`` reads
+) -> None:
+    """Average over nodes whose derivatives in x are diagonal: orders 1 to 4 of ``parts``.
 
-    The first two are centred; ``sums`` is what ``derive`` reads.
+    The first two are centred about their means; the values in ``parts`` are overwritten.
     """
-    n_logits = parts.shape[0]
-    square, trace = 0.0, 0.0
-    for a in range(n_logits):
-        trace += weight[a, a] * parts[a, 2]
-        for b in range(n_logits):
-            square += parts[a, 1] * weight[a, b] * parts[b, 1]
+    n_logits, n = parts.shape[0], w.size
+    lean, square = parts[0, 0, :n], parts[1, 0, :n]
+    square[:] = 0.0
     for q in range(n_logits):
-        d, d2, d3, d4 = parts[q, 1], parts[q, 2], parts[q, 3], parts[q, 4]
-        heat, skew, lean = d2 + d * d, d3 + 2.0 * d2 * d, 0.0
-        sums[0, q] += w * d
-        for k in range(n_logits):
-            lean += weight[q, k] * parts[k, 1]
-            sums[1 + k, q] += w * parts[k, 1] * d
-            sums[1 + n_logits + k, q] += w * parts[k, 1] * heat
-        sums[1 + q, q] += w * d2
-        sums[1 + n_logits + q, q] += w * skew
-        third = weight[q, q] * d3 + 2.0 * d2 * lean + (trace + square) * d
-        sums[2 * n_logits + 1, q] += w * third
-        fourth = weight[q, q] * (d4 + 2.0 * d3 * d + 2.0 * d2 * d2)
-        fourth += 2.0 * lean * skew + (trace + square) * heat
-        sums[2 * n_logits + 2, q] += w * fourth
+        d, d2 = parts[q, 1, :n], parts[q, 2, :n]
+        _lean(weight[q], parts, lean)
+        own = weight[q, q]
+        for k in range(n):
+            square[k] += own * d2[k] + d[k] * lean[k]
+    for q in range(n_logits):
+        d, d2 = parts[q, 1, :n], parts[q, 2, :n]
+        _lean(weight[q], parts, lean)
+        for a in range(n_logits):
+            sums[1 + a, q] = covariance(w, parts[a, 1, :n], d)
+            sums[1 + n_logits + a, q] = _heat(w, parts[a, 1, :n], d, d2)
+        skew, third, fourth = _high(
+            w, lean, square, d, d2, parts[q, 3, :n], parts[q, 4, :n], weight[q, q]
+        )
+        sums[1 + n_logits + q, q] += skew
+        sums[2 * n_logits + 1, q], sums[2 * n_logits + 2, q] = third, fourth
+
+
+@compiled
+def _lean(row: FloatArray, parts: FloatArray, out: FloatArray) -> None:
+    """Fill ``out`` (k,) with ``row`` d."""
+    for k in range(out.size):
+        out[k] = 0.0
+    for a in range(row.size):
+        d, factor = parts[a, 1, : out.size], row[a]
+        for k in range(out.size):
+            out[k] += factor * d[k]
+
+
+@compiled_sums
+def mean(w: FloatArray, a: FloatArray) -> float:
+    """Average a, with weights of sum 1."""
+    total = 0.0
+    for k in range(w.size):
+        total += w[k] * a[k]
+    return total
+
+
+@compiled_sums
+def covariance(w: FloatArray, a: FloatArray, b: FloatArray) -> float:
+    """Average a b."""
+    total = 0.0
+    for k in range(w.size):
+        total += w[k] * a[k] * b[k]
+    return total
+
+
+@compiled_sums
+def _heat(w: FloatArray, a: FloatArray, d: FloatArray, d2: FloatArray) -> float:
+    """Average a (d2 + d^2)."""
+    total = 0.0
+    for k in range(w.size):
+        total += w[k] * a[k] * (d2[k] + d[k] * d[k])
+    return total
+
+
+@compiled_sums
+def _high(
+    w: FloatArray,
+    lean: FloatArray,  # (k,): row q of M d
+    square: FloatArray,  # (k,): tr(M d2) + d' M d
+    d: FloatArray,
+    d2: FloatArray,
+    d3: FloatArray,
+    d4: FloatArray,
+    own: float,  # M_qq
+) -> tuple[float, float, float]:
+    """Average B_qqq's diagonal part, M_ab B_abq and M_ab B_abqq."""
+    skews, thirds, fourths = 0.0, 0.0, 0.0
+    for k in range(w.size):
+        skew = d3[k] + 2.0 * d2[k] * d[k]
+        skews += w[k] * skew
+        thirds += w[k] * (own * d3[k] + 2.0 * d2[k] * lean[k] + square[k] * d[k])
+        fourth = own * (d4[k] + 2.0 * d3[k] * d[k] + 2.0 * d2[k] * d2[k])
+        fourth += 2.0 * lean[k] * skew + square[k] * (d2[k] + d[k] * d[k])
+        fourths += w[k] * fourth
+    return skews, thirds, fourths
 
 
 @compiled

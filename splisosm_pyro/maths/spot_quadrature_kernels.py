@@ -1,8 +1,7 @@
 """The loops over spots of ``nugget_quadrature``: which rule a spot takes, and its results.
 
-Small whole counts take the star by table; else two logits with moderate nuggets take the plane, and
-the rest the star; without any nugget ``g`` is the
-log-likelihood itself.
+Where the table of the star reaches it serves; else two logits with moderate nuggets take the plane,
+and the rest a star of lines; without any nugget ``g`` is the log-likelihood itself.
 """
 
 import math
@@ -10,7 +9,15 @@ import math
 import numpy as np
 
 from splisosm_pyro.maths.compiled import compiled
-from splisosm_pyro.maths.spot_cumulants import add_diagonal, derive, flat_sums
+from splisosm_pyro.maths.shifted_table import NODES, Shifted
+from splisosm_pyro.maths.spot_cumulants import (
+    covariance,
+    derive,
+    diagonal_moments,
+    flat_sums,
+    mean,
+)
+from splisosm_pyro.maths.spot_even import reaches
 from splisosm_pyro.maths.spot_line import FloatArray, Rule
 from splisosm_pyro.maths.spot_plane import (
     plane,
@@ -19,8 +26,7 @@ from splisosm_pyro.maths.spot_plane import (
     plane_sums,
     plane_value,
 )
-from splisosm_pyro.maths.spot_star import NODES, star
-from splisosm_pyro.maths.spot_table import Table
+from splisosm_pyro.maths.spot_star import star
 
 # In a plane of smaller cells a lattice is dearer than a star without a table (measured).
 SMALLEST_CELL = 0.12
@@ -76,20 +82,20 @@ def evaluate_spots(
     nugget: FloatArray,
     rule: Rule,
     plane_rule: Rule,
-    table: Table,
+    table: Shifted,
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """Give g, g', -g'' of every spot, and where its plane is centred (NaN: it is not a plane)."""
     n, n_logits = x.shape
     value, score = np.empty(n), np.empty((n, n_logits))
     neg_hessian, e = np.zeros((n, n_logits, n_logits)), np.full((n, 2), np.nan)
-    parts, weight = np.empty((NODES, n_logits, 5)), np.empty(NODES)
+    parts, weight = np.empty((n_logits, 5, NODES)), np.empty(NODES)
     sums = np.empty(20)
     for s in range(n):
         if nugget.max() == 0.0:
             value[s] = _flat(counts[s], x[s], score[s], neg_hessian[s])
             _lift(neg_hessian[s], counts[s].sum())
             continue
-        looked_up = rule[3] == 0 and table.row[s].min() >= 0
+        looked_up = rule[3] == 0 and reaches(table, counts[s], x[s], nugget, s)
         if n_logits == 2 and nugget.min() > 0.0 and not looked_up:
             e0, e1 = plane_mode(counts[s], x[s], nugget)
             at = plane(counts[s], x[s], nugget, plane_rule, (e0, e1))
@@ -100,7 +106,7 @@ def evaluate_spots(
                 value[s] = plane_value(at, sums, score[s], neg_hessian[s])
                 _lift(neg_hessian[s], counts[s].sum())
                 continue
-        value[s], nodes = star(counts, x, nugget, rule, table, s, parts, weight)
+        value[s], nodes = star(counts[s], x[s], nugget, rule, table, s, False, parts, weight)
         _star_score(parts, weight, nodes, score[s], neg_hessian[s])
         _lift(neg_hessian[s], counts[s].sum())
     return value, score, neg_hessian, e
@@ -111,20 +117,20 @@ def _star_score(
     parts: FloatArray, weight: FloatArray, nodes: int, score: FloatArray, neg_hessian: FloatArray
 ) -> None:
     """Write g' and -g'' from the nodes of a star; centre ``parts`` about its means."""
-    n_logits = score.size
+    n_logits, w = score.size, weight[:nodes]
     for a in range(n_logits):
-        score[a], curve = 0.0, 0.0
-        for i in range(nodes):
-            score[a] += weight[i] * parts[i, a, 1]
-            curve += weight[i] * parts[i, a, 2]
+        first, second = parts[a, 1, :nodes], parts[a, 2, :nodes]
+        score[a], curve = mean(w, first), mean(w, second)
         neg_hessian[a, a] = -curve
         for i in range(nodes):
-            parts[i, a, 1] -= score[a]
-            parts[i, a, 2] -= curve
-    for a in range(n_logits):
-        for b in range(n_logits):
-            for i in range(nodes):
-                neg_hessian[a, b] -= weight[i] * parts[i, a, 1] * parts[i, b, 1]
+            first[i] -= score[a]
+            second[i] -= curve
+        for b in range(a + 1):
+            both = covariance(w, first, parts[b, 1, :nodes])
+            if b == a:
+                neg_hessian[a, a] -= both
+            else:
+                neg_hessian[a, b] = neg_hessian[b, a] = -both
 
 
 @compiled
@@ -134,7 +140,7 @@ def derive_spots(
     nugget: FloatArray,
     rule: Rule,
     plane_rule: Rule,
-    table: Table,
+    table: Shifted,
     e: FloatArray,
     score: FloatArray,
     neg_hessian: FloatArray,
@@ -143,9 +149,9 @@ def derive_spots(
     """Give the rows of ``spot_cumulants.derive`` for every spot: (n, 3 + Q, Q)."""
     n, n_logits = x.shape
     out = np.empty((n, 3 + n_logits, n_logits))
-    parts, share = np.empty((NODES, n_logits, 5)), np.empty(NODES)
+    parts, share = np.empty((n_logits, 5, NODES)), np.empty(NODES)
     sums, packed = np.empty(20), np.empty((2 * n_logits + 3, n_logits))
-    mean, curve = np.empty(n_logits), np.empty((n_logits, n_logits))
+    centre, curve = np.empty(n_logits), np.empty((n_logits, n_logits))
     for s in range(n):
         packed[:] = 0.0
         if nugget.max() == 0.0:
@@ -155,10 +161,8 @@ def derive_spots(
             plane_sums(at, plane_rule, 4, sums)
             plane_moments(at, sums, weight[s], packed)
         else:
-            nodes = star(counts, x, nugget, rule, table, s, parts, share)[1]
-            curve[:] = 0.0
-            _star_score(parts, share, nodes, mean, curve)
-            for i in range(nodes):
-                add_diagonal(share[i], parts[i], weight[s], packed)
+            nodes = star(counts[s], x[s], nugget, rule, table, s, True, parts, share)[1]
+            _star_score(parts, share, nodes, centre, curve)
+            diagonal_moments(share[:nodes], parts, weight[s], packed)
         derive(weight[s], score[s], neg_hessian[s], packed, out[s])
     return out

@@ -7,7 +7,7 @@ integrals on a line, by the Poisson form of the multinomial (``log u = t``):
     exp g = 1/Gamma(m) int exp(y_P t - exp t + sum_q F_q(x_q + t)) dt
     F_q(v) = log int exp(y_q eta - exp eta) N(eta; v, T_q) d eta
 
-``F`` and its derivatives come from ``spot_line.line``, for small whole counts by a table. Given
+``F`` and its derivatives come from a table (``spot_even.py``), or from ``spot_line.line``. Given
 t the derivatives of the log integrand in x are diagonal, and g's are their joint cumulants over t.
 The integrand is log-concave in t; the trapezoidal rule on it is that of ``spot_line``. Exact for
 whole and fractional counts. Cost a spot, at any sigma: O(Q nodes) with a table, O(Q nodes^2)
@@ -19,25 +19,27 @@ import math
 import numpy as np
 
 from splisosm_pyro.maths.compiled import compiled
+from splisosm_pyro.maths.shifted_table import NODES, Shifted, shifted_all
+from splisosm_pyro.maths.spot_even import lattice, reaches, shift_constant
 from splisosm_pyro.maths.spot_line import (
     LINEAR,
+    POISSON,
     POISSON_STIFFNESS,
     SIDE,
     STRETCHED,
     FloatArray,
     Rule,
     even_step,
+    line,
     omega,
     poisson_height,
     stretch,
     unstretch,
 )
-from splisosm_pyro.maths.spot_table import Table, look_up
 
 WIDE = 1.5
 FINER = 0.9
 REACH, SHARP = 9.0, 25.0  # in sd; in units of the curvature at the mode
-NODES = 1000
 
 
 @compiled
@@ -127,22 +129,29 @@ def _layout(
 
 @compiled
 def star(
-    counts: FloatArray,  # (n, P)
-    at: FloatArray,  # (n, Q): x
+    y: FloatArray,  # (P,)
+    x: FloatArray,  # (Q,)
     nugget: FloatArray,  # (Q,)
     rule: Rule,
-    table: Table,
+    table: Shifted,
     s: int,
-    parts: FloatArray,  # (NODES, Q, 5): out, F and its derivatives at the nodes
+    all_orders: bool,
+    parts: FloatArray,  # (Q, 5, NODES): out, F and its derivatives in x at the nodes
     weight: FloatArray,  # (NODES,): out, the posterior weights of the nodes
 ) -> tuple[float, int]:
-    """Lay out the nodes of spot s; give g and their number."""
-    y, x = counts[s], at[s]
-    m, reference = y.sum(), y[x.size]
+    """Lay out the nodes of spot s; give g and their number.
+
+    All functions from the table where it reaches, on an even lattice unless it had too many nodes;
+    else by lines, whose logarithms leave ``y log y - y`` out.
+    """
+    m, tabled = y.sum(), rule[3] == 0 and reaches(table, y, x, nugget, s)
     centre, slope = _centre(m, y, x, nugget)
     spread = 1.0 / math.sqrt(slope)
+    if tabled:
+        value, n = lattice(table, s, y, x, nugget, rule, centre, all_orders, parts, weight)
+        if n > 0:
+            return value, n
     wide, start, away, step = _layout(centre, spread, y, x, nugget, rule)
-    row, size, knots, cells = table.row, table.step, table.knots, table.cells
     peak, top, total, n = 0.0, -math.inf, 0.0, 0
     shift = 0.5 * step if rule[3] > 0 and rule[3] % 2 == 0 else 0.0
     for side in range(2):
@@ -154,8 +163,12 @@ def star(
             if wide:
                 t = centre + stretch(v, SIDE, 0.0) - away
                 jacobian = step * (LINEAR + SIDE * math.exp(-v))
-            value = poisson_height(reference, t)
-            value += look_up(row, size, knots, cells, counts, at, nugget, rule, t, s, n, parts)
+            if tabled:
+                value = m * t - math.exp(t)
+                value += _shifted_sum(table, y, x, nugget, rule, t, parts[:, :, n])
+            else:
+                value = poisson_height(y[x.size], t)
+                value += _line_sum(y, x, nugget, rule, t, parts[:, :, n])
             if n == 0:
                 peak = value
             if value < top - rule[2] and value < before:
@@ -165,7 +178,51 @@ def star(
             total += weight[n]
             n += 1
     weight[:n] /= total
+    value = peak + math.log(total)
+    return value + (shift_constant(y, x, nugget) if tabled else _line_constant(y)), n
+
+
+@compiled
+def _line_sum(
+    y: FloatArray, x: FloatArray, nugget: FloatArray, rule: Rule, t: float, out: FloatArray
+) -> float:
+    """Put the lines of every logit at t in ``out`` (Q, 5); sum their values."""
+    total = 0.0
+    for q in range(x.size):
+        f = line(POISSON, y[q], y[q], x[q] + t, nugget[q], rule)
+        for k in range(5):
+            out[q, k] = f[k]
+        total += f[0]
+    return total
+
+
+@compiled
+def _shifted_sum(
+    table: Shifted,
+    y: FloatArray,
+    x: FloatArray,
+    nugget: FloatArray,
+    rule: Rule,
+    t: float,
+    out: FloatArray,
+) -> float:
+    """Do the same from the table, in whose terms a logit's part is y v + F."""
+    total = 0.0
+    for q in range(x.size):
+        f = shifted_all(table, q, x[q] + nugget[q] * y[q] + t, nugget[q], rule)
+        for k in range(5):
+            out[q, k] = f[k]
+        out[q, 1] += y[q]
+        total += f[0]
+    return total
+
+
+@compiled
+def _line_constant(y: FloatArray) -> float:
+    """Give what the lines leave out."""
+    m = float(y.sum())
+    total = -m - math.lgamma(m)
     for j in range(y.size):
         if y[j] > 0.0:
-            peak += y[j] * math.log(y[j])
-    return peak + math.log(total) - m - math.lgamma(m), n
+            total += y[j] * math.log(y[j])
+    return total

@@ -5,10 +5,11 @@ from itertools import pairwise, product
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.special import logsumexp, roots_hermitenorm
+from scipy.special import gammaln, logsumexp, roots_hermitenorm
 
 from splisosm_pyro.maths.nugget_quadrature import QuadratureNugget
 from splisosm_pyro.maths.spot import SpotTerms
+from splisosm_pyro.maths.spot_even import ALIASING, longest_steps
 from splisosm_pyro.maths.spot_ratio import mean_ratio
 
 Array = NDArray[np.float64]
@@ -115,7 +116,7 @@ def test_six_isoforms_agree_where_few_nuggets_are_active(nugget: list[float]) ->
     assert abs(QuadratureNugget(y).evaluate(x, variance).value - truth) < 1e-9
 
 
-@pytest.mark.parametrize("scale", [1.0, 1.3, 40.0])  # the star by table, the plane, the plane
+@pytest.mark.parametrize("scale", [1.0, 1.3, 900.0])  # the lattice twice, the plane
 def test_plane_and_star_agree_on_three_isoforms(scale: float) -> None:
     y, x = draw(2, 20, 6, 6)
     y *= scale
@@ -132,6 +133,38 @@ def test_plane_and_star_agree_on_three_isoforms(scale: float) -> None:
     np.testing.assert_allclose(plane.score, star.score[:, :2], atol=1e-8)
     np.testing.assert_allclose(plane.neg_hessian, star.neg_hessian[:, :2, :2], atol=2e-8)
     np.testing.assert_allclose(third.phi_nugget, other.phi_nugget[:, :2], atol=1e-6)
+
+
+@pytest.mark.parametrize("n_logits", [2, 3])
+@pytest.mark.parametrize("sigma", [0.05, 0.6, 1.5, 4.0, 12.0])
+def test_the_table_agrees_with_lines(n_logits: int, sigma: float) -> None:
+    y, x = draw(n_logits, 12, 9, 22)
+    y[:4] *= 0.7
+    y[4:6] *= 30.0
+    nugget, weight = sigma**2 * np.array([1.0, 1.0, 0.6])[:n_logits], weights(12, n_logits)
+    spots, lines = QuadratureNugget(y), QuadratureNugget(y)
+    lines._longest = np.full(12, 1e-9)  # so fine that no table serves
+    a, b = spots.evaluate(x, nugget), lines.evaluate(x, nugget)
+    assert spots.derivatives(a, weight).phi_x.shape == x.shape
+    assert abs(a.value - b.value) < 1e-8
+    np.testing.assert_allclose(a.score, b.score, atol=1e-8)
+    np.testing.assert_allclose(a.neg_hessian, b.neg_hessian, atol=1e-7)
+    for found, expected in zip(
+        vars(spots.derivatives(a, weight)).values(),
+        vars(lines.derivatives(b, weight)).values(),
+        strict=True,
+    ):
+        np.testing.assert_allclose(found, expected, atol=2e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("total", [0.2, 1.0, 4.0, 50.0, 900.0])
+def test_the_step_keeps_the_bound_on_aliasing(total: float) -> None:
+    h = float(longest_steps(np.array([total]))[0])
+    t = np.arange(-60.0 / min(total, 1.0), np.log(total) + 8.0, h)
+    shifts = h * np.linspace(0.0, 1.0, 9)
+    sums = [h * np.exp(total * (t + c) - np.exp(t + c) - gammaln(total)).sum() for c in shifts]
+    error = np.abs(np.array(sums) - 1.0).max()
+    assert 0.1 * ALIASING < error < 1.1 * ALIASING
 
 
 def differences(
