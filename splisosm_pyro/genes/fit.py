@@ -24,7 +24,7 @@ from splisosm_pyro.genes.read import read_slide
 from splisosm_pyro.genes.records import Records
 from splisosm_pyro.genes.slide import PathLike, Slide, checked
 from splisosm_pyro.genes.table import gene_table, isoform_table
-from splisosm_pyro.genes.workers import Outcome, batches, genes_of, n_workers, run_batches
+from splisosm_pyro.genes.workers import Outcome, batches, n_workers, run_batches, shuffled
 from splisosm_pyro.maths.axes import SplisosmWarning
 from splisosm_pyro.studies.prior_sensitivity_columns import asked_sensitivity
 
@@ -202,9 +202,8 @@ def fit_slide(
         if resume is not None:
             records = stack.enter_context(Records(resume, _header(slide, options)))
             outcomes = {outcome["index"]: outcome for outcome in records.finished}
-        left = (gene for gene in genes_of(slide) if gene.index not in outcomes)
-        n_left = slide.n_genes - len(outcomes)
-        parts = batches(left, batch_size, n_left, workers)
+        left = [gene for gene in shuffled(slide) if gene.index not in outcomes]
+        parts = batches(left, batch_size, workers)
         bar = stack.enter_context(
             tqdm(total=slide.n_genes, initial=len(outcomes), unit="gene", disable=not progress)
         )

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.special import expit
 
@@ -19,14 +18,13 @@ from splisosm_pyro.fit.glmm import Params, fit_gene
 from splisosm_pyro.fit.marginal_fit import MarginalObjective
 from splisosm_pyro.fit.outer import differenced_hessian
 from splisosm_pyro.fit.result import GeneFit, Status, failed
+from splisosm_pyro.fit.start import starting_values
 from splisosm_pyro.fit.uncertainty import OuterUncertainty
 from splisosm_pyro.fit.white_noise import fit_white_noise
 from splisosm_pyro.genes.effects import Coefficients, delta_usage, softmax
 from splisosm_pyro.genes.job import Bench, gene_seed
 from splisosm_pyro.genes.slide import Floats
 from splisosm_pyro.maths.axes import SplisosmWarning, as_counts
-from splisosm_pyro.model.base import ModelData
-from splisosm_pyro.model.start import starting_values
 from splisosm_pyro.studies.prior_sensitivity_columns import sensitivity_columns
 
 Row = dict[str, Any]
@@ -105,9 +103,9 @@ def _fit(bench: Bench, gene: GeneInput) -> tuple[_Fitted, Row]:
     row: Row = {"loglik_glm": glm.log_lik, "status_glm": str(glm.status)}
     if not bench.job.options.glmm:
         return _of_glm(bench, glm), row
-    data = ModelData(checked, torch.from_numpy(bench.spec.design))
     n_components = 1 if bench.spec.share_variance else counts.shape[1] - 1
-    begin = starting_values(data, n_components, "uniform")
+    n_covariates = bench.spec.design.shape[1]
+    begin = starting_values(checked, n_covariates, n_components, "uniform")
     start = {name: value[0].numpy() for name, value in begin.items()}
     fit = fit_gene(bench.spec, bench.rows, counts, start)
     white = fit_white_noise(bench.spec, bench.rows, counts, start)

@@ -8,9 +8,10 @@ on its own counts alone.
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
 from threadpoolctl import threadpool_limits
 
@@ -19,8 +20,9 @@ from splisosm_pyro.genes.job import Job
 from splisosm_pyro.genes.slide import Slide
 
 LARGEST_BATCH = 16
-# Batches a worker at least, so that the last ones end together.
-BATCHES_PER_WORKER = 16
+# The last genes go out in small batches, so that the workers end together: a batch is at most this
+# part of what each worker still has to do.
+PART_OF_THE_REST = 4
 
 Outcome = dict[str, Any]
 
@@ -32,6 +34,16 @@ def genes_of(slide: Slide) -> Iterator[GeneInput]:
         for counts, gene, isos in zip(group.counts, group.gene_names, group.iso_names, strict=True):
             yield GeneInput(index, str(gene), tuple(map(str, isos)), counts)
             index += 1
+
+
+def shuffled(slide: Slide) -> list[GeneInput]:
+    """Return the genes in an order of chance, always the same.
+
+    Files hold cheap and expensive genes in blocks; mixed, the rate and the time left mean something
+    from the start.
+    """
+    genes = list(genes_of(slide))
+    return [genes[i] for i in np.random.default_rng(0).permutation(len(genes))]
 
 
 def fit_batch(job: Job, genes: list[GeneInput], owner: int) -> list[Outcome]:
@@ -58,36 +70,34 @@ def n_workers(n_jobs: int) -> int:
 
 
 def batches(
-    genes: Iterator[GeneInput], batch_size: int | str, n_genes: int, workers: int
+    genes: Sequence[GeneInput], batch_size: int | str, workers: int
 ) -> Iterator[list[GeneInput]]:
-    """Cut genes into batches; 'auto' takes up to 16, fewer where there are few for each worker.
+    """Cut genes into batches; 'auto' takes up to 16, and fewer towards the end.
 
     Raises
     ------
     ValueError
         If the size is neither 'auto' nor a whole number above 0.
+
+    Examples
+    --------
+    >>> [len(batch) for batch in batches(range(40), "auto", 2)]
+    [5, 4, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]
     """
     if batch_size == "auto":
-        size = max(1, min(LARGEST_BATCH, n_genes // (BATCHES_PER_WORKER * workers)))
-    elif isinstance(batch_size, int) and not isinstance(batch_size, bool) and batch_size > 0:
-        size = batch_size
-    else:
-        raise ValueError(
-            f"batch_size must be 'auto' or a whole number above 0, came {batch_size!r}"
-        )
-    return _cut(genes, size)
+        return _cut(genes, LARGEST_BATCH, PART_OF_THE_REST * workers)
+    if isinstance(batch_size, int) and not isinstance(batch_size, bool) and batch_size > 0:
+        return _cut(genes, batch_size, 1)
+    raise ValueError(f"batch_size must be 'auto' or a whole number above 0, came {batch_size!r}")
 
 
-def _cut(genes: Iterator[GeneInput], size: int) -> Iterator[list[GeneInput]]:
-    """Yield lists of ``size`` genes, the last one of what is left."""
-    batch: list[GeneInput] = []
-    for gene in genes:
-        batch.append(gene)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+def _cut(genes: Sequence[GeneInput], largest: int, parts: int) -> Iterator[list[GeneInput]]:
+    """Yield lists of ``largest`` genes, or of the ``parts``-th part of what is left."""
+    start = 0
+    while start < len(genes):
+        size = max(1, min(largest, (len(genes) - start) // parts))
+        yield list(genes[start : start + size])
+        start += size
 
 
 def run_batches(job: Job, parts: Iterator[list[GeneInput]], n_jobs: int) -> Iterator[list[Outcome]]:

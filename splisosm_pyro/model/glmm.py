@@ -13,6 +13,7 @@ from splisosm_pyro.fit.glmm import GLMMSpec, fit_gene
 from splisosm_pyro.fit.glmm_errors import GeneErrors
 from splisosm_pyro.fit.options import FitOptions, GLMMOptions, boolean, choose
 from splisosm_pyro.fit.result import Array, GeneFit
+from splisosm_pyro.fit.start import INIT_RATIOS, starting_values
 from splisosm_pyro.maths.axes import (
     ArrayLike,
     DesignLike,
@@ -27,7 +28,6 @@ from splisosm_pyro.model.base import BaseModel, GeneSolver, ModelData
 from splisosm_pyro.model.conditional_values import marginal_errors, mean_ratios, standard_errors
 from splisosm_pyro.model.glm import MultinomGLM
 from splisosm_pyro.model.objectives import log_joint, log_marginal
-from splisosm_pyro.model.start import INIT_RATIOS, starting_values
 
 
 class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
@@ -175,7 +175,8 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
         kernel = as_kernel(corr_sp, corr_sp_eigvals, corr_sp_eigvecs, checked.n_spots)
         data = ModelData(checked, design, tuple(covariate_names(design_mtx)), kernel)
         n_components = 1 if self.share_variance else checked.n_isos - 1
-        self._install(data, starting_values(data, n_components, self.init_ratio), place)
+        start = starting_values(checked, design.shape[1], n_components, self.init_ratio)
+        self._install(data, start, place)
 
     def forward(self) -> Tensor:
         """Return the objective of the fitting method at the current parameters.

@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 
 from splisosm_pyro.maths.axes import Counts
-from splisosm_pyro.model.base import ModelData
 
 INIT_RATIOS = ("observed", "uniform")
 THETA_LOGIT_START = -3.0
@@ -13,16 +12,17 @@ VARIANCE_RANGE = (1e-4, 0.9)
 RATIO_OFFSET = 1e-5
 
 
-def starting_values(data: ModelData, n_components: int, init_ratio: str) -> dict[str, Tensor]:
+def starting_values(
+    counts: Counts, n_covariates: int, n_components: int, init_ratio: str
+) -> dict[str, Tensor]:
     """Return the documented starting values of all parameters, float64."""
-    counts = data.counts
     n_logits = counts.n_isos - 1
     nu = torch.zeros(counts.n_genes, counts.n_spots, n_logits, dtype=torch.float64)
     if init_ratio == "observed":
         nu = observed_logits(counts)
     sigma = fano_sigma(counts)[:, None].repeat(1, n_components)
     return {
-        "beta": torch.zeros(counts.n_genes, data.design.shape[1], n_logits, dtype=torch.float64),
+        "beta": torch.zeros(counts.n_genes, n_covariates, n_logits, dtype=torch.float64),
         "bias_eta": torch.zeros(counts.n_genes, n_logits, dtype=torch.float64),
         "nu": nu,
         "sigma": sigma,
