@@ -276,6 +276,8 @@ def _fit(args: argparse.Namespace) -> int:
         print(f"left out: {n} with {why}")
     print(f"wrote {args.out}")
     if not fits.complete:
+        if folder is not None:
+            print("interrupted: run again with --resume for the rest", file=sys.stderr)
         return INTERRUPTED
     return FAILED if fits.table["status"].str.startswith("failed").all() else OK
 
@@ -289,8 +291,8 @@ def _check_out(args: argparse.Namespace, folder: Path | None) -> None:
             raise ValueError("--resume needs a folder as --out, where the records are")
         if not args.out.resolve().parent.is_dir():
             raise ValueError(f"--out: there is no folder {args.out.parent}")
-    elif folder.is_file():
-        raise ValueError(f"--out: {folder} is a file; give a folder, or a name that ends in .csv")
+    elif folder.exists() and not folder.is_dir():
+        raise ValueError(f"--out: {folder} is no folder; give one, or a name that ends in .csv")
     elif has_records(folder) and not args.resume:
         raise ValueError(
             f"--out: {folder} holds the records of a run: add --resume to go on with it, or give "
@@ -338,9 +340,15 @@ def _write_folder(fits: "GeneFits", folder: Path, n_figures: int) -> None:
     """Write the result and the figures of the top genes."""
     from splisosm_pyro.genes.figures import write_figures
 
-    fits.save(folder)
-    if n_figures > 0:
-        write_figures(fits, folder / "figures", n_figures)
+    try:
+        fits.save(folder)
+        if n_figures > 0:
+            write_figures(fits, folder / "figures", n_figures)
+    except OSError as error:
+        raise OSError(
+            f"cannot write to {folder}: {error.strerror or error}; every gene is safe in "
+            "records.jsonl: make room and run again with --resume"
+        ) from error
 
 
 def _warn(command: str, message: Any, *_: Any, **__: Any) -> None:
@@ -350,6 +358,9 @@ def _warn(command: str, message: Any, *_: Any, **__: Any) -> None:
 
 def _one_line(error: BaseException) -> str:
     """Return the message of an error or warning on one line."""
+    if isinstance(error, OSError) and error.strerror:
+        named = "" if error.filename is None else f" ({error.filename})"
+        return _one_line(Exception(f"{error.strerror}{named}"))
     return " ".join(str(error).split()) or type(error).__name__
 
 

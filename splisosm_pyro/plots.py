@@ -28,6 +28,10 @@ CIRCLE_DIAMETER = 0.9  # of the distance between neighbours
 # 0 on a square one.
 HEXAGONAL = 0.9
 MANY_READS = 20  # at one spot: from here on their colour scale is logarithmic
+# A usage lies in [0, 1] and cannot have a larger standard deviation: beyond, the first-order error
+# has no meaning.
+LARGEST_ERROR = 0.5
+GREY = f"grey: no reads; in the last column, no error below {LARGEST_ERROR}"
 MAPS = {"reads": "cividis", "usage": "viridis", "error": "magma"}
 
 
@@ -171,12 +175,13 @@ def gene_figure(
         _draw_row(row, coords, gene, marker)
     for ax, title in zip(axes[0], titles, strict=True):
         ax.set_title(title, fontsize=11)
+    figure.supxlabel(GREY, fontsize=8)
     if scale_bar is not None:
         _draw_scale_bar(axes[-1, 0], scale_bar)
     return figure
 
 
-_TITLES = ("reads (grey: none)", "observed usage", "fitted usage", "true usage", "standard error")
+_TITLES = ("reads", "observed usage", "fitted usage", "true usage", "standard error")
 
 
 def _draw_row(row: Sequence[Axes], coords: ArrayLike, gene: GeneMaps, marker: Marker) -> None:
@@ -187,8 +192,9 @@ def _draw_row(row: Sequence[Axes], coords: ArrayLike, gene: GeneMaps, marker: Ma
     usages = [np.asarray(gene.counts)[:, k] / reads, np.asarray(gene.ratio)[:, k]]
     if gene.truth is not None:
         usages.append(np.asarray(gene.truth)[:, k])
-    error = np.asarray(gene.ratio_se)[:, k]
-    row[0].set_ylabel(gene.title)
+    error = np.asarray(gene.ratio_se, dtype=np.float64)[:, k]
+    error = np.where(error <= LARGEST_ERROR, error, np.nan)
+    row[0].set_ylabel(gene.title, rotation=0, ha="right", va="center", fontsize=9)
 
     spots = tissue_map(
         row[0],
@@ -199,7 +205,7 @@ def _draw_row(row: Sequence[Axes], coords: ArrayLike, gene: GeneMaps, marker: Ma
         marker=marker,
         colorbar=False,
     )
-    _add_bar(spots, [row[0]], "reads", whole=True)
+    _add_bar(spots, [row[0]], "reads per spot", whole=True)
     panels = list(row[1:-1])
     for ax, usage in zip(panels, usages, strict=False):
         spots = tissue_map(
@@ -207,18 +213,19 @@ def _draw_row(row: Sequence[Axes], coords: ArrayLike, gene: GeneMaps, marker: Ma
         )
     for ax in panels[len(usages) :]:
         ax.set_axis_off()
-    _add_bar(spots, panels, f"usage of isoform {k}")
+    _add_bar(spots, panels, "usage (share of the reads)")
     top = float(error[np.isfinite(error)].max(initial=1e-3))
     spots = tissue_map(
         row[-1], coords, error, cmap=MAPS["error"], limits=(0.0, top), marker=marker, colorbar=False
     )
-    _add_bar(spots, [row[-1]], "SE of the usage")
+    _add_bar(spots, [row[-1]], "standard error of usage")
 
 
 def _add_bar(spots: PolyCollection, axes: list[Axes], label: str, whole: bool = False) -> None:
     """Put a colour bar beside the panels; ``whole`` for a scale of whole numbers."""
     bar = axes[0].figure.colorbar(spots, ax=axes, shrink=0.75, pad=0.02, aspect=18)
-    bar.set_label(label)
+    bar.set_label(label, fontsize=8)
+    bar.ax.tick_params(labelsize=8)
     bar.outline.set_linewidth(0)
     if whole and isinstance(spots.norm, LogNorm):
         decades = 10.0 ** np.arange(7)
@@ -287,7 +294,7 @@ def _lattice(xy: Floats) -> tuple[float, float, float]:
 def _height_of_row(xy: Floats) -> float:
     """Return the height in inches that a panel of the tissue's shape needs."""
     width, height = np.maximum(xy.max(0) - xy.min(0), 1e-12)
-    return float(np.clip(2.25 * height / width, 1.2, 5.0))
+    return float(np.clip(1.95 * height / width, 1.2, 5.0))
 
 
 def _draw_scale_bar(ax: Axes, scale_bar: tuple[float, str]) -> None:

@@ -1,5 +1,7 @@
 """Maps of tissues: what is drawn, where, in which colours."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from matplotlib.colors import LogNorm, to_rgba
@@ -74,7 +76,7 @@ def test_gene_figure_shows_what_it_is_given(genes):
     shown = [ax.collections[0] for ax in panels]
     titles = [ax.get_title() for ax in figure.axes if ax.get_title()]
     assert titles == [
-        *("reads (grey: none)", "observed usage", "fitted usage", "true usage", "standard error"),
+        *("reads", "observed usage", "fitted usage", "true usage", "standard error"),
     ]
     total = genes[0].counts.sum(1)
     np.testing.assert_array_equal(shown[0].get_array().mask, total == 0)
@@ -86,6 +88,19 @@ def test_gene_figure_shows_what_it_is_given(genes):
     assert isinstance(shown[4].norm, LogNorm)
     np.testing.assert_array_equal(shown[7].get_array(), genes[1].truth[:, 0])
     assert all(spots.get_clim() == (0, 1) for spots in (shown[1], shown[2], shown[5], shown[7]))
+
+
+def test_an_error_that_no_usage_can_have_is_grey(genes):
+    one = genes[0]
+    error = np.array(one.ratio_se)
+    error[:3, 1] = [0.5, 0.51, np.inf]
+    figure = gene_figure(hexagonal_lattice(40)[1], [replace(one, ratio_se=error)])
+    panel = [ax for ax in figure.axes if ax.collections and ax.get_aspect() == 1.0][3]
+    shown = panel.collections[0].get_array()
+    assert shown.mask.nonzero()[0].tolist() == [1, 2]
+    assert panel.collections[0].get_clim() == (0.0, 0.5)
+    labels = [ax.get_ylabel() for ax in figure.axes if ax.get_ylabel()]
+    assert {"reads per spot", "usage (share of the reads)", "standard error of usage"} < set(labels)
 
 
 def test_gene_figure_is_saved(genes, tmp_path):

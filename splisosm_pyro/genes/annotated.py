@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
 
+from splisosm_pyro.genes.covariates import as_given
+from splisosm_pyro.genes.job import Job
 from splisosm_pyro.genes.slide import Floats
 
 if TYPE_CHECKING:
@@ -32,15 +34,16 @@ def as_anndata(fits: "GeneFits", *, errors: bool) -> Any:
     var = pd.concat([var, repeated.reset_index(drop=True)], axis=1)
     names = var["isoform"] if var["isoform"].is_unique else var["gene"] + " " + var["isoform"]
     var.index = pd.Index(names.astype(str), name=None)
-    obs = slide.design.set_axis(pd.Index(slide.names_of_spots().tolist()), axis=0)
+    columns = [as_given(one) for one in slide.covariates]
+    obs = pd.concat([pd.DataFrame(index=range(slide.n_spots)), *columns], axis=1)
+    obs.index = pd.Index(slide.names_of_spots().tolist())
     if slide.library is not None:
         obs["library"] = pd.Categorical(slide.library)
     adata = anndata.AnnData(csr_matrix(counts), obs=_writable(obs), var=_writable(var))
     adata.layers["counts"] = csr_matrix(counts)
     adata.layers["usage"], adata.layers["usage_se"] = usage, error
     adata.obsm["spatial"] = slide.coords.copy()
-    if slide.adjacency is not None:
-        adata.obsp["spatial_connectivities"] = csr_matrix(slide.adjacency)
+    adata.obsp["spatial_connectivities"] = csr_matrix(Job.of(slide, fits.options).graph)
     table = _writable(fits.table.set_index(fits.table.index.astype(str)))
     adata.uns["splisosm_pyro"] = {"table": table, "model": fits.options.model}
     return adata

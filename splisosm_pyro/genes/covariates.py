@@ -76,7 +76,13 @@ def covariate(
     column = pd.Series(values if isinstance(values, pd.Series) else array).reset_index(drop=True)
     if pd.api.types.is_numeric_dtype(column.dtype):
         _no_reference(name, reference)
-        return Covariate(name, _without_gaps(name, column.to_frame(name)).astype(np.float64))
+        frame = _without_gaps(name, column.to_frame(name)).astype(np.float64)
+        if len(frame) > 1 and frame[name].min() == frame[name].max():
+            raise ValueError(
+                f"covariate {name!r} must differ between spots, came {frame[name].iloc[0]:g} at "
+                "all: leave it out"
+            )
+        return Covariate(name, frame)
     return _category(name, column, reference)
 
 
@@ -87,7 +93,13 @@ def _category(name: str, column: "pd.Series[str]", reference: str | None) -> Cov
     levels = [str(level) for level in coded.cat.categories]
     if len(levels) < 2:
         raise ValueError(
-            f"covariate {name!r} must have two levels or more, came {levels[0]!r} alone"
+            f"covariate {name!r} must have two levels or more, came {levels[0]!r} alone: leave it "
+            "out"
+        )
+    if len(levels) == len(column):
+        raise ValueError(
+            f"covariate {name!r} must have fewer levels than there are spots, came one a spot: "
+            "leave it out"
         )
     if reference is not None and reference not in levels:
         raise ValueError(
@@ -100,6 +112,22 @@ def _category(name: str, column: "pd.Series[str]", reference: str | None) -> Cov
     return Covariate(name, pd.DataFrame(columns, index=column.index), (first, *others))
 
 
+def as_given(one: Covariate) -> pd.DataFrame:
+    """Return a covariate as the user had it: a category as one column of words.
+
+    Examples
+    --------
+    >>> as_given(covariate("region", ["GL", "GCL", "GL"], reference="GL"))["region"].tolist()
+    ['GL', 'GCL', 'GL']
+    """
+    if not one.levels:
+        return one.columns
+    indicators = one.columns.to_numpy()
+    codes = np.where(indicators.any(axis=1), 1 + indicators.argmax(axis=1), 0)
+    category = pd.Categorical.from_codes(codes, categories=list(one.levels))
+    return pd.DataFrame({one.name: category})
+
+
 def _no_reference(name: str, reference: str | None) -> None:
     """Raise if numbers were given a reference level."""
     if reference is not None:
@@ -110,13 +138,19 @@ def _without_gaps(name: str, frame: pd.DataFrame) -> pd.DataFrame:
     """Raise if a value is missing."""
     n_missing = int(frame.isna().any(axis=1).sum())
     if n_missing:
-        raise ValueError(f"covariate {name!r} must have a value at every spot, {n_missing} lack it")
+        raise ValueError(
+            f"covariate {name!r} must have a value at every spot, {n_missing} of {len(frame)} lack "
+            "it: remove these spots, or fill the values in"
+        )
     return frame
 
 
 def check_references(names: Sequence[str], reference: Mapping[str, str] | None) -> dict[str, str]:
-    """Return the reference levels, or raise if one belongs to no covariate."""
+    """Return the reference levels; raise if one has no covariate or a covariate comes twice."""
     chosen = dict(reference or {})
+    twice = [name for i, name in enumerate(names) if name in names[:i]]
+    if twice:
+        raise ValueError(f"covariates must name each covariate once, came {twice[0]!r} twice")
     for name in chosen:
         if name not in names:
             listed = ", ".join(map(repr, names)) or "none"

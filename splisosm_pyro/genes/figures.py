@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,16 +49,7 @@ def gene_page(fits: GeneFits, gene: str) -> Figure:
     ValueError
         If there is no such gene, or its fit broke.
     """
-    row = fits.table.iloc[fits._place(gene)]
-    n_isos = int(row["n_isos"])
-    # of two isoforms the second is the mirror of the first
-    shown = range(1 if n_isos == 2 else min(n_isos, MOST_ISOFORMS))
-    names = str(row["isoforms"]).split(";")
-    maps = _maps(fits, gene)
-    rows = [_replaced(maps, names[p], p) for p in shown]
-    figure = gene_figure(places_of(fits.slide), rows)
-    figure.suptitle(f"{gene}, {row['reads']} reads, {row['status']}\n{variances(row)}", fontsize=10)
-    return figure
+    return _page(fits, _maps(fits, gene))
 
 
 def top_page(fits: GeneFits, n: int = 6) -> Figure:
@@ -68,29 +60,50 @@ def top_page(fits: GeneFits, n: int = 6) -> Figure:
     ValueError
         If no gene has a fit.
     """
-    rows = []
-    for gene in top_genes(fits, n):
-        maps = _maps(fits, gene)
-        row = fits.table.iloc[fits._place(gene)]
-        title = f"{gene}\n{row['reads']} reads\n{variances(row, short=True)}"
-        rows.append(_replaced(maps, title, int(np.ptp(maps.ratio, axis=0).argmax())))
-    if not rows:
-        raise ValueError("no gene has a fit, there is nothing to draw")
-    return gene_figure(places_of(fits.slide), rows)
+    return _top(fits, [_maps(fits, gene) for gene in top_genes(fits, n)])
 
 
 def write_figures(fits: GeneFits, folder: PathLike, n: int = 6) -> list[Path]:
     """Write ``top.png`` and one file for each of the top genes; return their paths."""
-    if not top_genes(fits, n):
+    maps = [_maps(fits, gene) for gene in top_genes(fits, n)]
+    if not maps:
         return []
     Path(folder).mkdir(parents=True, exist_ok=True)
-    written = [Path(folder) / "top.png"]
-    top_page(fits, n).savefig(written[0], dpi=DPI, bbox_inches="tight")
-    for rank, gene in enumerate(top_genes(fits, n), start=1):
-        safe = re.sub(r"[^\w.-]", "_", gene)
-        written.append(Path(folder) / f"{rank:02d}_{safe}.png")
-        gene_page(fits, gene).savefig(written[-1], dpi=DPI, bbox_inches="tight")
+    figures = {"top": _top(fits, maps)}
+    for rank, one in enumerate(maps, start=1):
+        safe = re.sub(r"[^\w.-]", "_", one.title)
+        figures[f"{rank:02d}_{safe}"] = _page(fits, one)
+    written = [Path(folder) / f"{name}.png" for name in figures]
+    for path, figure in zip(written, figures.values(), strict=True):
+        figure.savefig(path, dpi=DPI, bbox_inches="tight")
     return written
+
+
+def _page(fits: GeneFits, maps: GeneMaps) -> Figure:
+    """Draw the isoforms of a gene."""
+    row = fits.table.iloc[fits._place(maps.title)]
+    n_isos = int(row["n_isos"])
+    # of two isoforms the second is the mirror of the first
+    shown = range(1 if n_isos == 2 else min(n_isos, MOST_ISOFORMS))
+    rows = [_of_isoform(row, maps, p) for p in shown]
+    figure = gene_figure(places_of(fits.slide), rows)
+    reads = f"{row['reads']} reads at {row['occupied_spots']} spots"
+    figure.suptitle(f"{maps.title}: {reads}, {row['status']}\n{variances(row)}", fontsize=10)
+    return figure
+
+
+def _top(fits: GeneFits, genes: list[GeneMaps]) -> Figure:
+    """Draw genes under each other."""
+    if not genes:
+        raise ValueError("no gene has a fit, there is nothing to draw")
+    rows = []
+    for maps in genes:
+        row = fits.table.iloc[fits._place(maps.title)]
+        varies_most = int(np.ptp(maps.ratio, axis=0).argmax())
+        one = _of_isoform(row, maps, varies_most)
+        title = f"{maps.title}, {row['reads']} reads\n{one.title}\n{variances(row, short=True)}"
+        rows.append(replace(one, title=title))
+    return gene_figure(places_of(fits.slide), rows)
 
 
 def variances(row: "pd.Series[float]", *, short: bool = False) -> str:
@@ -108,7 +121,7 @@ def variances(row: "pd.Series[float]", *, short: bool = False) -> str:
     if gain is not None and np.isfinite(gain):
         parts.append(f"gain over white noise {gain:.1f} nats")
     if short:
-        parts = [part.replace(" (at a bound or unknown)", "") for part in parts]
+        parts = [part.replace("at a bound or unknown", "at a bound") for part in parts]
         parts = [part.replace("gain over white noise", "gain") for part in parts]
     return ("\n" if short else ", ").join(parts)
 
@@ -139,6 +152,7 @@ def _maps(fits: GeneFits, gene: str) -> GeneMaps:
     return GeneMaps(gene, fits.counts(gene).astype(np.float64), ratio, error)
 
 
-def _replaced(maps: GeneMaps, title: str, isoform: int) -> GeneMaps:
-    """Return the maps of one isoform under a title."""
-    return GeneMaps(title, maps.counts, maps.ratio, maps.ratio_se, isoform)
+def _of_isoform(row: "pd.Series[float]", maps: GeneMaps, isoform: int) -> GeneMaps:
+    """Return the maps of one isoform under its name."""
+    name = str(row["isoforms"]).split(";")[isoform]
+    return replace(maps, title=name, isoform=isoform)

@@ -24,7 +24,14 @@ from splisosm_pyro.genes.read import read_slide
 from splisosm_pyro.genes.records import Records
 from splisosm_pyro.genes.slide import PathLike, Slide, checked
 from splisosm_pyro.genes.table import gene_table, isoform_table
-from splisosm_pyro.genes.workers import Outcome, batches, n_workers, run_batches, shuffled
+from splisosm_pyro.genes.workers import (
+    Outcome,
+    batches,
+    n_workers,
+    on_this_machine,
+    run_batches,
+    shuffled,
+)
 from splisosm_pyro.maths.axes import SplisosmWarning
 from splisosm_pyro.studies.prior_sensitivity_columns import asked_sensitivity
 
@@ -194,7 +201,8 @@ def fit_slide(
     options = options or RunOptions()
     slide, removed = filtered(slide, filters or Filters())
     job, workers = Job.of(slide, options), n_workers(n_jobs)
-    check_memory(slide, job.bench().kernel, workers)
+    if on_this_machine():
+        check_memory(slide, job.bench().kernel, workers)
     _warn_of_fractions(slide)
     outcomes: dict[int, Outcome] = {}
     with ExitStack() as stack:

@@ -149,8 +149,9 @@ class GeneFits:
         -------
         AnnData
             ``X`` and ``layers['counts']``; ``layers['usage']`` and ``layers['usage_se']``, NaN for
-            genes without a fit; ``var``: the isoforms' table and the main columns of the genes';
-            ``obsm['spatial']``; ``uns['splisosm_pyro']['table']``: the genes' table.
+            genes without a fit; ``obs``: the covariates; ``var``: the isoforms' table and the main
+            columns of the genes'; ``obsm['spatial']``; ``obsp['spatial_connectivities']``: which
+            spots are neighbours; ``uns['splisosm_pyro']['table']``: the genes' table.
 
         Raises
         ------

@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from splisosm_pyro.genes.covariates import Covariate, check_references, covariate
+from splisosm_pyro.genes.memory import available_bytes
 from splisosm_pyro.genes.slide import GeneGroup, PathLike, Slide, as_coords, checked, existing
 
 
@@ -101,18 +102,22 @@ def slide_of_anndata(
     """
     if group_iso_by is None:
         there = ", ".join(map(repr, adata.var.columns)) or "none"
-        raise ValueError(f"group_iso_by must name the column of var with the gene; it has {there}")
+        raise ValueError(
+            f"group_iso_by must name the column of var with the gene of an isoform; it has {there}"
+        )
     levels = check_references(covariates, reference)
-    coords = as_coords(np.asarray(_entry(adata.obsm, spatial_key, "obsm"))[:, :2], spatial_key)
-    matrix = adata.X if layer == "X" else _entry(adata.layers, layer, "layers")
-    genes = _entry(adata.var, group_iso_by, "var")
+    spots = np.asarray(adata.obs_names, dtype=str)
+    places = np.asarray(_entry(adata.obsm, spatial_key, "obsm", "spatial_key"))[:, :2]
+    coords = as_coords(places, f"obsm[{spatial_key!r}]", spots)
+    matrix = _matrix(adata, layer)
+    genes = _entry(adata.var, group_iso_by, "var", "group_iso_by")
     if genes.isna().any():
         raise ValueError(
             f"var[{group_iso_by!r}] must name a gene for every isoform, "
-            f"came {int(genes.isna().sum())} without"
+            f"came {int(genes.isna().sum())} without: remove these isoforms, or name their genes"
         )
     groups, single = _groups(matrix, genes.astype(str), adata.var_names, n_isos)
-    adjacency = None if adj_key is None else _entry(adata.obsp, adj_key, "obsp")
+    adjacency = None if adj_key is None else _entry(adata.obsp, adj_key, "obsp", "adj_key")
     library = None if library_key is None else _library(adata, library_key)
     return checked(
         Slide(
@@ -122,16 +127,19 @@ def slide_of_anndata(
             single=single,
             adjacency=adjacency,
             library=library,
-            spot_names=np.asarray(adata.obs_names, dtype=str),
+            spot_names=spots,
         )
     )
 
 
 def _library(adata: Any, key: str) -> NDArray[np.str_]:
     """Return the slide of each spot."""
-    column = _entry(adata.obs, key, "obs")
+    column = _entry(adata.obs, key, "obs", "library_key")
     if column.isna().any():
-        raise ValueError(f"obs[{key!r}] must name a slide for every spot")
+        raise ValueError(
+            f"obs[{key!r}] must name a slide for every spot, {int(column.isna().sum())} lack it: "
+            "remove these spots"
+        )
     return np.asarray(column.astype(str), dtype=str)
 
 
@@ -153,12 +161,23 @@ def _open(path: PathLike) -> Any:
         ) from error
 
 
-def _entry(mapping: Any, key: str, where: str) -> Any:
+def _entry(mapping: Any, key: str, where: str, option: str) -> Any:
     """Return an entry of one of AnnData's mappings, or raise with those that there are."""
     if key not in mapping:
         there = ", ".join(map(repr, mapping.keys())) or "nothing"
-        raise ValueError(f"{where} has no {key!r}; it has {there}")
+        raise ValueError(f"{where} has no {key!r}: set {option} to what it has, {there}")
     return mapping[key]
+
+
+def _matrix(adata: Any, layer: str) -> Any:
+    """Return the counts, spots x isoforms."""
+    if layer == "X" and adata.X is None:
+        raise ValueError("X is empty: set layer to the one with the counts")
+    if layer != "X" and layer not in adata.layers:
+        there = ", ".join(map(repr, adata.layers.keys()))
+        there = f"{there}, or to 'X', the main matrix" if there else "'X', the main matrix"
+        raise ValueError(f"there is no layer {layer!r}: set layer to {there}")
+    return adata.X if layer == "X" else adata.layers[layer]
 
 
 def _groups(
@@ -170,11 +189,15 @@ def _groups(
     first = np.cumsum(sizes) - sizes
     order = np.argsort(codes, kind="stable")  # columns gene by gene, in the order of the file
     wanted = [int(size) for size in np.unique(sizes) if size > 1 and n_isos in (None, size)]
+    if not wanted and n_isos is not None and sizes.max(initial=0) > 1:
+        there = ", ".join(map(str, np.unique(sizes)))
+        raise ValueError(f"no gene has {n_isos} isoforms: set n_isos to what there is, {there}")
     if not wanted:
         raise ValueError(
-            f"no gene of this file has {n_isos or 'two or more'} isoforms: its {len(codes)} "
-            f"isoforms belong to {len(names)} genes; is this the column with the gene?"
+            f"no gene has two or more isoforms: the {len(codes)} isoforms belong to {len(names)} "
+            "genes; set group_iso_by to the column with the gene, not the isoform"
         )
+    _check_room(matrix, sum(int(size) * int((sizes == size).sum()) for size in wanted))
     by_column = matrix.tocsc() if hasattr(matrix, "tocsc") else matrix
     groups = []
     for size in wanted:
@@ -188,6 +211,16 @@ def _groups(
             )
         )
     return tuple(groups), tuple(str(name) for name in names[sizes == 1])
+
+
+def _check_room(matrix: Any, n_columns: int) -> None:
+    """Raise if so many columns of counts do not fit into memory."""
+    needed, free = matrix.shape[0] * n_columns * matrix.dtype.itemsize, available_bytes()
+    if free is not None and needed > free:
+        raise ValueError(
+            f"the counts need {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are available: "
+            "fit part of the genes at a time, or use a machine with more memory"
+        )
 
 
 def _gather(matrix: Any, columns: NDArray[np.intp]) -> NDArray[Any]:  # (G, S, P)

@@ -96,7 +96,7 @@ def _open(path: PathLike) -> Any:
 def _key(file: Any, key: str) -> NDArray[Any]:
     """Return an array, or raise with the keys that there are."""
     if key not in file.files:
-        raise ValueError(f"the file has no {key!r}; its arrays are {', '.join(sorted(file.files))}")
+        raise ValueError(f"the file has no {key!r}: its arrays are {', '.join(sorted(file.files))}")
     return np.asarray(file[key])
 
 

@@ -67,14 +67,7 @@ class Records:
         OSError
             If the disk is full, for example; the message says how to go on.
         """
-        try:
-            self._write({"genes": outcomes})
-        except OSError as error:
-            raise OSError(
-                error.errno,
-                f"cannot write {self.path}: {error.strerror or error}; what was finished before is "
-                "safe: make room and resume",
-            ) from error
+        self._write({"genes": outcomes})
 
     def __enter__(self) -> Self:
         return self
@@ -123,10 +116,16 @@ class Records:
             while written < len(line):
                 written += os.write(self._file, line[written:])
             os.fsync(self._file)
-        except BaseException:
+        except BaseException as error:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._file, start)
-            raise
+            if not isinstance(error, OSError):
+                raise
+            raise OSError(
+                error.errno,
+                f"cannot write {self.path}: {error.strerror or error}; what was finished before is "
+                "safe: make room and resume",
+            ) from error
 
 
 def has_records(folder: str | os.PathLike[str]) -> bool:

@@ -105,6 +105,8 @@ def checked(slide: Slide) -> Slide:
         raise ValueError("there is no spot left: the file, or what was selected of it, has none")
     for group in slide.groups:
         _check_counts(group)
+    if slide.n_genes and not any(group.counts.any() for group in slide.groups):
+        raise ValueError("all counts are 0: choose the layer with the raw counts")
     if slide.adjacency is None:
         _warn_of_duplicates(slide)
     return slide
@@ -114,7 +116,9 @@ def _check_counts(group: GeneGroup) -> None:
     """Raise if counts are no numbers, negative or not finite; name the first gene."""
     counts = group.counts
     if counts.dtype.kind not in "biuf":
-        raise ValueError(f"counts must be numbers, came {counts.dtype}")
+        raise ValueError(
+            f"counts must be numbers, came {counts.dtype}: choose the layer with the raw counts"
+        )
     if counts.dtype.kind in "bu" or counts.size == 0:
         return
     bad = ~np.isfinite(counts) | (counts < 0)
@@ -135,10 +139,10 @@ def _warn_of_duplicates(slide: Slide) -> None:
     twice = places.duplicated(keep=False).to_numpy()
     if twice.any():
         names = slide.names_of_spots()[twice]
-        listed = ", ".join(map(str, names[:NAMED])) + (", ..." if len(names) > NAMED else "")
         warnings.warn(
-            f"{len(names)} spots share their place with another ({listed}): each counts as the "
-            "other's nearest neighbour; remove them or give adj_key",
+            f"{len(names)} spots share their place with another ({_listed(names)}): each counts as "
+            "the other's nearest neighbour; remove them, give library_key if they are of different "
+            "slides, or give adj_key",
             SplisosmWarning,
             stacklevel=3,
         )
@@ -197,17 +201,26 @@ def _neighbours(coords: Floats, codes: NDArray[Any], k: int) -> csc_array:
     return csc_array(blocks[order][:, order])
 
 
-def as_coords(values: NDArray[Any], name: str) -> Floats:
-    """Return coordinates as (S, 2) float64, or raise with the name of their key."""
+def as_coords(values: NDArray[Any], name: str, spots: Names | None = None) -> Floats:
+    """Return coordinates as (S, 2) float64, or raise with the name of their key and the spots."""
     if values.ndim != 2 or values.shape[1] != 2 or values.dtype.kind not in "iuf":
         raise ValueError(
             f"{name} must hold numbers of shape (S, 2), came {values.dtype} {values.shape}"
         )
     coords = np.asarray(values, dtype=np.float64)
-    if not np.isfinite(coords).all():
-        n_bad = int((~np.isfinite(coords)).any(axis=1).sum())
-        raise ValueError(f"{name} must be finite, came a NaN or an infinity at {n_bad} spots")
+    bad = ~np.isfinite(coords).all(axis=1)
+    if bad.any():
+        names = spots if spots is not None else np.array([f"spot {s}" for s in range(len(coords))])
+        raise ValueError(
+            f"{name} must be finite, came a NaN or an infinity at {bad.sum()} of {len(coords)} "
+            f"spots ({_listed(names[bad])}): remove these spots"
+        )
     return coords
+
+
+def _listed(names: Names) -> str:
+    """Return the first few names."""
+    return ", ".join(map(str, names[:NAMED])) + (", ..." if len(names) > NAMED else "")
 
 
 def existing(path: PathLike) -> Path:

@@ -9,10 +9,12 @@ import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
+from joblib.parallel import LokyBackend, get_active_backend
 from threadpoolctl import threadpool_limits
 
 from splisosm_pyro.genes.gene import GeneInput, fit_one
@@ -23,6 +25,8 @@ LARGEST_BATCH = 16
 # The last genes go out in small batches, so that the workers end together: a batch is at most this
 # part of what each worker still has to do.
 PART_OF_THE_REST = 4
+# Batches a worker before results are taken in, where a backend gives them in one go.
+WAVE = 4
 
 Outcome = dict[str, Any]
 
@@ -69,6 +73,12 @@ def n_workers(n_jobs: int) -> int:
     return 1 if n_jobs == 1 else int(effective_n_jobs(n_jobs))
 
 
+def on_this_machine() -> bool:
+    """Return whether the workers are processes here, not those of a cluster."""
+    backend, _ = get_active_backend()
+    return bool(type(backend).__module__ == LokyBackend.__module__)
+
+
 def batches(
     genes: Sequence[GeneInput], batch_size: int | str, workers: int
 ) -> Iterator[list[GeneInput]]:
@@ -107,5 +117,12 @@ def run_batches(job: Job, parts: Iterator[list[GeneInput]], n_jobs: int) -> Iter
         for part in parts:
             yield fit_batch(job, part, owner)
         return
-    pool = Parallel(n_jobs=n_jobs, return_as="generator_unordered")
-    yield from pool(delayed(fit_batch)(job, part, owner) for part in parts)
+    tasks = (delayed(fit_batch)(job, part, owner) for part in parts)
+    try:
+        pool = Parallel(n_jobs=n_jobs, batch_size=1, return_as="generator_unordered")
+    except ValueError:  # a backend, such as Ray's, that gives nothing before all is done
+        pool, size = Parallel(n_jobs=n_jobs, batch_size=1), WAVE * n_workers(n_jobs)
+        while wave := list(islice(tasks, size)):
+            yield from pool(wave)
+        return
+    yield from pool(tasks)

@@ -365,18 +365,3 @@ def test_no_spots_and_unknown_sources_are_named():
         fit_genes(np.ones((1, 0, 2)), coords=np.ones((0, 2)), progress=False)
     with pytest.raises(TypeError, match="must be an AnnData, a path, a Slide or arrays"):
         fit_genes(7)
-
-
-def test_on_a_dask_cluster(bare):
-    """The same numbers from the workers of a cluster, on loopback."""
-    distributed = pytest.importorskip("distributed")
-    joblib = pytest.importorskip("joblib")
-    with (
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1"
-        ) as cluster,
-        distributed.Client(cluster),
-        joblib.parallel_config(backend="dask"),
-    ):
-        there = fit_slide(bare, n_jobs=-1, progress=False, batch_size=2)
-    same(there, fit_slide(bare, progress=False))

@@ -145,6 +145,9 @@ def test_anndata_in_and_out(adata, tmp_path):
     np.testing.assert_array_equal(back.layers["usage"][:, 2:], usage)
     np.testing.assert_array_equal(back.layers["usage_se"][:, 2:], error)
     np.testing.assert_array_equal(back.obsm["spatial"], adata.obsm["spatial"])
+    assert back.obs["region"].tolist() == adata.obs["region"].tolist()
+    graph = fits.kernel.adjacency.toarray()
+    np.testing.assert_array_equal(back.obsp["spatial_connectivities"].toarray(), graph)
     assert back.var["sigma"].tolist() == np.repeat(fits.table["sigma"], 2).tolist()
     table = back.uns["splisosm_pyro"]["table"]
     assert table["beta_region=y|2_0"].tolist() == fits.table["beta_region=y/2_0"].tolist()
@@ -158,14 +161,14 @@ def test_anndata_graph_library_and_what_is_missing(adata):
     keys = {"group_iso_by": "symbol", "adj_key": "near", "library_key": "slide"}
     fits = fit_genes(adata, model="glm", progress=False, **keys)
     assert fits.kernel.adjacency.nnz == 120
-    with pytest.raises(ValueError, match="obsp has no 'far'; it has 'near'"):
+    with pytest.raises(ValueError, match="obsp has no 'far': set adj_key to what it has, 'near'"):
         fit_genes(adata, progress=False, **(keys | {"adj_key": "far"}))
     with pytest.raises(ValueError, match="obs has no 'lib'"):
         fit_genes(adata, progress=False, **(keys | {"library_key": "lib"}))
     with pytest.raises(ValueError, match=r"group_iso_by must name .* it has 'symbol'"):
         fit_genes(adata, progress=False)
     adata.var["own"] = list("abcd")
-    with pytest.raises(ValueError, match="isoforms belong to 4 genes; is this the column"):
+    with pytest.raises(ValueError, match="belong to 4 genes; set group_iso_by to the column"):
         fit_genes(adata, group_iso_by="own", progress=False)
     adata.obs["same"] = "x"
     with pytest.raises(ValueError, match="must have two levels or more, came 'x' alone"):
@@ -191,7 +194,7 @@ def test_figures(fits, tmp_path):
     assert len(maps) == 3 * 4  # isoforms x (reads, observed, fitted, error)
     row = fits.table.set_index("gene").loc["c"]
     title = page.get_suptitle()
-    assert f"c, {row['reads']} reads" in title
+    assert f"c: {row['reads']} reads at {row['occupied_spots']} spots" in title
     assert f"sigma {row['sigma']:.2f} (" in title
     if np.isfinite(row["log_sigma_se"]):
         high = row["sigma"] * np.exp(1.96 * row["log_sigma_se"])
