@@ -181,8 +181,18 @@ def _add_data_options(fit: argparse.ArgumentParser) -> None:
     data.add_argument(
         "--reference", type=_pairs, default={}, metavar="A=LEVEL", help="default: the first level"
     )
-    data.add_argument("--layer", default="counts", metavar="NAME", help=".h5ad; X: main matrix")
-    data.add_argument("--group-iso-by", default="gene_symbol", metavar="COLUMN", help=".h5ad, var")
+    data.add_argument(
+        "--layer",
+        default="counts",
+        metavar="NAME",
+        help="of the .h5ad; default counts, X: the main matrix",
+    )
+    data.add_argument(
+        "--group-iso-by",
+        default="gene_symbol",
+        metavar="COLUMN",
+        help="column of var of the .h5ad; default gene_symbol",
+    )
     data.add_argument(
         "--spatial-key", metavar="NAME", help="default: coords (.npz), spatial (.h5ad)"
     )
