@@ -124,8 +124,8 @@ def as_given(one: Covariate) -> pd.DataFrame:
         return one.columns
     indicators = one.columns.to_numpy()
     codes = np.where(indicators.any(axis=1), 1 + indicators.argmax(axis=1), 0)
-    category = pd.Categorical.from_codes(codes, categories=list(one.levels))
-    return pd.DataFrame({one.name: category})
+    words = np.array(one.levels)[codes]
+    return pd.DataFrame({one.name: pd.Categorical(words, categories=list(one.levels))})
 
 
 def _no_reference(name: str, reference: str | None) -> None:
