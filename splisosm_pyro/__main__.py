@@ -262,10 +262,10 @@ def _demo(args: argparse.Namespace) -> int:
 
 def _fit(args: argparse.Namespace) -> int:
     """Read, fit, write."""
+    folder = None if args.out.suffix.lower() == ".csv" else args.out
+    _check_paths(args, folder)  # before the imports, which take seconds
     from splisosm_pyro.genes.fit import fit_slide
 
-    folder = None if args.out.suffix.lower() == ".csv" else args.out
-    _check_out(args, folder)
     slide, options, filters = _asked_for(args)
     start = time.perf_counter()
     fits = fit_slide(
@@ -292,10 +292,12 @@ def _fit(args: argparse.Namespace) -> int:
     return FAILED if fits.table["status"].str.startswith("failed").all() else OK
 
 
-def _check_out(args: argparse.Namespace, folder: Path | None) -> None:
-    """Raise if the place of the results is missing or taken, before anything is computed."""
+def _check_paths(args: argparse.Namespace, folder: Path | None) -> None:
+    """Raise if the file is missing, or the place of the results is missing or taken."""
     from splisosm_pyro.genes.records import has_records
 
+    if args.file.suffix.lower() in (".npz", ".h5ad") and not args.file.is_file():
+        raise FileNotFoundError(f"no such file: {args.file}")
     if folder is None:
         if args.resume:
             raise ValueError("--resume needs a folder as --out, where the records are")

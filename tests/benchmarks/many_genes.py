@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import psutil
 from timing import peak_memory
 
 COLUMNS = {"group_iso_by": "gene_symbol", "covariates": ["region"]}
@@ -109,36 +110,51 @@ def scale(args: argparse.Namespace) -> None:
     empty = float((counts.sum(2) == 0).mean())
     print(f"{counts.shape}: {counts.sum(2).mean():.2f} reads a spot, {100 * empty:.0f} % empty")
     print(f"counts {counts.nbytes / 1e9:.2f} GB; before the run {peak_memory():.2f} GB", flush=True)
-    clock: list[tuple[float, int]] = [(0.0, 0)]
-    plain, start = many.Records.append, time.perf_counter()
+    meter = Meter()
+    plain = many.Records.append
 
-    def timed(self: Any, outcomes: list[dict[str, Any]]) -> None:
+    def measured(self: Any, outcomes: list[dict[str, Any]]) -> None:
         plain(self, outcomes)
-        clock.append((time.perf_counter() - start, clock[-1][1] + len(outcomes)))
+        meter.note(len(outcomes))
 
-    many.Records.append = timed  # type: ignore[method-assign]
+    many.Records.append = measured  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as folder:
         fits = fit_genes(
             counts, coords=tissue.coords, n_jobs=args.n_jobs, resume=folder, progress=False
         )
         size = (Path(folder) / "records.jsonl").stat().st_size
-    seconds, done = np.array(clock).T
-    at = np.interp(np.linspace(0, args.genes, 11), done, seconds)
-    print("genes a second, tenth by tenth:", np.round(args.genes / 10 / np.diff(at), 1))
-    print(f"{seconds[-1]:.0f} s; {fits.summary()}; records {size / 1e6:.0f} MB")
-    print(f"peak memory {peak_memory():.2f} GB, of a worker {_peak_of_workers():.2f} GB")
+    print(f"{fits.summary()}; records {size / 1e6:.0f} MB")
+    meter.report()
 
 
-def _peak_of_workers() -> float:
-    """Most memory that any worker has held, in GB (Linux)."""
-    from joblib.externals.loky import get_reusable_executor
+class Meter:
+    """What this process and its workers take while genes get done."""
 
-    found = [0.0]
-    for process in get_reusable_executor(reuse=True)._processes:
-        for line in Path(f"/proc/{process}/status").read_text().splitlines():
-            if line.startswith("VmHWM"):
-                found.append(1024 * float(line.split()[1]) / 1e9)
-    return max(found)
+    def __init__(self) -> None:
+        self.own = psutil.Process()
+        self.start = time.perf_counter()
+        self.marks = [(0.0, 0.0, 0)]
+        self.peak = [0, 0]
+
+    def note(self, n_genes: int) -> None:
+        """Note the time by the clock, that of the workers' processors, and the memory."""
+        workers = self.own.children(recursive=True)
+        used = sum(sum(worker.cpu_times()[:2]) for worker in workers)
+        elapsed, done = time.perf_counter() - self.start, self.marks[-1][2] + n_genes
+        self.marks.append((elapsed, used, done))
+        largest = max((worker.memory_info().rss for worker in workers), default=0)
+        self.peak = [max(self.peak[0], self.own.memory_info().rss), max(self.peak[1], largest)]
+
+    def report(self) -> None:
+        """Print the rates, tenth by tenth, and the memory."""
+        clock, used, done = np.array(self.marks).T
+        tenths = np.linspace(0, done[-1], 11)
+        for what, seconds in (("by the clock", clock), ("a processor", used)):
+            rate = np.diff(tenths) / np.diff(np.interp(tenths, done, seconds))
+            print(f"genes a second {what}, tenth by tenth:", np.round(rate, 1))
+        print(f"{clock[-1]:.0f} s by the clock, {used[-1]:.0f} processor seconds of the workers")
+        own, worker = (size / 1e9 for size in self.peak)
+        print(f"peak memory {own:.2f} GB, of the largest worker {worker:.2f} GB", flush=True)
 
 
 def main() -> None:
