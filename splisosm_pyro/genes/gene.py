@@ -25,7 +25,6 @@ from splisosm_pyro.genes.effects import Coefficients, delta_usage, softmax
 from splisosm_pyro.genes.job import Bench, gene_seed
 from splisosm_pyro.genes.slide import Floats
 from splisosm_pyro.maths.axes import SplisosmWarning, as_counts
-from splisosm_pyro.studies.prior_sensitivity_columns import sensitivity_columns
 
 Row = dict[str, Any]
 
@@ -161,6 +160,9 @@ def _of_glmm(bench: Bench, glm: GLMFit, fit: GeneFit, counts: Floats) -> _Fitted
     variances |= _numbered("log_sigma_se", errors[:n_components], se=True)
     variances |= _numbered("theta_logit_se", errors[n_components:], se=True)
     if outer is not None and bench.job.options.sensitivity is not None:
+        # brings what takes a second to import, and most runs do without
+        from splisosm_pyro.studies.prior_sensitivity_columns import sensitivity_columns
+
         asked = bench.job.options.sensitivity
         variances |= sensitivity_columns(bench.spec, ~glm.held, params, outer, asked)
     coefficients = coefficients.on_scale(bench.job.design.back)

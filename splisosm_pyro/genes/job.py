@@ -18,7 +18,6 @@ from splisosm_pyro.genes.slide import Floats, Slide, graph_of
 from splisosm_pyro.maths.axes import as_design
 from splisosm_pyro.maths.car import CARKernel
 from splisosm_pyro.maths.priors import prior_from_name
-from splisosm_pyro.studies.prior_sensitivity_columns import checked_sensitivity
 
 PriorName = str
 ModelName = Literal["glmm", "glm"]
@@ -73,7 +72,11 @@ class RunOptions:
         boolean("share_variance", self.share_variance)
         boolean("standardise", self.standardise)
         prior_from_name(self.prior, self.prior_params)
-        checked_sensitivity(self.sensitivity)
+        if self.sensitivity is not None:
+            # brings what takes a second to import, and workers do without
+            from splisosm_pyro.studies.prior_sensitivity_columns import checked_sensitivity
+
+            checked_sensitivity(self.sensitivity)
         self.glmm_options()
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
             raise ValueError(f"seed must be a whole number of at least 0, came {self.seed!r}")

@@ -174,9 +174,8 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
         design = as_design(design_mtx, checked.n_spots)
         kernel = as_kernel(corr_sp, corr_sp_eigvals, corr_sp_eigvecs, checked.n_spots)
         data = ModelData(checked, design, tuple(covariate_names(design_mtx)), kernel)
-        n_components = 1 if self.share_variance else checked.n_isos - 1
-        start = starting_values(checked, design.shape[1], n_components, self.init_ratio)
-        self._install(data, start, place)
+        sizes = design.shape[1], 1 if self.share_variance else checked.n_isos - 1
+        self._install(data, starting_values(checked, *sizes, self.init_ratio), place)
 
     def forward(self) -> Tensor:
         """Return the objective of the fitting method at the current parameters.
