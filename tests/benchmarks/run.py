@@ -1,6 +1,7 @@
 """The benchmark: one command prints one table of our speed beside the reference implementation's.
 
-    python tests/benchmarks/run.py                     every row; about half an hour
+    python tests/benchmarks/run.py                     every row; less than half an hour
+    python tests/benchmarks/run.py --write docs/benchmarks.md     and put the table there
     python tests/benchmarks/run.py --quick             small sizes, under two minutes
     python tests/benchmarks/run.py --rows glm,growth   some rows
 
@@ -15,6 +16,7 @@ its columns stay empty.
 """
 
 import argparse
+import datetime
 import importlib.metadata
 import json
 import os
@@ -31,11 +33,14 @@ COLUMNS = (
     *("work", "ours, s", "other, s", "ratio", "objective, ours", "objective, other"),
     *("least gain of a gene", "peak memory, GB", "note"),
 )
-# In the order of the table; the names are those of functions in rows.py and scaling.py.
+# In the order of the table, the longest last; the names are those of functions in rows.py and
+# scaling.py.
 ROWS = (
-    *("marginal", "marginal_real", "one_gene", "two_cores", "growth", "selected_inverse"),
-    *("joint", "glm_grid", "glm_real", "low_rank"),
+    *("one_gene", "selected_inverse", "glm_grid", "glm_real", "joint", "two_cores"),
+    *("nugget_two", "nugget_three", "growth", "low_rank", "marginal", "marginal_real"),
 )
+# Where ``--write`` puts its table in a page; the rest of the page is written by hand.
+BEGIN, END = "<!-- the table begins -->", "<!-- the table ends -->"
 PACKAGES = ("splisosm_pyro", "splisosm", "torch", "numpy", "scipy", "numba")
 
 
@@ -108,6 +113,16 @@ def processor() -> str:
     return f"{len(models)} x {models[0]}" if models else platform.processor()
 
 
+def table_into(page: Path, lines: Sequence[str]) -> None:
+    """Replace what stands between the two marks of a page."""
+    before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise SystemExit(f"{page} lacks the lines {BEGIN} and {END}")
+    body = "\n".join(lines)
+    page.write_text(f"{before}{BEGIN}\n\n{body}\n\n{END}{after}", encoding="utf-8")
+
+
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -118,6 +133,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--limit", type=float, default=1800.0, help="most seconds of a row")
     parser.add_argument("--json", type=Path, help="a file for the rows, one a line")
+    parser.add_argument("--write", type=Path, help="a page whose table is replaced, row by row")
     parser.add_argument("--here", help=argparse.SUPPRESS)
     given = parser.parse_args()
     unknown = set(given.rows.split(",")) - set(ROWS)
@@ -133,16 +149,20 @@ def main() -> None:
     if given.here:
         print(json.dumps(measure(given.here, False, given.genes)))
         return
-    print(versions(), end="\n\n")
-    print(line(COLUMNS), line(["---"] * len(COLUMNS)), sep="\n")
-    results = []
+    results: list[str] = []
+    lines = [versions(), "", line(COLUMNS), line(["---"] * len(COLUMNS))]
+    print(*lines, sep="\n")
     for name in given.rows.split(","):
         if given.quick:
             row = measure(name, True, given.genes)
         else:
             row = measure_apart(name, given.genes, given.limit)
         results.append(json.dumps({"row": name} | row))
-        print(line(cells(row)), flush=True)
+        lines.append(line(cells(row)))
+        print(lines[-1], flush=True)
+        if given.write:
+            today = datetime.date.today().isoformat()
+            table_into(given.write, [f"Measured on {today}.", *lines])
     if given.json:
         given.json.write_text("\n".join(results) + "\n", encoding="utf-8")
 

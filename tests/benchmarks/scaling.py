@@ -101,7 +101,7 @@ def low_rank(scale: Scale) -> Row:
     part = Slide(whole.counts, LowRankKernel(*pairs))
     glmm(part.part(1), MARGINAL), glmm(whole.part(1), MARGINAL)  # warms up
     short, exact = interleaved(
-        [lambda: glmm(part, MARGINAL), lambda: glmm(whole, MARGINAL)], [1 if scale.quick else 3] * 2
+        [lambda: glmm(part, MARGINAL), lambda: glmm(whole, MARGINAL)], [1] * 2
     )
     memory = peak_memory()
     value, best = short.last.forward().detach(), exact.last.forward().detach()

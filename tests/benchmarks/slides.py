@@ -72,13 +72,15 @@ def real_file() -> Path | None:
     return path if path.is_file() else None
 
 
-def real(path: Path) -> Slide:
+def real(path: Path, counts: str = "counts") -> Slide:
     """Read 643 genes of 2 isoforms at 918 spots; covariates are the regions but the first.
+
+    ``'counts_3'`` are the 213 genes that have three.
 
     With the intercept they span the five regions; all five would be linearly dependent.
     """
     with np.load(path) as file:
-        counts = torch.from_numpy(file["counts"].astype(np.float64))
+        values = torch.from_numpy(file[counts].astype(np.float64))
         places = file["array_coords"] * np.array([np.sqrt(3.0), 1.0])
         regions = torch.from_numpy(file["region_onehot"].astype(np.float64))
-    return Slide(counts, CARKernel.from_coords(places, k=6), regions[:, 1:].contiguous())
+    return Slide(values, CARKernel.from_coords(places, k=6), regions[:, 1:].contiguous())
