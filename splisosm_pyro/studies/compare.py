@@ -56,8 +56,8 @@ def compare_loo(
     candidates = Candidates.of_model(model)
     asked = candidates.checked(models)
     counts = model.data.counts.values.numpy()
-    outcomes = []
-    for gene in tqdm(places, desc="compare_loo", unit="gene", disable=quiet):
+    outcomes, n_parameters = [], np.zeros((len(places), len(asked)))
+    for g, gene in enumerate(tqdm(places, desc="compare_loo", unit="gene", disable=quiet)):
         out, status = np.zeros((len(asked), len(counts[gene]))), []
         for m, name in enumerate(asked):
             try:
@@ -66,9 +66,10 @@ def compare_loo(
                 out[m] = -np.inf
                 status.append(failed(error))
                 continue
-            out[m, found.spots] = found.pointwise
+            out[m, found.spots], n_parameters[g, m] = found.pointwise, found.n_parameters
             fine = "ok" if found.spots.size else "no counts"
             status.append(f"unreliable: {found.reason}" if found.reason else fine)
         outcomes.append((out, status))
     attrs = {"scheme": "leave one spot out", "outer": outer}
-    return stacked(outcomes, counts[list(places)], (labels.gene, asked, labels.spot), attrs)
+    axes = (labels.gene, asked, labels.spot)
+    return stacked(outcomes, counts[list(places)], axes, attrs, n_parameters)

@@ -13,6 +13,8 @@ from splisosm_pyro.maths.spot import FloatArray, Mask
 from splisosm_pyro.posterior.elpd import spread_error, to_elpd_data
 
 Names = npt.NDArray[np.object_]
+# Models whose elpd differs by no more nats than this are equally good.
+TIED = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +35,8 @@ class Scores:
         Reads that were predicted.
     attrs : dict
         How it was done.
+    n_parameters : ndarray, shape (G, M), optional
+        Effective numbers of parameters, where they are known.
     """
 
     pointwise: FloatArray
@@ -43,6 +47,7 @@ class Scores:
     spots: tuple[Any, ...]
     n_reads: FloatArray
     attrs: Mapping[str, Any] = field(default_factory=dict)
+    n_parameters: FloatArray | None = None
 
     @property
     def table(self) -> pd.DataFrame:
@@ -73,8 +78,8 @@ class Scores:
         -------
         DataFrame
             By (``gene``, ``model``): ``diff`` (elpd less that of the reference, nats), its standard
-            error ``se`` over spots, and ``best``, whether no model has a larger elpd. Where either
-            model broke ``diff`` is 0 and ``se`` infinite.
+            error ``se`` over spots, and ``best``, whether no model has an elpd that is larger by
+            more than 0.01 nats. Where either model broke ``diff`` is 0 and ``se`` infinite.
         """
         against = self.models[0] if reference is None else reference
         if against not in self.models:
@@ -86,14 +91,14 @@ class Scores:
                 both = self.pointwise[g][[m, r]][:, self.scored[g]]
                 sane = bool(np.isfinite(both).all())
                 own = _sum_and_error(both[0] - both[1]) if sane else (0.0, np.inf)
-                rows.append((*own, bool(totals[m] >= totals.max())))
+                rows.append((*own, bool(totals[m] >= totals.max() - TIED)))
         index = pd.MultiIndex.from_product([self.genes, self.models], names=["gene", "model"])
         return pd.DataFrame(rows, index=index, columns=["diff", "se", "best"])
 
     def elpd_data(self, gene: Any) -> dict[str, Any]:
         """Return an ``arviz.ELPDData`` for each model of a gene, as ``arviz.compare`` takes them.
 
-        Their effective number of parameters is 0: held-out reads have none to count.
+        Their effective number of parameters is 0 where it is not known.
         """
         g = self.genes.index(gene)
         where = np.flatnonzero(self.scored[g])
@@ -103,7 +108,7 @@ class Scores:
                 self.pointwise[g, m, where],
                 np.zeros(where.size),
                 names,
-                0.0,
+                0.0 if self.n_parameters is None else float(self.n_parameters[g, m]),
                 warning=self.status[g, m] != "ok",
             )
             for m, model in enumerate(self.models)
@@ -134,9 +139,10 @@ def stacked(
     counts: FloatArray,
     names: tuple[tuple[Any, ...], tuple[str, ...], tuple[Any, ...]],
     attrs: Mapping[str, Any],
+    n_parameters: FloatArray | None = None,
 ) -> Scores:
     """Put the outcomes (M, S) of all genes together; ``counts`` (G, S, P) were predicted."""
     pointwise = np.stack([values for values, _ in outcomes])
     status = np.array([words for _, words in outcomes], dtype=object)
     totals = counts.sum(axis=2)
-    return Scores(pointwise, totals > 0, status, *names, totals.sum(axis=1), attrs)
+    return Scores(pointwise, totals > 0, status, *names, totals.sum(axis=1), attrs, n_parameters)
