@@ -32,7 +32,7 @@ def loo_of(
         if fits[gene].status.startswith("failed"):
             raise ValueError(fits[gene].status.removeprefix("failed: "))
         if spec is None:
-            return glm_loo(counts[gene], rows, design)
+            return glm_loo(counts[gene], rows, design, outer=outer)
         params = model._params_of(gene)
         params["sigma"] = np.maximum(params["sigma"], model._spec().sigma_floor)
         return glmm_loo(spec, rows, counts[gene], params, outer=outer)

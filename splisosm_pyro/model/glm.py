@@ -253,7 +253,8 @@ class MultinomGLM(BaseModel, nn.Module):
         outer : {'one_step', 'refit', 'plug_in'}
             What becomes of sigma, theta, beta and bias_eta of a GLMM when the spot is left out: one
             Newton step; a new fit where that step changes the density by more than 0.1 nats; or
-            nothing, which favours the model with more of them.
+            nothing, which favours the model with more of them. A GLM takes its step in any case;
+            ``'refit'`` fits it again without spots of a leverage above 0.7.
         names : mapping, optional
             Names of ``'gene'`` (G) and ``'spot'`` (S); places by default.
 

@@ -10,7 +10,8 @@ it maximises ``L(u) - e_s(u)``: to first order it lies at ``u - H^-1 e_s'``, H t
 of the objective ``L``, and there the density is ``e_s - e_s' H^-1 e_s'``. Both derivatives come
 from the same central differences. That is the default, ``outer='one_step'``. ``'refit'`` fits the
 gene again without each spot for which the step changes the density by more than 0.1 nats, a handful
-as a rule. ``'plug_in'`` leaves ``u`` where it is, and favours the model with more outer parameters.
+as a rule, or whose own Gaussian is not to be trusted. ``'plug_in'`` leaves ``u`` where it is, and
+favours the model with more outer parameters.
 
 In a GLM the coefficients are all there is: their Newton step without the spot is exact in the
 leverage (approximate leave-one-out).
@@ -128,25 +129,21 @@ def glmm_loo(
     u = space.start(coefficients, params["sigma"], params["theta_logit"])
     at = objective.evaluate(u)
     here = _densities(objective, at)
-    gap = here.gap if spec.options.smooth == "laplace" else np.empty(0)  # else none by construction
-    reasons = _spot_reasons(here.cavity.leverage, gap)
-    left_out = here.left_out
+    leverage, gap = here.cavity.leverage, here.gap
+    if spec.options.smooth != "laplace":
+        gap = np.zeros_like(gap)  # these factors are no expansion about the mode
+    left_out, change = here.left_out, np.zeros(len(gap))
+    reasons: list[str] = []
     if outer != "plug_in":
-        change, why = _one_step(objective, at)
+        change, reasons = _one_step(objective, at)
         left_out = left_out - change
-        if outer == "refit":
-            far = np.flatnonzero(change > REFIT_ABOVE)
-            left_out[far] = [
-                _refitted(spec, rows, counts, params, s) for s in problem.gene.occupied[far]
-            ]
-        elif change.max(initial=0.0) > STEP_TRUSTED:
-            why.append(
-                f"a spot moves the outer parameters by {change.max():.2g} nats: say outer='refit'"
-            )
-        reasons += why
-    return GeneLoo(
-        problem.gene.occupied, left_out, here.in_sample, here.cavity.leverage, "; ".join(reasons)
-    )
+    if outer == "refit":
+        far = (change > REFIT_ABOVE) | (leverage > KHAT_TRUSTED) | (np.abs(gap) > GAP_TRUSTED)
+        spots = problem.gene.occupied[far]
+        left_out[far] = [_refitted(spec, rows, counts, params, spot) for spot in spots]
+    else:
+        reasons = _spot_reasons(leverage, gap, change) + reasons
+    return GeneLoo(problem.gene.occupied, left_out, here.in_sample, leverage, "; ".join(reasons))
 
 
 def _refitted(
@@ -213,18 +210,27 @@ def _one_step(
     return change, reasons
 
 
-def _spot_reasons(leverage: FloatArray, gap: FloatArray) -> list[str]:
+def _spot_reasons(leverage: FloatArray, gap: FloatArray, change: FloatArray) -> list[str]:
     """Say in words how many spots are beyond the approximation."""
-    reasons = []
-    if heavy := int((leverage > KHAT_TRUSTED).sum()):
-        reasons.append(f"leverage above {KHAT_TRUSTED} at {heavy} spots: refit without them")
-    if crooked := int((np.abs(gap) > GAP_TRUSTED).sum()):
-        reasons.append(f"{crooked} spots are far from Gaussian (by more than {GAP_TRUSTED} nats)")
-    return reasons
+    found = {
+        f"leverage above {KHAT_TRUSTED}": leverage > KHAT_TRUSTED,
+        f"a density off by more than {GAP_TRUSTED} nats": np.abs(gap) > GAP_TRUSTED,
+        "a hold on the outer parameters": change > STEP_TRUSTED,
+    }
+    return [
+        f"{what} at {int(where.sum())} of {where.size} spots: say outer='refit'"
+        for what, where in found.items()
+        if where.any()
+    ]
 
 
-def glm_loo(counts: FloatArray, rows: DesignRows, design: FloatArray) -> GeneLoo:
-    """Return the leave-one-out densities of a GLM at its maximum; counts (S, P), design (S, F)."""
+def glm_loo(
+    counts: FloatArray, rows: DesignRows, design: FloatArray, *, outer: str = "one_step"
+) -> GeneLoo:
+    """Return the leave-one-out densities of a GLM at its maximum; counts (S, P), design (S, F).
+
+    With ``outer='refit'`` spots of a leverage above 0.7 are left out by a fit of its own each.
+    """
     gene, fit = GeneData.from_arrays(counts, design), fit_glm(counts, rows)
     free = ~fit.held.ravel()
     inverse = np.zeros_like(fit.information)
@@ -240,10 +246,14 @@ def glm_loo(counts: FloatArray, rows: DesignRows, design: FloatArray) -> GeneLoo
     cavity = Cavity.of(
         eta, cov, gene.counts[:, :-1] - totals * ratio, totals[:, :, None] * information
     )
-    return GeneLoo(
-        gene.occupied,
-        log_counts_density(gene.counts, cavity.mean, none),
-        log_counts_density(gene.counts, eta, none),
-        cavity.leverage,
-        "; ".join(_spot_reasons(cavity.leverage, np.empty(0))),
-    )
+    left_out = log_counts_density(gene.counts, cavity.mean, none)
+    heavy = cavity.leverage > (KHAT_TRUSTED if outer == "refit" else np.inf)
+    for place in np.flatnonzero(heavy):
+        rest = counts.copy()
+        rest[gene.occupied[place]] = 0.0
+        own, alone = gene.design[[place]] @ fit_glm(rest, rows).B, none[[place]]
+        left_out[place] = log_counts_density(gene.counts[[place]], own, alone)[0]
+    none_known = np.zeros(len(eta))
+    reasons = [] if outer == "refit" else _spot_reasons(cavity.leverage, none_known, none_known)
+    in_sample = log_counts_density(gene.counts, eta, none)
+    return GeneLoo(gene.occupied, left_out, in_sample, cavity.leverage, "; ".join(reasons))

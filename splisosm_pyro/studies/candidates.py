@@ -116,7 +116,7 @@ class Candidates:
     def loo(self, name: str, gene: int, counts: FloatArray, outer: str) -> GeneLoo:
         """Fit a model to counts (S, P) and return its leave-one-spot-out densities."""
         if name == "glm":
-            return glm_loo(counts, self.rows, self.design)
+            return glm_loo(counts, self.rows, self.design, outer=outer)
         params, _ = self.fitted(name, gene, counts)
         return glmm_loo(self.spec_of(name), self.rows, counts, params, outer=outer)
 

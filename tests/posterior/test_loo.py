@@ -176,6 +176,24 @@ def test_glm_equals_refits():
     np.testing.assert_allclose(found.in_sample, plugged, atol=1e-8)
 
 
+def test_glm_refits_spots_that_decide_alone():
+    rng = np.random.default_rng(0)
+    counts = rng.multinomial(4, [0.4, 0.6], size=30).astype(float)
+    counts[7] = [30.0, 10.0]
+    design = np.zeros((30, 1))
+    design[7] = 1.0  # a covariate of one spot
+    rows = DesignRows.from_design(design)
+    loose = glm_loo(counts, rows, design)
+    found = glm_loo(counts, rows, design, outer="refit")
+    assert loose.leverage[7] > 0.99
+    assert "leverage above 0.7 at 1 of 30 spots" in loose.reason
+    assert found.reason == ""
+    pooled = without(counts, 7).sum(0)
+    truth = multinomial(counts[7], np.log(pooled[:1] / pooled[1:])[None])[0]
+    assert found.pointwise[7] == pytest.approx(truth, abs=1e-6)
+    np.testing.assert_array_equal(np.delete(found.pointwise, 7), np.delete(loose.pointwise, 7))
+
+
 def fitted_models():
     """GLM and GLMM of two genes with counts and one without."""
     tissue = simulate_tissue(n_spots=40, n_genes=3, n_isos=2, depth=3.0, n_layers=2, seed=0)
