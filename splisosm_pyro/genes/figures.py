@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.special import expit, logit
 
+from splisosm_pyro.fit.parameters import SIGMA_RANGE
 from splisosm_pyro.genes.fits import GeneFits
 from splisosm_pyro.genes.slide import PathLike, places_of
 from splisosm_pyro.plots import GeneMaps, gene_figure
@@ -22,12 +23,17 @@ NORMAL_95 = 1.96
 def top_genes(fits: GeneFits, n: int = 6) -> list[str]:
     """Return the genes with the largest gain of the spatial over the white-noise model.
 
-    Of a run of GLMs, those whose fitted usage varies most.
+    Those whose sigma is at the upper bound of the search come last: a few reads can ask for ever
+    more variance, and the Laplace approximation says nothing there. Of a run of GLMs, those whose
+    fitted usage varies most.
     """
     by = "gain_over_white" if "gain_over_white" in fits.table else "usage_range"
     if by not in fits.table:
         return []
-    ordered = fits.table.dropna(subset=[by]).sort_values(by, ascending=False, kind="stable")
+    known = fits.table.dropna(subset=[by])
+    sigma = known.filter(regex=r"^sigma(_\d+)?$").max(axis=1)
+    known = known.assign(unbounded=sigma > (1 - 1e-6) * SIGMA_RANGE[1])
+    ordered = known.sort_values(["unbounded", by], ascending=[True, False], kind="stable")
     return [str(gene) for gene in ordered["gene"][:n]]
 
 

@@ -186,6 +186,15 @@ def test_a_truncated_h5ad_is_one_line(adata, tmp_path):
         read_slide(tmp_path / "x.npz")
 
 
+def test_a_sigma_without_bound_is_no_top_gene(fits):
+    first, second = top_genes(fits, 2)
+    table = fits.table.copy()
+    table.loc[table["gene"] == first, "sigma"] = 50.0
+    changed = replace(fits, table=table)
+    assert top_genes(changed, 1) == [second]
+    assert top_genes(changed, 4)[-1] == first
+
+
 def test_figures(fits, tmp_path):
     ordered = fits.table.sort_values("gain_over_white", ascending=False)["gene"].tolist()
     assert top_genes(fits, 2) == ordered[:2]

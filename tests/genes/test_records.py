@@ -2,11 +2,17 @@
 
 import errno
 import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
 from splisosm_pyro.genes.records import NAME, Records, has_records
 
+ROOT = Path(__file__).resolve().parents[2]
 HEADER = {"version": 1, "data": "d", "options": {"nugget": "laplace", "k": 6}}
 ONE, TWO = [{"index": 0, "row": {"x": 0.1}}], [{"index": 1, "row": {"x": float("inf")}}]
 
@@ -108,3 +114,37 @@ def test_two_runs_in_one_folder_are_refused(tmp_path):
         Records(tmp_path, HEADER),
     ):
         pass
+
+
+WRITER = """
+import sys
+from splisosm_pyro.genes.records import Records
+
+with Records(sys.argv[1], {"version": 1}) as records:
+    done = {outcome["index"] for outcome in records.finished}
+    for index in range(100_000):
+        if index not in done:
+            records.append([{"index": index, "filling": "x" * (index % 7 * 40_000)}])
+"""
+
+
+def test_a_writer_that_is_killed_again_and_again_loses_and_repeats_nothing(tmp_path):
+    rng = random.Random(5)
+    before = 0
+    for _ in range(6):
+        process = subprocess.Popen([sys.executable, "-c", WRITER, tmp_path], cwd=ROOT)
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and size(tmp_path) <= before:
+            time.sleep(0.002)
+        time.sleep(0.05 * rng.random())
+        process.kill()
+        process.wait()
+        indices = [outcome["index"] for outcome in finished(tmp_path, {"version": 1})]
+        assert indices == list(range(len(indices)))
+        assert size(tmp_path) > before
+        before = size(tmp_path)
+
+
+def size(folder):
+    """Bytes of the record file so far."""
+    return (folder / NAME).stat().st_size if has_records(folder) else 0
