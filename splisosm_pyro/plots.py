@@ -213,7 +213,7 @@ def _draw_row(row: Sequence[Axes], coords: ArrayLike, gene: GeneMaps, marker: Ma
         )
     for ax in panels[len(usages) :]:
         ax.set_axis_off()
-    _add_bar(spots, panels, "usage (share of the reads)")
+    _add_bar(spots, panels, "share of the reads")
     top = float(error[np.isfinite(error)].max(initial=1e-3))
     spots = tissue_map(
         row[-1], coords, error, cmap=MAPS["error"], limits=(0.0, top), marker=marker, colorbar=False
