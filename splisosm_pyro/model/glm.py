@@ -161,6 +161,7 @@ class MultinomGLM(BaseModel, nn.Module):
         prior: PosteriorPriors | None = None,
         field: Literal["auto", "draws", "quantiles"] = "auto",
         nugget: Literal["quadrature", "laplace"] = "quadrature",
+        smooth: Literal["ep", "laplace"] | None = None,
         names: Mapping[str, Sequence[Any]] | None = None,
         warmup: int | None = None,
         predictive: bool = False,
@@ -191,6 +192,9 @@ class MultinomGLM(BaseModel, nn.Module):
             group ``posterior_quantiles``; ``'auto'`` keeps draws up to 256 MB.
         nugget : {'quadrature', 'laplace'}
             How the white part of the field is eliminated from the outer posterior (GLMM).
+        smooth : {'ep', 'laplace'}, optional
+            How the smooth part is: by expectation propagation, the default with ``'quadrature'``
+            and nearly exact, or by Laplace's method, which is off where counts are few.
         names : mapping, optional
             Names of ``'gene'`` (G), ``'spot'`` (S) and ``'isoform'`` (P); places by default.
         warmup : int, optional
@@ -227,7 +231,7 @@ class MultinomGLM(BaseModel, nn.Module):
         500
         """
         how = (method, draws, chains, seed, genes)
-        more: dict[str, Any] = {"warmup": warmup, "predictive": predictive}
+        more: dict[str, Any] = {"warmup": warmup, "predictive": predictive, "smooth": smooth}
         return posterior_of(
             self, *how, prior=prior, field=field, nugget=nugget, names=names, **more
         )

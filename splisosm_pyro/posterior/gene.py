@@ -26,7 +26,7 @@ Density = OuterDensity | GLMDensity
 # Draws of 'laplace' at which the density is evaluated, for k-hat.
 CHECKED = 64
 # Most points of each stage of 'nested_laplace'.
-STAGES = (128, 256, 256)
+STAGES = (128, 128, 128, 256)
 # Where the curvature is less than this the Gaussian is as wide as if it were this.
 LEAST_CURVATURE = 1e-2
 

@@ -230,8 +230,3 @@ def added_slope(
 def log_theta_jacobian(theta: FloatArray) -> FloatArray:
     """``sum log theta (1 - theta)`` (*,) of theta (*, C)."""
     return np.asarray((np.log(theta) + np.log1p(-theta)).sum(axis=-1))
-
-
-def with_nugget(spec: GLMMSpec, nugget: str) -> GLMMSpec:
-    """Return the specification of a marginal posterior with that treatment of the nugget."""
-    return spec.with_nugget(nugget)

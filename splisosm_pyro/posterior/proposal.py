@@ -27,7 +27,7 @@ DEGREES = 7.0
 # Of a stage's weighted covariance, the share that is kept; the rest is the stage's before.
 KEPT = 0.9
 # The stages end early where so many points are effective, in all and for each unknown.
-ENOUGH = 100
+ENOUGH = 128
 ENOUGH_EACH = 32
 
 # Takes u; returns the log density, its gradient, and anything to be kept with the point.

@@ -55,7 +55,8 @@ def glmm_posterior(
     def density(gene: int) -> Density:
         return OuterDensity.of_gene(spec, counts[gene], priors, sigma[gene])
 
-    attrs = {"model": "MultinomGLMM", "nugget": spec.options.nugget, **priors.attributes()}
+    how = {"nugget": spec.options.nugget, "smooth": spec.options.smooth}
+    attrs = {"model": "MultinomGLMM", **how, **priors.attributes()}
     if spec.fix_sigma:
         del attrs[f"prior_{priors.sigma.variable}"]
         attrs["sigma"] = "fixed by the model"

@@ -20,6 +20,8 @@ PRIOR_WEIGHTS = 10
 KHAT_TRUSTED = 0.7
 # Weights are nearly equal where this share of them is effective.
 EQUAL_SHARE = 0.9
+# Where this share is effective the largest weights are a few times the mean, whatever k-hat says.
+BOUNDED_SHARE = 0.75
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +42,7 @@ class Weights:
 
         Of nearly equal weights the tail is a matter of ripples, and its shape says nothing.
         """
-        return self.khat < KHAT_TRUSTED or self.equal
+        return self.khat < KHAT_TRUSTED or self.effective >= BOUNDED_SHARE * self.values.size
 
     def words(self) -> str:
         """Say what is wrong, nothing where all is well."""
