@@ -13,7 +13,7 @@ from splisosm_pyro.model.history import few_threads
 from splisosm_pyro.posterior.gaussian import gaussian_fit
 from splisosm_pyro.posterior.gene import Density, outer_mode
 from splisosm_pyro.posterior.glm_density import GLMDensity
-from splisosm_pyro.posterior.outer_density import OuterDensity
+from splisosm_pyro.posterior.outer_density import OuterDensity, with_nugget
 from splisosm_pyro.posterior.priors import PosteriorPriors
 from splisosm_pyro.posterior.request import Labels, Request, chosen_genes
 from splisosm_pyro.posterior.run import glm_posterior, glmm_posterior
@@ -39,7 +39,9 @@ def posterior_of(
     data = model.data
     places = chosen_genes(genes, model.n_genes)
     request = Request(method, draws, chains, seed, places, field, warmup, predictive)
-    smooth = _treatment(nugget, smooth)
+    choose("nugget", nugget, NUGGETS)
+    if smooth is not None:
+        choose("smooth", smooth, SMOOTHS)
     if prior is not None and not isinstance(prior, PosteriorPriors):
         raise TypeError(f"prior must be a PosteriorPriors, came {type(prior).__name__}")
     counts, design = data.counts.values.numpy(), data.design.numpy()
@@ -47,20 +49,12 @@ def posterior_of(
     if data.kernel is None:
         labels = Labels.of(names, places, shape, data.names, 0)
         return glm_posterior(counts, design, request, labels, prior or PosteriorPriors())
-    spec = model._spec().with_nugget(nugget, smooth)
+    spec = with_nugget(model._spec(), nugget, smooth)
     sigma = model._sigma_in_force().detach().to("cpu", torch.float64).numpy()
     labels = Labels.of(names, places, shape, data.names, sigma.shape[1])
     priors = (prior or _own_priors(spec)).for_gene(spec.kernel, model.n_isos)
     with few_threads(model.n_spots):
         return glmm_posterior(spec, counts, np.asarray(sigma), request, labels, priors)
-
-
-def _treatment(nugget: str, smooth: str | None) -> str:
-    """Check how the field is integrated out; return the treatment of its smooth part."""
-    choose("nugget", nugget, NUGGETS)
-    if smooth is None:
-        return "ep" if nugget == "quadrature" else "laplace"
-    return choose("smooth", smooth, SMOOTHS)
 
 
 def gaussian_fits(
@@ -93,22 +87,21 @@ def gaussian_fits(
     counts, design = model.data.counts.values.numpy(), model.data.design.numpy()
     full = np.column_stack([design, np.ones(len(design))])
     fits = []
-    treatment = nugget, _treatment(nugget, smooth)
     for gene in chosen_genes(genes, model.n_genes):
-        density = _density_of(model, gene, prior, treatment)
+        density = _density_of(model, gene, prior, (nugget, smooth))
         mode = outer_mode(density, density.starts(counts[gene], design))
         fits.append(gaussian_fit(density, mode, full))
     return fits
 
 
 def _density_of(
-    model: Any, gene: int, prior: PosteriorPriors | None, treatment: tuple[str, str]
+    model: Any, gene: int, prior: PosteriorPriors | None, treatment: tuple[str, str | None]
 ) -> Density:
     """Return the outer density of one gene of a model."""
     counts = model.data.counts.values.numpy()[gene]
     if model.data.kernel is None:
         return GLMDensity.of_gene(counts, model.data.design.numpy(), prior or PosteriorPriors())
-    spec = model._spec().with_nugget(*treatment)
+    spec = with_nugget(model._spec(), *treatment)
     priors = (prior or _own_priors(spec)).for_gene(spec.kernel, model.n_isos)
     sigma = np.asarray(model._sigma_in_force().detach().to("cpu", torch.float64).numpy())
     return OuterDensity.of_gene(spec, counts, priors, sigma[gene])

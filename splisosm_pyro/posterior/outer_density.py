@@ -18,6 +18,7 @@ from splisosm_pyro.fit.glm import fit_glm
 from splisosm_pyro.fit.glmm import START_SIGMAS, START_THETA_LOGITS, GLMMSpec
 from splisosm_pyro.fit.marginal_fit import MarginalObjective
 from splisosm_pyro.fit.mode import ModeError
+from splisosm_pyro.fit.options import NUGGETS, choose
 from splisosm_pyro.fit.outer import Evaluation
 from splisosm_pyro.fit.parameters import OuterSpace
 from splisosm_pyro.fit.smooth import MarginalState
@@ -230,3 +231,12 @@ def added_slope(
 def log_theta_jacobian(theta: FloatArray) -> FloatArray:
     """``sum log theta (1 - theta)`` (*,) of theta (*, C)."""
     return np.asarray((np.log(theta) + np.log1p(-theta)).sum(axis=-1))
+
+
+def with_nugget(spec: GLMMSpec, nugget: str, smooth: str | None = None) -> GLMMSpec:
+    """Return the specification of a posterior that integrates the field out in that way.
+
+    By default the smooth part goes by expectation propagation where the nugget goes by quadrature.
+    """
+    choose("nugget", nugget, NUGGETS)
+    return spec.with_nugget(nugget, smooth or ("ep" if nugget == "quadrature" else "laplace"))
