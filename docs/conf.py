@@ -1,5 +1,6 @@
 """Sphinx: pages in MyST markdown, notebooks with their committed outputs, API from docstrings."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -47,7 +48,13 @@ def link_copies(_app, _docname, source):
     source[0] = source[0].replace("](../notebooks/", "](notebooks/")
 
 
+def escape_stars(_app, _what, _name, _obj, _options, lines):
+    """Keep the star of a shape such as (*, Q) from opening an emphasis."""
+    lines[:] = [re.sub(r"(?<=[( ])\*(?=[,)])", r"\\*", line) for line in lines]
+
+
 def setup(app):
-    """Connect both."""
+    """Connect them."""
+    app.connect("autodoc-process-docstring", escape_stars, priority=100)
     app.connect("config-inited", copy_notebooks)
     app.connect("source-read", link_copies)

@@ -5,12 +5,16 @@ python docs/figures/demo.py
 
 from pathlib import Path
 
+from PIL import Image
+
 from splisosm_pyro.demo import run_demo
 
 
 def main():
-    """Write the figure beside the pages."""
-    run_demo(quiet=True).figure().savefig(Path(__file__).parents[1] / "demo.png", dpi=90)
+    """Write the figure beside the pages, with 256 colours."""
+    path = Path(__file__).parents[1] / "demo.png"
+    run_demo(quiet=True).figure().savefig(path, dpi=90)
+    Image.open(path).convert("RGB").quantize(256).save(path, optimize=True)
 
 
 if __name__ == "__main__":
