@@ -1,6 +1,7 @@
 """Priors of sigma with a closed form, each stated on its own variable."""
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -224,23 +225,13 @@ class HalfTPrior(ScalePrior):
         return dist.FoldedDistribution(base)
 
 
-@dataclass(frozen=True)
-class ExponentialPrior(ScalePrior):
-    """``sigma ~ Exponential(rate)``: ``log p = log rate - rate sigma``.
+class ExponentialScale(ScalePrior):
+    """``sigma ~ Exponential(rate)``, however the rate is stated."""
 
-    Raises
-    ------
-    TypeError, ValueError
-        If the rate is not a positive finite number.
-
-    Examples
-    --------
-    >>> ExponentialPrior(2.0).value(np.array([1.0])).round(6)
-    array([-1.306853])
-    """
-
-    rate: float = 1.0
-    kind: ClassVar[str] = "exponential"
+    @property
+    @abstractmethod
+    def rate(self) -> float:
+        """The rate."""
 
     def log_prob(self, sigma: Tensor) -> Tensor:
         """Log density of sigma, elementwise."""
@@ -261,7 +252,26 @@ class ExponentialPrior(ScalePrior):
 
 
 @dataclass(frozen=True)
-class PCPrior(ScalePrior):
+class ExponentialPrior(ExponentialScale):
+    """``sigma ~ Exponential(rate)``: ``log p = log rate - rate sigma``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the rate is not a positive finite number.
+
+    Examples
+    --------
+    >>> ExponentialPrior(2.0).value(np.array([1.0])).round(6)
+    array([-1.306853])
+    """
+
+    rate: float = 1.0
+    kind: ClassVar[str] = "exponential"
+
+
+@dataclass(frozen=True)
+class PCPrior(ExponentialScale):
     """The penalised-complexity prior of a standard deviation, by ``P(sigma > upper) = prob``.
 
     The distance of the model from that without random effect is sigma, and a constant rate of
@@ -300,25 +310,12 @@ class PCPrior(ScalePrior):
         """The rate of the exponential."""
         return -math.log(self.prob) / self.upper
 
-    def log_prob(self, sigma: Tensor) -> Tensor:
-        """Log density of sigma, elementwise."""
-        return ExponentialPrior(self.rate).log_prob(sigma)
-
-    def gradient(self, sigma: Array) -> Array:
-        """``d log p / d log sigma``, elementwise."""
-        return -self.rate * sigma
-
     def parameter_gradients(self, sigma: Array) -> Slopes:
         """Return derivatives of ``gradient`` in ``upper`` and ``prob``."""
         return {
             "upper": self.rate / self.upper * sigma,
             "prob": sigma / (self.upper * self.prob),
         }
-
-    def distribution(self) -> dist.TorchDistribution:
-        """Return the Pyro distribution of sigma."""
-        made: dist.TorchDistribution = dist.Exponential(float64(self.rate))
-        return made
 
 
 def _gamma_constant(alpha: float, beta: float) -> float:

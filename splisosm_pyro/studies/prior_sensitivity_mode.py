@@ -27,13 +27,13 @@ from splisosm_pyro.fit.smooth import MarginalState
 from splisosm_pyro.fit.uncertainty import OuterUncertainty, field_posterior
 from splisosm_pyro.fit.variance import Variances
 from splisosm_pyro.maths.spot import FloatArray, Mask
+from splisosm_pyro.posterior.datasets import ratios
 from splisosm_pyro.studies.prior_sensitivity_priors import Direction
 
 # Newton steps that take the end of a search to its mode before it is differentiated.
 POLISH = 2
 # They are not taken where they would go further than this, in standard errors.
 FARTHEST = 0.5
-# A derivative is not to be had where a change of weight by 1 moves further than the data know.
 CURVATURE = "the curvature is not positive: no local answer"
 
 
@@ -94,9 +94,7 @@ class GeneMode:
     def usage_shifts(self, design: FloatArray, shifts: FloatArray) -> FloatArray:  # (D, S, P)
         """Return the first-order changes of the isoform ratios for changes of ``u`` (D, K)."""
         field = field_posterior(self.objective, self.at, design)
-        padded = np.column_stack([field.eta, np.zeros(len(field.eta))])
-        ratio = np.exp(padded - padded.max(axis=1, keepdims=True))
-        ratio /= ratio.sum(axis=1, keepdims=True)
+        ratio = ratios(field.eta[:, :, None])[:, :, 0]
         d_eta = np.einsum("sqk,dk->dsq", field.response, shifts)
         d_eta = np.concatenate([d_eta, np.zeros_like(d_eta[..., :1])], axis=-1)
         mean = (ratio * d_eta).sum(axis=-1, keepdims=True)

@@ -13,6 +13,7 @@ from splisosm_pyro.fit.result import GeneFit, Status, broken_fit
 from splisosm_pyro.maths.priors import Variable
 from splisosm_pyro.maths.priors_model import ModelPriors
 from splisosm_pyro.maths.spot import FloatArray
+from splisosm_pyro.posterior.datasets import ratios
 from splisosm_pyro.studies.prior_sensitivity_frame import (
     PARAMETERS,
     estimates,
@@ -124,9 +125,7 @@ def best_fit(
 def usage_of(design: FloatArray, params: Params) -> FloatArray:  # (S, P)
     """Return the fitted isoform ratios of one gene, at ``nu``."""
     eta = design @ params["beta"] + params["bias_eta"] + params["nu"]
-    padded = np.column_stack([eta, np.zeros(len(eta))])
-    ratio = np.exp(padded - padded.max(axis=1, keepdims=True))
-    return np.asarray(ratio / ratio.sum(axis=1, keepdims=True))
+    return ratios(eta[:, :, None])[:, :, 0]
 
 
 def by_refit(study: Study, priors: Any, maps: bool | None) -> PriorSensitivity:
