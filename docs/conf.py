@@ -12,8 +12,7 @@ copyright = author
 version = release = __version__
 
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc", "myst_nb"]
-# nugget_real.md is the raw print of a study, quoted in nugget.md
-exclude_patterns = ["_build", "**.ipynb_checkpoints", "nugget_real.md"]
+exclude_patterns = ["_build", "**.ipynb_checkpoints"]
 templates_path = ["_templates"]
 
 html_theme = "furo"

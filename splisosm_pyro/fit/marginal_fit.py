@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from splisosm_pyro.fit.latent import LatentProblem
 from splisosm_pyro.fit.marginal import log_marginal
-from splisosm_pyro.fit.mode import bordered, linearise
+from splisosm_pyro.fit.mode import ModeError, bordered, linearise
 from splisosm_pyro.fit.outer import Evaluation
 from splisosm_pyro.fit.parameters import OuterSpace
 from splisosm_pyro.fit.smooth import LAPLACE, MarginalState, SmoothPart
@@ -27,7 +29,10 @@ class MarginalObjective:
     def value(
         self, u: FloatArray, near: Evaluation[MarginalState] | None
     ) -> tuple[float, MarginalState]:
-        """Find the mode at ``u``, starting from that of ``near``, and return the objective."""
+        """Find the mode at ``u``, starting from that of ``near``, and return the objective.
+
+        Minus infinity where there is none to be found from a point nearby: no place to go.
+        """
         coefficients, variances = self.space.unpack(u)
         old = None if near is None else near.state
         start = self.smooth.start(self.problem, coefficients, variances, old)
@@ -35,7 +40,12 @@ class MarginalObjective:
         if near is not None and self.problem.visits % self.update_every:
             mode = replace(start, linear=linearise(self.problem, start))
         else:
-            mode = self.smooth.settle(self.problem, start, variances)
+            try:
+                mode = self.smooth.settle(self.problem, start, variances)
+            except ModeError:
+                if near is None:
+                    raise
+                return -np.inf, MarginalState(replace(start, linear=None), variances)
         value = log_marginal(self.problem, mode) + self.space.log_prior(variances, coefficients)
         return value, MarginalState(mode, variances)
 

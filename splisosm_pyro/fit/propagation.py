@@ -30,6 +30,7 @@ from splisosm_pyro.fit.latent import LatentProblem
 from splisosm_pyro.fit.marginal import MarginalGradient
 from splisosm_pyro.fit.mode import Linearisation, Mode, ModeError
 from splisosm_pyro.fit.variance import Variances
+from splisosm_pyro.maths.errors import NotPositiveDefinite
 from splisosm_pyro.maths.nugget_quadrature import QuadratureNugget
 from splisosm_pyro.maths.spot import FloatArray, SpotTerms
 
@@ -62,7 +63,7 @@ def propagate(problem: LatentProblem, start: Mode, variances: Variances) -> Mode
     Raises
     ------
     ModeError
-        If the sites stop being finite or do not settle.
+        If the sites stop being finite or positive, or do not settle.
 
     Notes
     -----
@@ -73,7 +74,10 @@ def propagate(problem: LatentProblem, start: Mode, variances: Variances) -> Mode
     shift = start.terms.score + _times(tau, start.terms.x)
     damping, before, residual = 1.0, np.inf, np.inf
     for _ in range(MAX_SWEEPS):
-        sweep = _Sweep(problem, start.coefficients, variances, tau, shift)
+        try:
+            sweep = _Sweep(problem, start.coefficients, variances, tau, shift)
+        except (NotPositiveDefinite, np.linalg.LinAlgError) as error:
+            raise ModeError(f"no posterior under the sites: {error}") from error
         residual = sweep.residual()
         if not np.isfinite(residual):
             raise ModeError("the sites of expectation propagation are not finite")

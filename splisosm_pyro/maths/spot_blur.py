@@ -18,7 +18,7 @@ from splisosm_pyro.maths.spot_line import BINOMIAL, FloatArray, Rule, line
 
 # By number of logits: step in sd, in strips, drop in nats; most nodes from end to end.
 LATTICE: dict[int, tuple[Rule, int]] = {
-    2: ((0.98, 1.4, 23.0, 0), 160),
+    2: ((0.98, 1.4, 23.0, 0), 320),
     3: ((1.05, 1.5, 20.0, 0), 40),
 }
 COARSE: tuple[Rule, int] = ((1.15, 1.7, 15.0, 0), 14)

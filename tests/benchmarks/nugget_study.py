@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby, product
 from multiprocessing import get_context
@@ -33,7 +33,6 @@ from splisosm_pyro.fit.conditional import Conditional
 from splisosm_pyro.fit.glm_rows import DesignRows
 from splisosm_pyro.fit.glmm import GLMMSpec, fit_gene
 from splisosm_pyro.fit.importance import gene_generator, marginal_error
-from splisosm_pyro.fit.marginal import log_marginal
 from splisosm_pyro.fit.options import GLMMOptions
 from splisosm_pyro.fit.white_noise import fit_white_noise
 from splisosm_pyro.maths.priors import NoPrior
@@ -47,12 +46,11 @@ METHODS: dict[str, dict[str, object]] = {
     "ep": {"smooth": "ep"},
 }
 DRAWS = 400
-PROFILE = (0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.97)
 DEPTHS = (1, 4, 16)  # times the reads of the real genes
 SMALL_CELLS = ((0.5, 0.3), (1.0, 0.3), (1.0, 0.7), (2.0, 0.7))
 SMALL_SPOTS, SMALL_DEPTH = 225, 2.0
 OTHER = Path(__file__).with_name("nugget_reference.py")
-PARTS = ("simulation", "depth", "small", "profile", "real")
+PARTS = ("simulation", "depth", "small", "real")
 Row = dict[str, Any]
 
 
@@ -128,27 +126,6 @@ class Worker:
             row["pareto_k"] = error.pareto_k
         return row
 
-    def profile(self, task: Task) -> list[Row]:
-        """Return log_marginal over theta at the true sigma, with and without its correction."""
-        start = {
-            "beta": np.zeros((0, 1)),
-            "bias_eta": np.zeros(1),
-            "nu": np.zeros((len(task.counts), 1)),
-            "sigma": np.ones(1),
-            "theta_logit": np.full(1, -3.0),
-        }
-        spec, rows = self.specs["quadrature"], []
-        fit = fit_gene(spec, self.rows, task.counts, start)
-        for theta in PROFILE:
-            logit = np.full(1, np.log(theta / (1 - theta)))
-            moved = {"sigma": np.full(1, task.labels["true_sigma"]), "theta_logit": logit}
-            at = Conditional.of_gene(spec, task.counts, {**fit.params, **moved})
-            error = marginal_error(at, 600, gene_generator(0, task.counts))
-            row = {"theta": theta, "log_marginal": log_marginal(at.problem, at.mode)}
-            row |= {"correction": error.correction, "pareto_k": error.pareto_k}
-            rows.append({**task.labels, "reads": int(task.counts.sum()), **row})
-        return rows
-
 
 WORKER: list[Worker] = []
 
@@ -168,23 +145,6 @@ def work(task: Task) -> list[Row]:
         return [{**task.labels, "status": f"failed: {error}"}]
 
 
-def look(task: Task) -> list[Row]:
-    """Profile a task in its process."""
-    return WORKER[0].profile(task)
-
-
-def profiled(data: Any, n_genes: int) -> list[Task]:
-    """Every second simulated gene that has something to say about a large theta."""
-    chosen = [
-        task
-        for task in simulated(data, n_genes)
-        if task.labels["true_theta"] >= 0.7
-        and task.labels["true_sigma"] == 1.0
-        and 300 <= task.counts.sum() < 3000
-    ]
-    return chosen[::2]
-
-
 def drawn(
     kernel: CARKernel, totals: np.ndarray, sigma: float, theta: float, cell: int
 ) -> np.ndarray:  # (G, S, 2)
@@ -198,24 +158,21 @@ def drawn(
     return np.stack([first, totals - first], axis=-1).astype(float)
 
 
-def evenly(data: Any, n_genes: int, least: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Real genes of ``least`` reads or more, evenly spaced in their reads, and their totals."""
+def simulated(data: Any, n_genes: int, depth: int = 1, least: int = 0) -> Iterator[Task]:
+    """Draw counts with ``depth`` times the totals of real genes, evenly spaced in their reads.
+
+    Those of fewer than ``least`` reads are drawn but left out.
+    """
     totals = data["counts"].astype(np.int64).sum(2)
     order = np.argsort(totals.sum(1), kind="stable")
-    order = order[totals.sum(1)[order] >= least]
     genes = order[np.linspace(0, len(order) - 1, n_genes).round().astype(int)]
-    return genes, totals[genes]
-
-
-def simulated(data: Any, n_genes: int, least: int = 0, depth: int = 1) -> Iterator[Task]:
-    """Draw counts with ``depth`` times the totals of real genes."""
-    genes, totals = evenly(data, n_genes, least)
     kernel = CARKernel.from_coords(data["coords"], k=6)
     for cell, (sigma, theta) in enumerate(product(SIGMAS, THETAS)):
-        counts = drawn(kernel, depth * totals, sigma, theta, cell)
+        counts = drawn(kernel, depth * totals[genes], sigma, theta, cell)
         for gene, own in zip(genes, counts, strict=True):
-            labels = {"true_sigma": sigma, "true_theta": theta, "gene": int(gene)}
-            yield Task({**labels, "depth": depth} if least else labels, own, real=False)
+            if totals[gene].sum() >= least:
+                labels = {"true_sigma": sigma, "true_theta": theta, "gene": int(gene)}
+                yield Task({**labels, "depth": depth}, own, real=False)
 
 
 def small(data: Any, n_genes: int) -> tuple[np.ndarray, list[Task]]:
@@ -260,15 +217,10 @@ def real(data: Any, n_genes: int | None) -> Iterator[Task]:
             yield Task(labels, counts[i].astype(float), real=True)
 
 
-def run(
-    tasks: Iterable[Task],
-    coords: np.ndarray,
-    jobs: int,
-    what: Callable[[Task], list[Row]] = work,
-) -> pd.DataFrame:
+def run(tasks: Iterable[Task], coords: np.ndarray, jobs: int) -> pd.DataFrame:
     """Fit all tasks in ``jobs`` processes; one row a gene and method, in the tasks' order."""
     with get_context("spawn").Pool(jobs, begin, (coords,)) as pool:
-        return pd.DataFrame([row for rows in pool.imap(what, tasks, chunksize=4) for row in rows])
+        return pd.DataFrame([row for rows in pool.imap(work, tasks, chunksize=4) for row in rows])
 
 
 def main() -> None:
@@ -296,7 +248,7 @@ def main() -> None:
         write_simulation(pd.concat(parts, ignore_index=True), given.docs)
     if "depth" in wanted:
         parts = [
-            run(simulated(data, given.genes, INFORMED, depth), data["coords"], given.jobs)
+            run(simulated(data, given.genes, depth, INFORMED), data["coords"], given.jobs)
             for depth in DEPTHS
         ]
         write_depth(pd.concat(parts, ignore_index=True), given.docs)
@@ -305,9 +257,6 @@ def main() -> None:
         parts = [run(tasks, coords, given.jobs)]
         parts += [other(tasks, coords, name, python) for name in ("joint_gd", "marginal_newton")]
         write_small(pd.concat(parts, ignore_index=True), given.docs)
-    if "profile" in wanted:
-        found = run(profiled(data, given.genes), data["coords"], given.jobs, look)
-        found.round(4).to_csv(given.docs / "nugget_profile.csv", index=False)
     if "real" in wanted:
         write_real(run(real(data, given.real_genes), data["coords"], given.jobs), given.docs)
 

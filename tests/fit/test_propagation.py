@@ -260,6 +260,21 @@ def test_sites_that_do_not_settle_are_an_error(monkeypatch):
         settled(case, kernel, variances_of(case, kernel))
 
 
+def test_a_place_without_a_fixed_point_is_no_place_to_go(monkeypatch):
+    case = cases.CASES["two_isoforms"]
+    objective, u = objective_of(case, kernel_of("two_isoforms", "dense"))
+    objective.problem.spots = QuadratureNugget(objective.problem.gene.counts)
+    objective = replace(objective, smooth=EP)
+    at = objective.evaluate(u)
+    monkeypatch.setattr("splisosm_pyro.fit.propagation.MAX_SWEEPS", 1)
+    value, state = objective.value(u + 0.5, at)
+    assert value == -np.inf
+    with pytest.raises(ModeError):
+        objective.gradient(u + 0.5, state)
+    with pytest.raises(ModeError):
+        objective.value(u + 0.5, None)
+
+
 def test_it_goes_with_the_integrated_nugget_alone():
     assert GLMMOptions.from_configs("marginal_gd", {"smooth": "ep"}).nugget == "quadrature"
     with pytest.raises(ValueError, match=r"expected fitting_configs\['nugget'\] = 'quadrature'"):
