@@ -17,7 +17,7 @@ from splisosm_pyro.studies.scores import Scores, stacked
 
 def compare_loo(
     model: Any,
-    outer: str = "one_step",
+    outer: str = "refit",
     *,
     genes: Sequence[int] | None = None,
     models: Sequence[str] | None = None,
@@ -47,7 +47,7 @@ def compare_loo(
 
     Notes
     -----
-    Costs a fit a gene and model, and about as many evaluations of its gradient again.
+    Costs a fit a gene and model and, with ``refit``, about as much again.
     """
     choose("outer", outer, OUTER)
     places = chosen_genes(genes, model.n_genes)
