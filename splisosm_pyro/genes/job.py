@@ -76,7 +76,10 @@ class RunOptions:
             # brings what takes a second to import, and workers do without
             from splisosm_pyro.studies.prior_sensitivity_columns import checked_sensitivity
 
-            checked_sensitivity(self.sensitivity)
+            # JSON gives lists back
+            pairs = tuple((str(name), dict(params)) for name, params in self.sensitivity)
+            object.__setattr__(self, "sensitivity", pairs)
+            checked_sensitivity(pairs)
         self.glmm_options()
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
             raise ValueError(f"seed must be a whole number of at least 0, came {self.seed!r}")

@@ -62,6 +62,12 @@ def test_saved_and_loaded(fits, saved):
     assert again.model("c").log_marginal().item() == same
 
 
+def test_options_are_loaded_as_they_were(fits, tmp_path):
+    options = RunOptions(sensitivity=(("pc", {"upper": 2.0, "prob": 0.05}),), prior="gamma", k=4)
+    replace(fits, options=options).save(tmp_path)
+    assert GeneFits.load(tmp_path).options == options
+
+
 def test_words_stay_words(slide, tmp_path):
     group = slide.groups[0]
     named = replace(group, gene_names=np.array(["NA", "007"]))
