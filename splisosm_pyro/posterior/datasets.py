@@ -21,6 +21,11 @@ from splisosm_pyro.posterior.weights import Weights
 FIELD_BUDGET = 256 * 2**20
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 SAMPLE = ("chain", "draw")
+# What the attributes of the group log_likelihood say.
+CONDITIONAL = (
+    "log p(counts | eta) of every spot, or of a whole gene, given its own latent field: meant for "
+    "power-scaling, unreliable for leave-one-out; use model.loo() for that"
+)
 DIMS = {
     "beta": ("gene", "covariate", "logit"),
     "bias_eta": ("gene", "logit"),
@@ -226,5 +231,6 @@ def as_datasets(
         plain = xr.Dataset(dict(variables))
         named = [dim for dim in plain.dims if dim in coords and dim not in plain.coords]
         used = {dim: coords[dim] for dim in named}
-        out[group] = plain.assign_coords(used).assign_attrs(attrs)
+        own = {"note": CONDITIONAL} if group == "log_likelihood" else {}
+        out[group] = plain.assign_coords(used).assign_attrs({**attrs, **own})
     return out

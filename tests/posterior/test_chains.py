@@ -14,7 +14,7 @@ from splisosm_pyro.fit.parameters import OuterSpace
 from splisosm_pyro.generative import multinomial_glmm
 from splisosm_pyro.maths.priors import BetaPrior, GammaPrior, InvGammaPrior
 from splisosm_pyro.model import MultinomGLM, MultinomGLMM
-from splisosm_pyro.posterior import PosteriorPriors
+from splisosm_pyro.posterior import PosteriorPriors, diagnose
 from splisosm_pyro.posterior.chain_check import ChainCheck
 from splisosm_pyro.posterior.chains import run_chains
 from splisosm_pyro.posterior.joint_density import JointDensity
@@ -171,6 +171,18 @@ def test_draws_by_nuts_do_not_depend_on_the_batch(method):
     names = {"lp", "acceptance_rate", "n_steps", "tree_depth", "energy", "step_size"}
     assert names <= set(stats_.data_vars)
     assert all("do not trust" in status for status in stats_["status"].values)  # 4 draws
+    table = diagnose(whole)
+    assert table.index.tolist() == [1, 3]
+    assert not table["trusted"].any()
+    assert table["reason"].str.contains("effective sample size").all()
+    assert table["remedy"].str.contains("more draws").all()
+    np.testing.assert_array_equal(table["divergences"], stats_["divergences"])
+    assert table["khat"].isna().all()
+
+
+def test_the_table_of_checks_needs_what_it_reads():
+    with pytest.raises(ValueError, match="must have a group sample_stats"):
+        diagnose({})
 
 
 def test_the_two_ways_of_nuts_agree_on_a_glm():

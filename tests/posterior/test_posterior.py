@@ -6,6 +6,7 @@ import pyro
 import pytest
 import torch
 import xarray as xr
+from scipy.stats import multinomial
 
 from splisosm_pyro.maths.priors import InvGammaPrior
 from splisosm_pyro.model import MultinomGLM, MultinomGLMM
@@ -91,6 +92,16 @@ def test_the_likelihood_of_a_draw_is_the_marginal_at_it():
     log_prior = out["log_prior"]["sigma_sq"].isel(chain=1, draw=3, gene=0)
     found = out["sample_stats"]["log_marginal"].isel(chain=1, draw=3, gene=0) + log_prior
     assert float(found) == pytest.approx(model.log_marginal()[1].item(), rel=1e-9)
+
+
+def test_the_likelihood_of_every_spot_given_its_field(quick):
+    found = quick["log_likelihood"]["counts"].isel(chain=0, draw=2, gene=1)
+    assert found.dims == ("spot",)
+    ratio = quick["posterior"]["isoform_ratio"].isel(chain=0, draw=2, gene=1).values
+    for spot, counts in enumerate(BATCH.counts[1]):
+        truth = multinomial(counts.sum(), ratio[spot]).logpmf(counts)
+        assert float(found[spot]) == pytest.approx(truth, rel=1e-9, abs=1e-9)
+    assert "unreliable for leave-one-out" in quick["log_likelihood"].attrs["note"]
 
 
 # ---- seeds
