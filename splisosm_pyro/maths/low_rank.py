@@ -18,7 +18,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.linalg import lapack
+from scipy.linalg import blas, lapack
 from torch import Tensor
 
 from splisosm_pyro.maths.dense import as_matrix
@@ -145,7 +145,7 @@ class LowRankSystem:
         matrix = np.empty((n_logits, rank, n_logits, rank))
         for a in range(n_logits):
             for b in range(a + 1):
-                part = (self.seen * precision[:, a, b, None]).T @ self.seen
+                part = weighted_gram(self.seen, precision[:, a, b])
                 matrix[a, :, b] = part
                 matrix[b, :, a] = part
         flat = matrix.reshape(n_logits * rank, n_logits * rank)
@@ -156,6 +156,27 @@ class LowRankSystem:
                 "I + B'GB is not positive definite: expected finite positive semi-definite blocks"
             )
         return LowRankFactor(self, factor)
+
+
+def weighted_gram(
+    rows: Array,  # (n,R)
+    weight: Array,  # (n,)
+) -> Array:  # (R,R)
+    """``rows' diag(weight) rows``, for any signs; half the work of a general product.
+
+    Examples
+    --------
+    >>> weighted_gram(np.array([[1.0, 2.0], [0.0, 1.0]]), np.array([1.0, -4.0])).tolist()
+    [[1.0, 2.0], [2.0, 0.0]]
+    """
+    scaled = rows * np.sqrt(np.abs(weight))[:, None]
+    negative = weight < 0.0
+    if negative.all() or not negative.any():
+        half = blas.dsyrk(-1.0 if negative.any() else 1.0, scaled.T)
+    else:
+        half = blas.dsyrk(1.0, scaled[~negative].T)
+        half = blas.dsyrk(-1.0, scaled[negative].T, beta=1.0, c=half, overwrite_c=1)
+    return np.asarray(half + np.triu(half, 1).T)
 
 
 class LowRankFactor:

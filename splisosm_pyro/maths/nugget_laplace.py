@@ -21,15 +21,14 @@ import math
 import numpy as np
 
 from splisosm_pyro.maths.compiled import compiled
+from splisosm_pyro.maths.nugget_three import (
+    DECREMENT,
+    MAX_HALVINGS,
+    MAX_NEWTON,
+    WHOLE_STEP,
+    profile_trinomial,
+)
 from splisosm_pyro.maths.spot import FloatArray, SpotDerivatives, SpotTerms
-
-# A Newton step this small (its squared decrement) leaves an error of its square: rounding.
-DECREMENT = 1e-14
-# A step that moves no logit by more than this is taken whole, since W changes by a factor of
-# exp(2 * 0.1) at most along it; the merit cannot tell where a step gains less than its rounding.
-WHOLE_STEP = 0.1
-MAX_NEWTON = 200
-MAX_HALVINGS = 60
 
 
 class LaplaceNugget:
@@ -48,7 +47,7 @@ class LaplaceNugget:
 
     def evaluate(self, x: FloatArray, nugget: FloatArray) -> SpotTerms:
         """Return the spot terms at ``x`` (n, Q); one to three Newton steps a spot."""
-        profile = _profile_binomial if x.shape[1] == 1 else _profile_multinomial
+        profile = PROFILES.get(x.shape[1], _profile_multinomial)
         start = self._predicted(x, nugget)
         score, pi, neg_hessian, value, correction = profile(x, self._y, self._totals, nugget, start)
         terms = SpotTerms(x, nugget, value, score, neg_hessian, correction, (pi,))
@@ -306,7 +305,7 @@ def _profile_spot(
 def _profile_multinomial(
     x: FloatArray, y: FloatArray, totals: FloatArray, nugget: FloatArray, start: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray, float, float]:
-    """Three isoforms or more: a small Newton problem at every spot."""
+    """More than three isoforms: a small Newton problem at every spot; right for three as well."""
     n, n_logits = x.shape
     score, pi = start.copy(), np.empty((n, n_logits + 1))
     neg_hessian = np.empty((n, n_logits, n_logits))
@@ -318,6 +317,10 @@ def _profile_multinomial(
         log_det += _inner_cholesky(matrices[0], nugget, matrices[1])
         _shrunk_information(matrices[0], matrices[1], matrices[2], neg_hessian[s])
     return score, pi, neg_hessian, value, -0.5 * log_det
+
+
+# By the number of logits; all others take ``_profile_multinomial``.
+PROFILES = {1: _profile_binomial, 2: profile_trinomial}
 
 
 @compiled

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp
 
-from splisosm_pyro.maths.nugget_laplace import LaplaceNugget, _root_information
+from splisosm_pyro.maths.nugget_laplace import (
+    LaplaceNugget,
+    _profile_multinomial,
+    _root_information,
+)
+from splisosm_pyro.maths.nugget_three import profile_trinomial
 
 NUGGETS = {
     "none": lambda q: np.zeros(q),
@@ -220,3 +225,20 @@ def test_the_root_where_ratios_vanish():
         _root_information(3.0, pi, root)
         information = 3.0 * (np.diag(pi[:-1]) - np.outer(pi[:-1], pi[:-1]))
         np.testing.assert_allclose(root @ root.T, information, atol=1e-15)
+
+
+@pytest.mark.parametrize("sigma", [0.0, 1e-3, 0.3, 2.0, 40.0])
+def test_three_isoforms_in_scalars_agree_with_the_general_form(sigma):
+    rng = np.random.default_rng(3)
+    totals = np.floor(10.0 ** rng.uniform(0.0, 5.0, 60))
+    ratio = rng.dirichlet(np.full(3, 0.4), 60)
+    counts = np.stack([rng.multinomial(m, p) for m, p in zip(totals, ratio, strict=True)])
+    y, x = counts[:, :2].astype(float), rng.normal(0.0, 4.0, (60, 2))
+    x[:3] = [[600.0, 3.0], [-500.0, 700.0], [-600.0, -650.0]]
+    nugget = sigma**2 * np.array([1.0, 0.2])
+    start = np.zeros((60, 2))
+    scalars = profile_trinomial(x, y, totals, nugget, start)
+    general = _profile_multinomial(x, y, totals, nugget, start)
+    for found, expected in zip(scalars, general, strict=True):
+        scale = np.maximum(1.0, np.abs(np.asarray(expected)))
+        np.testing.assert_allclose(found / scale, expected / scale, atol=2e-9)
