@@ -62,7 +62,7 @@ def prior_sensitivity(
     scaled : sequence of str, optional
         For ``'power_scaling'``: names in ``log_prior`` of the priors to be scaled; all by default.
     threshold : float
-        From which a sensitivity counts, ``'power_scaling'``.
+        From which a sensitivity counts, ``'power_scaling'``; ArviZ's own summary takes 0.05.
     draws, chains, seed
         Of new draws.
     names : mapping, optional
