@@ -1,5 +1,6 @@
 """``model.posterior``: groups, names, seeds, memory, what breaks, and the truth."""
 
+import arviz
 import cases
 import numpy as np
 import pyro
@@ -305,3 +306,19 @@ def test_nested_laplace_against_long_chains(gold, kind):
         truth = {key: np.array(case.nuts[kind][name][key]) for key in ("mean", "sd")}
         assert np.abs((mean - truth["mean"]) / truth["sd"]).max() < 0.1, name
         assert np.abs(sd / truth["sd"] - 1).max() < 0.1, name
+
+
+def test_the_whole_program_against_long_chains(gold):
+    """Short chains: within 5 of their own Monte-Carlo errors, about 100 figures at once."""
+    case = gold.load("c01_n30_P3_rich")
+    model = MultinomGLMM(var_fix_sigma=False)
+    model.setup_data(case.Y, case.V, np.asarray(case.X).reshape(30, -1))
+    out = model.posterior("nuts", draws=100, chains=2, warmup=200)["posterior"]
+    sizes = arviz.ess(plain(out))
+    names = {"bias": "bias_eta", "ratio": "isoform_ratio"}
+    for name, (mean, sd) in moments(out).items():
+        truth = case.nuts["shared"][name]
+        ess = sizes[names.get(name, name)].isel(gene=0).values
+        error = np.sqrt(sd**2 / ess + np.square(truth["mcse_mean"]))
+        assert (np.abs(mean - np.array(truth["mean"])) < 5 * error).all(), name
+        assert (ess > 20).all()
