@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from splisosm_pyro.fit.memory import available_bytes
 from splisosm_pyro.genes.covariates import Covariate, check_references, covariate
-from splisosm_pyro.genes.memory import available_bytes
 from splisosm_pyro.genes.slide import GeneGroup, PathLike, Slide, as_coords, checked, existing
 
 

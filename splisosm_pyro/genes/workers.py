@@ -8,7 +8,9 @@ on its own counts alone.
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import islice
 from typing import Any
 
@@ -25,6 +27,8 @@ LARGEST_BATCH = 16
 # The last genes go out in small batches, so that the workers end together: a batch is at most this
 # part of what each worker still has to do.
 PART_OF_THE_REST = 4
+# Seconds after which a worker sees that the process that asked for its work is gone.
+PULSE = 1.0
 # Batches a worker before results are taken in, where a backend gives them in one go.
 WAVE = 4
 
@@ -55,9 +59,23 @@ def fit_batch(job: Job, genes: list[GeneInput], owner: int) -> list[Outcome]:
     if os.getpid() != owner and threading.current_thread() is threading.main_thread():
         # Ctrl-C is for the process that asked: it ends the workers
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if os.getppid() == owner:
+        end_with(owner)
     with threadpool_limits(limits=1):
         bench = job.bench()
         return [fit_one(bench, gene) for gene in genes]
+
+
+@cache
+def end_with(parent: int) -> None:
+    """End this process when ``parent`` is gone: one that was killed cannot tell its workers."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PULSE)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def n_workers(n_jobs: int) -> int:

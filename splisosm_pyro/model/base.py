@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from splisosm_pyro.fit.memory import check_fit_memory
 from splisosm_pyro.fit.options import FitOptions
 from splisosm_pyro.fit.result import Array, GeneFit, broken_fit
 from splisosm_pyro.maths.axes import Counts
@@ -204,6 +205,8 @@ class BaseModel(nn.Module):
         ------
         ValueError
             If the model has no data.
+        MemoryError
+            Before anything is fitted, if a gene's matrices would not fit into memory.
 
         Notes
         -----
@@ -216,7 +219,7 @@ class BaseModel(nn.Module):
             )
             store_param_history = diagnose
         began = time.perf_counter()
-        self.data  # noqa: B018  (raises before setup_data)
+        self._check_memory()
         with seeded(random_seed), spoken(verbose and not quiet), few_threads(self.n_spots):
             fits = self._fit_genes(self._gene_solver(store_param_history), quiet)
         self._write_fits(fits)
@@ -225,6 +228,13 @@ class BaseModel(nn.Module):
         self._fits = [replace(fit, params={}, params_path=[]) for fit in fits]
         self.fitting_time = time.perf_counter() - began
         return param_history(fits, dict(self.named_parameters())) if store_param_history else None
+
+    def _check_memory(self) -> None:
+        """Refuse a fit that cannot fit; without a random effect there is nothing large."""
+        data = self.data
+        if data.kernel is not None:
+            occupied = int((data.counts.totals > 0).sum(-1).max())
+            check_fit_memory(data.kernel, occupied, self.n_isos - 1)
 
     def _fit_genes(self, solve: GeneSolver, quiet: bool) -> list[GeneFit]:
         """Fit gene after gene; what raises becomes a status."""

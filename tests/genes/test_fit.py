@@ -16,6 +16,7 @@ import pytest
 from scipy.sparse import csc_array
 
 from splisosm_pyro import MultinomGLM, MultinomGLMM, fit_genes
+from splisosm_pyro.fit import memory as fit_memory
 from splisosm_pyro.genes import fit as many
 from splisosm_pyro.genes import gene as one_gene
 from splisosm_pyro.genes import memory
@@ -287,8 +288,8 @@ def test_memory_is_predicted_and_refused(bare, monkeypatch, tmp_path):
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemTotal: 9 kB\nMemAvailable:     1000 kB\n")
     monkeypatch.undo()
-    monkeypatch.setattr(memory, "MEMINFO", meminfo)
-    assert memory.available_bytes() <= 1024e3
+    monkeypatch.setattr(fit_memory, "MEMINFO", meminfo)
+    assert fit_memory.available_bytes() <= 1024e3
 
 
 def test_filters_and_names_of_what_they_removed(bare):
