@@ -45,9 +45,9 @@ def gene_bytes(kernel: Kernel, n_occupied: int, n_logits: int) -> float:
     43.28
     """
     dense = 8.0 * (DENSE_MATRICES * (n_occupied * n_logits) ** 2 + n_occupied**2)
-    need = 8.0 * NUMBERS_A_SPOT * kernel.n_spots * n_logits**2
+    need: float = 8.0 * NUMBERS_A_SPOT * kernel.n_spots * n_logits**2
     if isinstance(kernel, LowRankKernel):
-        rank = kernel.basis.shape[1]
+        rank = int(kernel.basis.shape[1])
         return need + 8.0 * (DENSE_MATRICES * (rank * n_logits) ** 2 + rank * kernel.n_spots)
     if not isinstance(kernel, SparseKernel):
         return need + dense
