@@ -44,15 +44,16 @@ def gene_bytes(kernel: Kernel, n_occupied: int, n_logits: int) -> float:
     >>> gene_bytes(DenseKernel(torch.eye(1000)), 500, 2) / 1e6
     43.28
     """
-    dense = 8.0 * (DENSE_MATRICES * (n_occupied * n_logits) ** 2 + n_occupied**2)
-    need: float = 8.0 * NUMBERS_A_SPOT * kernel.n_spots * n_logits**2
+    n_spots = int(kernel.n_spots)
+    dense = 8.0 * (DENSE_MATRICES * float(n_occupied * n_logits) ** 2 + n_occupied**2)
+    need = 8.0 * NUMBERS_A_SPOT * n_spots * n_logits**2
     if isinstance(kernel, LowRankKernel):
         rank = int(kernel.basis.shape[1])
-        return need + 8.0 * (DENSE_MATRICES * (rank * n_logits) ** 2 + rank * kernel.n_spots)
+        return need + 8.0 * (DENSE_MATRICES * float(rank * n_logits) ** 2 + rank * n_spots)
     if not isinstance(kernel, SparseKernel):
         return need + dense
     symbolic = kernel._field.symbolic
-    if prefer_dense(symbolic, n_occupied, n_logits, kernel.n_spots <= STORED_SPOTS):
+    if prefer_dense(symbolic, n_occupied, n_logits, n_spots <= STORED_SPOTS):
         return need + dense
     return need + 8.0 * SPARSE_PANELS * symbolic.n_panel * n_logits**2
 
