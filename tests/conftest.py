@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+# Programs, not tests, that import what the extras `docs` and `bench` install.
+collect_ignore = ["run_notebooks.py", "benchmarks/nugget_reference.py"]
+
 
 def shared_folder():
     """The folder of real data and gold cases; it may not exist."""

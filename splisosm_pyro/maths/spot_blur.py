@@ -58,7 +58,7 @@ def blur_spots(
     ...     np.array([[2.0, 1.0]]), np.zeros((1, 1)), np.full((1, 1, 1), 4.0), (0.86, 0.95, 34.0, 0)
     ... )
     >>> print(f"{value[0]:.6f} {score[0, 0]:.6f}")
-    -2.283803 0.209170
+    -2.580803 0.150071
     """
     n_logits = x.shape[1]
     if n_logits == 1:
