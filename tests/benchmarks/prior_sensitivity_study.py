@@ -167,14 +167,15 @@ def simulated(sigma, theta, seed):
 def alarms(options):
     """False alarms under the default prior of posteriors, and planted conflicts that are found.
 
-    Without a conflict sigma is uniform in 0.3 to 1.5, theta in 0 to 1, as of real genes; with one
-    sigma is 2 and its prior HalfNormal(0.2).
+    Without a conflict sigma is uniform in 0.3 to 1.5, theta in 0 to 1, as of real genes, or drawn
+    from the very prior, HalfNormal(1); with one sigma is 2 and its prior HalfNormal(0.2).
     """
     out = options.out / "prior_sensitivity_alarms.csv"
     for i in range(options.first, options.first + (options.genes or 200)):
         rng = np.random.default_rng(i)
         sigma, theta = rng.uniform(0.3, 1.5), rng.uniform()
-        cases = {"agrees": (sigma, GammaPrior())}
+        drawn = abs(float(rng.standard_normal()))
+        cases = {"agrees": (sigma, GammaPrior()), "drawn": (drawn, HalfNormalPrior(1.0))}
         if i % 10 == 0:
             cases["conflict"] = (2.0, HalfNormalPrior(0.2))
         for name, (truth, prior) in cases.items():
