@@ -26,8 +26,8 @@ from splisosm_pyro.posterior.weights import KHAT_TRUSTED, Weights, smoothed_weig
 COMPONENTS = ("prior", "likelihood")
 # The powers: the derivative is taken between the first and the last.
 ALPHAS = (0.8, 0.9, 1.0, 1.0 / 0.9, 1.25)
-# From here on a quantity counts as sensitive. Kallioinen et al. and ArviZ take 0.05, at which a sparse
-# gene in eight and more raises a false alarm; at 0.1 one in fifty to one in twenty-two
+# From here on a quantity counts as sensitive. Kallioinen et al. and ArviZ take 0.05, at which one
+# sparse gene in eight or more raises a false alarm; at 0.1 one in fifty to one in twenty-two
 # (docs/prior_sensitivity.md).
 THRESHOLD = 0.1
 CONFLICT, WEAK, NONE = "prior-data conflict", "weak likelihood", "none"
