@@ -23,6 +23,7 @@ from splisosm_pyro.fit.memory import check_fit_memory
 from splisosm_pyro.fit.options import FitOptions
 from splisosm_pyro.fit.result import Array, GeneFit, broken_fit
 from splisosm_pyro.maths.axes import Counts
+from splisosm_pyro.model.checks import with_posterior
 from splisosm_pyro.model.history import FitLog, few_threads, logger, param_history, seeded, spoken
 
 GeneSolver = Callable[[int], GeneFit]
@@ -265,8 +266,15 @@ class BaseModel(nn.Module):
 
     # ---- what the last fit says
 
-    def diagnose(self) -> pd.DataFrame:
+    def diagnose(self, *, posterior: Any = None) -> pd.DataFrame:
         """Certificates of the last fit, one row a gene.
+
+        Parameters
+        ----------
+        posterior : InferenceData or DataTree, optional
+            What ``posterior()`` returned, of all genes or of some by place. Adds the columns of
+            ``splisosm_pyro.posterior.diagnose``, prefix ``posterior_``: method, whether to trust
+            it, k-hat, R-hat, effective sizes, divergences, reason and remedy.
 
         Returns
         -------
@@ -277,7 +285,7 @@ class BaseModel(nn.Module):
         Raises
         ------
         ValueError
-            Before the first fit.
+            Before the first fit, or if ``posterior`` is of other genes.
         """
         rows = [
             {
@@ -290,7 +298,8 @@ class BaseModel(nn.Module):
             }
             for fit in self._fitted()
         ]
-        return pd.DataFrame(rows, index=pd.RangeIndex(len(rows), name="gene"))
+        table = pd.DataFrame(rows, index=pd.RangeIndex(len(rows), name="gene"))
+        return table if posterior is None else with_posterior(table, posterior)
 
     def standard_errors(self) -> dict[str, Tensor]:
         """Return standard errors, by the observed information of the last fit.

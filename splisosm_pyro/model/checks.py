@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from splisosm_pyro.fit.glm_rows import DesignRows
 from splisosm_pyro.fit.options import choose
+from splisosm_pyro.posterior.diagnose import diagnose
 from splisosm_pyro.posterior.loo import OUTER, GeneLoo, glm_loo, glmm_loo
 from splisosm_pyro.posterior.loo_table import Loo, gather_loo
 from splisosm_pyro.posterior.request import Labels, chosen_genes
@@ -38,3 +40,38 @@ def loo_of(
         return glmm_loo(spec, rows, counts[gene], params, outer=outer)
 
     return gather_loo(of_gene, places, labels.gene, labels.spot)
+
+
+def with_posterior(table: pd.DataFrame, posterior: Any) -> pd.DataFrame:
+    """Join the posterior's own checks to a model's table of certificates.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row a gene, by place.
+    posterior : InferenceData or DataTree
+        Of all genes of the model, in order, or of some of them by place.
+
+    Returns
+    -------
+    DataFrame
+        The table and the columns of ``posterior.diagnose`` with the prefix ``posterior_``; rows of
+        genes without draws are NaN there.
+
+    Raises
+    ------
+    ValueError
+        If the posterior is none, or its genes cannot be told: some only, and by name.
+    """
+    checks = diagnose(posterior).add_prefix("posterior_")
+    places = checks.index
+    by_place = pd.api.types.is_integer_dtype(places) and bool(np.isin(places, table.index).all())
+    if not by_place:
+        if len(checks) != len(table):
+            raise ValueError(
+                f"posterior must have the model's {len(table)} genes, or some of them by place, "
+                f"came {len(checks)} genes: {', '.join(map(str, places[:3]))}"
+                f"{', ...' if len(places) > 3 else ''}"
+            )
+        checks = checks.set_axis(table.index)
+    return table.join(checks)

@@ -61,10 +61,9 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
         Any of ``'lr'``, ``'optim'`` (``'lbfgs'``, ``'adam'``, ``'sgd'``: moves what is not
         eliminated by Newton steps), ``'tol'``, ``'tol_relative'``, ``'max_epochs'``,
         ``'patience'``, ``'update_nu_every_k'``; beyond the documented ones, for ``marginal_*``,
-        ``'nugget'`` (``'laplace'`` or ``'quadrature'``: how the white part of the field is
-        integrated out), ``'nugget_nodes'`` (``'auto'`` or an int) and ``'smooth'`` (``'laplace'``
-        or ``'ep'``: the smooth part). What is left out takes a value that
-        reaches the optimum.
+        ``'nugget'`` (``'laplace'`` or ``'quadrature'``: how the field's white part is integrated
+        out), ``'nugget_nodes'`` (``'auto'`` or an int) and ``'smooth'`` (``'laplace'`` or ``'ep'``:
+        its smooth part). What is left out takes a value that reaches the optimum.
 
     Attributes
     ----------
@@ -316,14 +315,15 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
         """
         return torch.stack([torch.as_tensor(e.ratio) for e in self._errors()]).to(self.nu)
 
-    def diagnose(self, marginal_error: bool = False) -> pd.DataFrame:
+    def diagnose(self, marginal_error: bool = False, *, posterior: Any = None) -> pd.DataFrame:
         """Certificates of the last fit, one row a gene.
 
         Parameters
         ----------
         marginal_error : bool
-            Add the columns of ``log_marginal_error()``, with the prefix ``marginal_``; they cost
-            more than the fit.
+            Add ``log_marginal_error()``, prefix ``marginal_``; it costs more than the fit.
+        posterior : InferenceData or DataTree, optional
+            As ``MultinomGLM.diagnose`` has it.
 
         Returns
         -------
@@ -332,7 +332,7 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
             are not at a bound), ``min_eigenvalue`` (of the negative Hessian there), ``epochs`` and
             the objective. A ValueError before the first fit.
         """
-        table = super().diagnose()
+        table = super().diagnose(posterior=posterior)
         table["min_eigenvalue"] = [gene.min_eigenvalue for gene in self._errors()]
         if boolean("marginal_error", marginal_error):
             table = table.join(self.log_marginal_error().add_prefix("marginal_"))
