@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from splisosm_pyro.fit.glm_certificate import certify, judge
+from splisosm_pyro.fit.glm_certificate import Ends, certify, judge, limits_in_words, widen
 from splisosm_pyro.fit.glm_rows import DesignRows, GLMProblem
 from splisosm_pyro.fit.iwls import fused_pass, log_coefficient, newton_ascent
 from splisosm_pyro.fit.optimise import ascend
@@ -212,27 +212,42 @@ def _assemble(
 ) -> GLMFit:
     """Bring the end of the climb back to the documented coordinates."""
     shape = (problem.n_factors + 1, problem.n_logits)
-    certificate = certify(problem, climb.coef, climb.score, climb.information)
-    B = problem.to_full(climb.coef)
+    own = certify(_ends(problem, climb))
+    whole = widen(own, problem.places(), shape[0] * shape[1])
     tolerance = options.tol * (abs(climb.value) if options.tol_relative else 1.0)
-    status, reason = judge(
-        problem, climb.coef, certificate, climb.stopped, tolerance, len(climb.values), names
-    )
+    limits = limits_in_words(problem, climb.coef, own.flat[0], names)
+    left = float(own.left[0])
+    status, reason = judge(limits, left, climb.stopped, tolerance, len(climb.values))
     path = np.array([problem.to_full(coef) for coef in climb.path]) if keep_path else np.empty(0)
     return GLMFit(
-        B=B,
+        B=problem.to_full(climb.coef),
         log_lik=climb.value + constant,
-        information=certificate.information,
-        standard_errors=certificate.standard_errors.reshape(shape),
-        fixed=certificate.fixed.reshape(shape),
-        held=certificate.held.reshape(shape),
+        information=whole.information[0],
+        standard_errors=whole.standard_errors.reshape(shape),
+        fixed=whole.fixed.reshape(shape),
+        held=whole.held.reshape(shape),
         status=status,
         reason=reason,
-        gradient_norm=certificate.gradient_norm,
-        min_eigenvalue=certificate.min_eigenvalue,
+        gradient_norm=float(own.gradient_norm[0]),
+        min_eigenvalue=float(own.min_eigenvalue[0]),
         epochs=len(climb.values),
         values=climb.values + constant,
         path=path.reshape(-1, *shape),
+    )
+
+
+def _ends(problem: GLMProblem, climb: _Climb) -> Ends:
+    """Make a stack of one gene."""
+    frame = problem.frame
+    return Ends(
+        coef=climb.coef[None],
+        score=climb.score[None],
+        information=climb.information[None],
+        to_design=frame.to_design[None],
+        from_design=np.asarray(np.linalg.inv(frame.to_design))[None],
+        total=np.array([problem.table.totals.sum()]),
+        farthest=np.array([(frame.rows**2 @ np.ones(len(frame.kept))).max()]),
+        problem=lambda gene: problem,
     )
 
 

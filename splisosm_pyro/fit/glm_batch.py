@@ -1,23 +1,32 @@
-"""The GLM of many genes at once, for those whose maximum lies inside: the common case, without ado.
+"""The GLM of many genes at once, for those with nothing to hold: the common case, without ado.
 
 ``fit_glm`` handles one gene whatever befalls it. Most genes need little of that: every isoform
-occurs, every covariate carries something of its own, and the maximum is finite. Those are climbed
-by one compiled call each and certified in stacks of small matrices, by the formulas of
-``fit_glm``; all others are left to it. No gene's result depends on which others it came with.
+occurs and every covariate carries something of its own. Those are climbed by one compiled call
+each and certified in stacks of small matrices; all others are left to ``fit_glm``. No gene's
+result depends on which others it came with.
 """
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 
 from splisosm_pyro.fit.glm import GLMFit
-from splisosm_pyro.fit.glm_certificate import FLAT, LEFT_OVER
-from splisosm_pyro.fit.glm_rows import DesignRows, orthonormal, pool
-from splisosm_pyro.fit.iwls import log_coefficient, newton_ascent, tabulate
+from splisosm_pyro.fit.glm_certificate import Ends, certify, judge, limits_in_words
+from splisosm_pyro.fit.glm_rows import (
+    DesignRows,
+    Frame,
+    GLMProblem,
+    Occurring,
+    orthonormal,
+    pool,
+)
+from splisosm_pyro.fit.iwls import ReadTable, log_coefficient, newton_ascent, tabulate
 from splisosm_pyro.fit.options import GLMOptions
-from splisosm_pyro.fit.result import Array, Status
+from splisosm_pyro.fit.result import Array
 from splisosm_pyro.maths.compiled import compiled
 
 Index = npt.NDArray[np.intp]
@@ -36,11 +45,14 @@ class GLMFits:
     rows : DesignRows
     options : GLMOptions
         Of the method ``'iwls'`` or ``'newton'``.
+    names : sequence of str
+        The covariates' names, or none.
     """
 
     counts: Array
     rows: DesignRows
     options: GLMOptions
+    names: Sequence[str] = ()
     _ready: dict[int, GLMFit | None] = field(default_factory=dict, init=False, repr=False)
 
     def get(self, gene: int) -> GLMFit | None:
@@ -48,31 +60,33 @@ class GLMFits:
         if gene not in self._ready:
             genes = range(gene, min(gene + BLOCK, len(self.counts)))
             try:
-                fits = fit_inside(self.counts[genes.start : genes.stop], self.rows, self.options)
+                block = self.counts[genes.start : genes.stop]
+                fits = fit_whole(block, self.rows, self.options, self.names)
             except (ArithmeticError, ValueError):  # of any of them: each shows by itself
                 fits = [None] * len(genes)
             self._ready = dict(zip(genes, fits, strict=True))
         return self._ready[gene]
 
 
-def fit_inside(
+def fit_whole(
     counts: Array,  # (G,S,P)
     rows: DesignRows,
     options: GLMOptions,
+    names: Sequence[str] = (),
 ) -> list[GLMFit | None]:
     """Fit genes by ``'iwls'`` or ``'newton'`` from their default start.
 
     Returns
     -------
     list of GLMFit or None
-        What ``fit_glm`` returns, to rounding, for a gene that converges inside; None for others.
+        What ``fit_glm`` returns, to rounding; None for a gene of which it would hold a part.
 
     Examples
     --------
     >>> counts = np.array([[[3.0, 1.0], [1.0, 3.0], [2.0, 2.0]], [[1.0, 0.0]] * 3])
     >>> rows = DesignRows.from_design(np.array([[-1.0], [1.0], [0.0]]))
-    >>> inside, absent = fit_inside(counts, rows, GLMOptions.from_configs("iwls"))
-    >>> round(float(inside.B[0, 0]), 6), absent
+    >>> whole, absent = fit_whole(counts, rows, GLMOptions.from_configs("iwls"))
+    >>> round(float(whole.B[0, 0]), 6), absent
     (-1.098612, None)
     """
     pooled = rows.distinct is not None and rows.place is not None
@@ -94,10 +108,14 @@ def fit_inside(
                 options.patience,
             )
         )
-        if climb.stopped and np.isfinite(climb.information).all():
+        if climb.whole and np.isfinite(climb.information).all():
             climbs[gene] = climb
     if climbs:
-        for gene, fit in zip(climbs, _certified(list(climbs.values()), options), strict=True):
+        genes = list(climbs)
+        done = _certified(
+            list(climbs.values()), lambda i: rows.occupied(counts[genes[i]]), options, names
+        )
+        for gene, fit in zip(genes, done, strict=True):
             fits[gene] = fit
     return fits
 
@@ -106,7 +124,8 @@ def fit_inside(
 class _Climb:
     """Where a gene's ascent ended, in the coordinates C of orthonormal rows."""
 
-    stopped: bool  # at a maximum as it seems, with nothing dropped
+    whole: bool  # nothing had to be held
+    stopped: bool
     values: Array  # (epochs,) without the multinomial coefficient
     coef: Array  # (K,Q)
     score: Array  # (K,Q)
@@ -129,8 +148,8 @@ def _climb(
     tol_relative: bool,
     max_epochs: int,
     patience: int,
-) -> tuple[bool, Array, Array, Array, Array, Array, Array, float, float, float]:
-    """Fill a ``_Climb``; not ``stopped`` where an isoform or a covariate would have to be held."""
+) -> tuple[bool, bool, Array, Array, Array, Array, Array, Array, float, float, float]:
+    """Fill a ``_Climb``; it has no end where an isoform or a covariate would have to be held."""
     sums = pool(counts, place, len(design)) if place.size else counts
     n_isos, n_factors = counts.shape[1], design.shape[1]
     held = np.flatnonzero(_row_sums(sums))
@@ -147,10 +166,10 @@ def _climb(
     start, square = np.zeros((n_rows, n_isos - 1)), np.zeros((size, size))
     if not occurring.min() > 0.0:
         nothing = np.empty((n_factors, n_factors))
-        return False, totals, start, start, square, totals, nothing, 0.0, 0.0, 0.0
+        return False, False, totals, start, start, square, totals, nothing, 0.0, 0.0, 0.0
     rows, mean, upper, keep = orthonormal(covariates, totals / total)
     if not keep.all():
-        return False, totals, start, start, square, mean, upper, 0.0, 0.0, 0.0
+        return False, False, totals, start, start, square, mean, upper, 0.0, 0.0, 0.0
     farthest = _row_sums(rows**2).max()
     for q in range(n_isos - 1):
         start[-1, q] = math.log(occurring[q]) - math.log(occurring[n_isos - 1])
@@ -160,7 +179,7 @@ def _climb(
     )
     constant = log_coefficient(counts)
     return (
-        *(stopped, values, path[-1].copy(), score, information),
+        *(True, stopped, values, path[-1].copy(), score, information),
         *(mean, upper, constant, total, farthest),
     )
 
@@ -175,50 +194,59 @@ def _row_sums(table: Array) -> Array:
     return sums
 
 
-def _certified(climbs: list[_Climb], options: GLMOptions) -> list[GLMFit | None]:
-    """Split information into what ``glm_certificate.certify`` says, for genes without limits."""
-    coef, score = _stack([c.coef for c in climbs]), _stack([c.score for c in climbs])
-    information = _stack([c.information for c in climbs])
-    eigenvalues, vectors = np.linalg.eigh(information)
-    total, farthest = _stack([c.total for c in climbs]), _stack([c.farthest for c in climbs])
-    threshold = np.maximum(FLAT * np.minimum(1.0, total), 1e-14 * total) * farthest
-    flat = score.reshape(len(climbs), -1)
-    along = (flat[:, None] @ vectors)[:, 0]
-    inside = eigenvalues[:, 0] > threshold
-    eigenvalues[~inside] = 1.0
-    left = 0.5 * (along**2 / eigenvalues).sum(axis=1)
-    last = _stack([c.values[-1] for c in climbs])
-    tolerance = 10.0 * options.tol * (np.abs(last) if options.tol_relative else 1.0)
-    inside &= left <= np.maximum(LEFT_OVER, tolerance)
+def _certified(
+    climbs: list[_Climb],
+    occupied: Callable[[int], tuple[Array, Array]],
+    options: GLMOptions,
+    names: Sequence[str],
+) -> list[GLMFit]:
+    """Certify the ends of all climbs and bring them back to the documented coordinates."""
     to_design, from_design = _frames(climbs)
-    B = to_design @ coef
-    logits = coef.shape[2]
-    spread_out, back = _kron(to_design, logits) @ vectors, _kron(from_design, logits)
-    errors = np.sqrt((spread_out**2 / eigenvalues[:, None]).sum(axis=2)).reshape(B.shape)
-    original = back.transpose(0, 2, 1) @ information @ back
-    smallest = np.linalg.eigvalsh(original)[:, 0]
-    norms = np.linalg.norm((flat[:, None] @ back)[:, 0], axis=1)
-    nowhere, no_path = np.zeros(B.shape[1:], dtype=bool), np.empty((0, *B.shape[1:]))
-    return [
-        GLMFit(
-            B=B[i],
-            log_lik=float(last[i] + climb.constant),
-            information=original[i],
-            standard_errors=errors[i],
-            fixed=nowhere,
-            held=nowhere,
-            status=Status.CONVERGED,
-            reason="",
-            gradient_norm=float(norms[i]),
-            min_eigenvalue=float(smallest[i]),
-            epochs=len(climb.values),
-            values=climb.values + climb.constant,
-            path=no_path,
+
+    @cache
+    def problem(gene: int) -> GLMProblem:
+        return _problem(*occupied(gene), to_design[gene])
+
+    ends = Ends(
+        coef=_stack([c.coef for c in climbs]),
+        score=_stack([c.score for c in climbs]),
+        information=_stack([c.information for c in climbs]),
+        to_design=to_design,
+        from_design=from_design,
+        total=_stack([c.total for c in climbs]),
+        farthest=_stack([c.farthest for c in climbs]),
+        problem=problem,
+    )
+    certificates = certify(ends)
+    B = to_design @ ends.coef
+    errors = certificates.standard_errors.reshape(B.shape)
+    fixed, held = certificates.fixed.reshape(B.shape), certificates.held.reshape(B.shape)
+    no_path = np.empty((0, *B.shape[1:]))
+    fits = []
+    for i, climb in enumerate(climbs):
+        flat, value, epochs = certificates.flat[i], float(climb.values[-1]), len(climb.values)
+        limits = limits_in_words(problem(i), climb.coef, flat, names) if flat.any() else []
+        tolerance = options.tol * (abs(value) if options.tol_relative else 1.0)
+        left = float(certificates.left[i])
+        status, reason = judge(limits, left, climb.stopped, tolerance, epochs)
+        fits.append(
+            GLMFit(
+                B=B[i],
+                log_lik=value + climb.constant,
+                information=certificates.information[i],
+                standard_errors=errors[i],
+                fixed=fixed[i],
+                held=held[i],
+                status=status,
+                reason=reason,
+                gradient_norm=float(certificates.gradient_norm[i]),
+                min_eigenvalue=float(certificates.min_eigenvalue[i]),
+                epochs=epochs,
+                values=climb.values + climb.constant,
+                path=no_path,
+            )
         )
-        if inside[i]
-        else None
-        for i, climb in enumerate(climbs)
-    ]
+    return fits
 
 
 def _frames(climbs: list[_Climb]) -> tuple[Array, Array]:
@@ -231,10 +259,14 @@ def _frames(climbs: list[_Climb]) -> tuple[Array, Array]:
     return np.linalg.inv(back), back
 
 
-def _kron(left: Array, logits: int) -> Array:
-    """Kronecker products of matrices (G,K,K) with the identity."""
-    blocks = left[:, :, None, :, None] * np.eye(logits)[:, None, :]
-    return np.asarray(blocks.reshape(len(left), left.shape[1] * logits, -1))
+def _problem(design: Array, counts: Array, to_design: Array) -> GLMProblem:
+    """Return the problem of a gene of which nothing is held."""
+    n_factors, n_isos = design.shape[1], counts.shape[1]
+    rows = design @ to_design[:-1] + to_design[-1]
+    none = np.empty(0, dtype=np.intp)
+    frame = Frame(rows, to_design, np.arange(n_factors + 1), none)
+    table = ReadTable.from_rows(rows, counts)
+    return GLMProblem(frame, Occurring(np.arange(n_isos), none, n_isos), table)
 
 
 def _stack(parts: list[Array] | list[float]) -> Array:

@@ -6,18 +6,19 @@ stays about one logit: such a flat direction tells separation from a maximum.
 """
 
 import operator
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import SupportsIndex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import qr
+from scipy.linalg.lapack import dgeqp3
 from scipy.special import softmax
 
 from splisosm_pyro.fit.glm_rows import ABSENT_LOGIT, GLMProblem
 from splisosm_pyro.fit.result import Array, Status, failed
 
+Index = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]
 
 # A direction whose curvature, per squared logit at the row that it moves most, is below this many
@@ -32,20 +33,49 @@ LEFT_OVER = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
-class Certificate:
-    """The end of a fit in the documented coordinates, flat index f Q + q.
+class Ends:
+    """Where the ascents of genes with equally many coefficients ended, in the coordinates C.
 
     Attributes
     ----------
-    information : ndarray, shape ((F+1)Q, (F+1)Q)
-    standard_errors : ndarray, shape ((F+1)Q,)
-    fixed, held : ndarray of bool, shape ((F+1)Q,)
+    coef, score : ndarray, shape (G, K, Q)
+    information : ndarray, shape (G, KQ, KQ)
+    to_design, from_design : ndarray, shape (G, K, K)
+        As in ``Frame``, and its inverse.
+    total : ndarray, shape (G,)
+        Reads.
+    farthest : ndarray, shape (G,)
+        The largest squared norm of a row.
+    problem : callable
+        The problem of one gene; asked for where something looks flat.
+    """
+
+    coef: Array
+    score: Array
+    information: Array
+    to_design: Array
+    from_design: Array
+    total: Array
+    farthest: Array
+    problem: Callable[[int], GLMProblem]
+
+
+@dataclass(frozen=True, eq=False)
+class Certificates:
+    """The ends of fits in the documented coordinates; D coefficients, flat index k Q + q.
+
+    Attributes
+    ----------
+    information : ndarray, shape (G, D, D)
+    standard_errors : ndarray, shape (G, D)
+    fixed, held : ndarray of bool, shape (G, D)
         As in ``GLMFit``.
-    flat : ndarray, shape ((F+1)Q, r)
-        The directions without a finite optimum, in units of the covariates' spread.
-    left : float
+    flat : ndarray, shape (G, D, D)
+        A column for each direction without a finite optimum, in units of the covariates' spread;
+        the other columns are 0.
+    left : ndarray, shape (G,)
         Nats still to gain, to second order.
-    gradient_norm, min_eigenvalue : float
+    gradient_norm, min_eigenvalue : ndarray, shape (G,)
         As in ``GLMFit``.
     """
 
@@ -54,123 +84,137 @@ class Certificate:
     fixed: Mask
     held: Mask
     flat: Array
-    left: float
-    gradient_norm: float
-    min_eigenvalue: float
+    left: Array
+    gradient_norm: Array
+    min_eigenvalue: Array
 
 
-def certify(
-    problem: GLMProblem,
-    coef: Array,  # (K,Q')
-    score: Array,  # (K,Q')
-    information: Array,  # (KQ',KQ')
-) -> Certificate:
-    """Split the information into what the data determine and what runs away."""
-    places = problem.places()
-    size = (problem.n_factors + 1) * problem.n_logits
-    if len(places) == 0:
-        nowhere = np.ones(size, dtype=bool)
-        flat = np.zeros((size, 0))
-        errors = np.full(size, np.inf)
-        square = np.zeros((size, size))
-        return Certificate(square, errors, nowhere, nowhere, flat, 0.0, 0.0, np.inf)
-    covariance, directions, left = _split(problem, coef, score, information)
-    logits = np.eye(coef.shape[1])
-    to_design = _kron(problem.frame.to_design, logits)
-    from_design = _kron(np.asarray(np.linalg.inv(problem.frame.to_design)), logits)
-    flat = np.zeros((size, directions.shape[1]))
-    flat[places] = to_design @ directions * np.repeat(problem.frame.spread, len(logits))[:, None]
-    fixed, held = _limits(flat, places)
-    errors = np.full(size, np.inf)
-    errors[places] = np.sqrt(np.maximum(np.diag(to_design @ covariance @ to_design.T), 0.0))
-    errors[fixed] = np.inf
-    full_information = np.zeros((size, size))
-    full_information[places[:, None], places] = from_design.T @ information @ from_design
-    return Certificate(
-        full_information,
-        errors,
-        fixed,
-        held,
-        flat,
-        left,
-        float(np.linalg.norm(score.reshape(-1) @ from_design)),
-        _smallest_eigenvalue(full_information, ~held),
+def certify(ends: Ends) -> Certificates:
+    """Split each gene's information into what the data determine and what runs away."""
+    n_genes, n_rows, n_logits = ends.coef.shape
+    if n_logits == 0:
+        return _nothing(n_genes)
+    eigenvalues, vectors = np.linalg.eigh(ends.information)
+    flat, reach = _flat_directions(ends, eigenvalues, vectors)
+    curvature = np.where(flat, np.inf, eigenvalues)
+    score = ends.score.reshape(n_genes, 1, -1)
+    along = np.abs(score @ vectors)[:, 0]
+    left = 0.5 * (along**2 / curvature).sum(axis=1) + (flat * along / reach).sum(axis=1)
+    directions = _kron(ends.to_design, n_logits) @ vectors
+    spread = np.ones((n_genes, n_rows))
+    spread[:, :-1] = np.sqrt((ends.from_design[:, :-1, :-1] ** 2).sum(axis=1))
+    runaway = directions * flat[:, None] * np.repeat(spread, n_logits, axis=1)[:, :, None]
+    fixed, held = _limits(runaway, flat)
+    errors = np.sqrt((directions**2 / curvature[:, None]).sum(axis=2))
+    back = _kron(ends.from_design, n_logits)
+    information = back.transpose(0, 2, 1) @ ends.information @ back
+    return Certificates(
+        information=information,
+        standard_errors=np.where(fixed, np.inf, errors),
+        fixed=fixed,
+        held=held,
+        flat=runaway,
+        left=left,
+        gradient_norm=np.linalg.norm((score @ back)[:, 0], axis=1),
+        min_eigenvalue=_smallest_eigenvalues(information, ~held),
     )
 
 
-def _split(
-    problem: GLMProblem, coef: Array, score: Array, information: Array
-) -> tuple[Array, Array, float]:
-    """Covariance of what is determined (D,D), flat directions (D,r), nats left; coordinates C."""
-    eigenvalues, vectors = np.linalg.eigh(information)
-    along = score.reshape(-1) @ vectors
-    total = problem.table.totals.sum()
-    threshold = max(FLAT * min(1.0, total), 1e-14 * total)
+def _flat_directions(ends: Ends, eigenvalues: Array, vectors: Array) -> tuple[Mask, Array]:
+    """Which eigenvectors are flat, (G,D), and by how much they move the row that they move most."""
+    threshold = np.maximum(FLAT * np.minimum(1.0, ends.total), 1e-14 * ends.total)[:, None]
     reach = np.ones_like(eigenvalues)
-    farthest = (problem.frame.rows**2 @ np.ones(len(coef))).max()
-    for i in np.flatnonzero(eigenvalues <= threshold * farthest):
-        reach[i] = np.abs(problem.frame.rows @ vectors[:, i].reshape(coef.shape)).max()
-    flat = eigenvalues <= threshold * reach**2
-    sound = vectors[:, ~flat]
-    left = 0.5 * np.sum(along[~flat] ** 2 / eigenvalues[~flat])
-    left += np.sum(np.abs(along[flat]) / reach[flat])
-    return (sound / eigenvalues[~flat]) @ sound.T, vectors[:, flat], float(left)
+    # no direction of length 1 moves a row by more than the row's norm
+    near = eigenvalues <= threshold * ends.farthest[:, None]
+    for gene in np.flatnonzero(near.any(axis=1)):
+        some = vectors[gene][:, near[gene]]
+        moved = ends.problem(int(gene)).frame.rows @ some.reshape(ends.coef.shape[1], -1)
+        reach[gene, near[gene]] = np.abs(moved).reshape(-1, some.shape[1]).max(axis=0)
+    return eigenvalues <= threshold * reach**2, reach
 
 
-def _limits(flat: Array, places: npt.NDArray[np.intp]) -> tuple[Mask, Mask]:
+def _limits(runaway: Array, flat: Mask) -> tuple[Mask, Mask]:
     """Masks of all coefficients without a finite optimum, and of a smallest set to hold."""
-    held = np.ones(len(flat), dtype=bool)
-    held[places] = False
-    fixed = held.copy()
-    if flat.shape[1]:
-        fixed |= np.abs(flat).max(axis=1) > PART_OF_FLAT * np.abs(flat).max()
-        pivots = qr(flat.T, mode="r", pivoting=True)[1]
-        held[pivots[: flat.shape[1]]] = True
+    loads = np.abs(runaway).max(axis=2)
+    fixed, held = loads > PART_OF_FLAT * loads.max(axis=1)[:, None], np.zeros_like(flat)
+    for gene in np.flatnonzero(flat.any(axis=1)):
+        some = runaway[gene][:, flat[gene]]
+        pivots = dgeqp3(some.T)[1] - 1
+        held[gene, pivots[: some.shape[1]]] = True
     return fixed, held
 
 
-def _smallest_eigenvalue(information: Array, free: Mask) -> float:
-    """Smallest eigenvalue over the free coefficients; infinite if none is free."""
-    if not free.any():
-        return np.inf
-    return float(np.linalg.eigvalsh(information[free][:, free])[0])
+def _smallest_eigenvalues(information: Array, free: Mask) -> Array:
+    """Smallest eigenvalue over each gene's free coefficients; infinite if none is free."""
+    # what is held gets an eigenvalue of its own, above all others
+    largest = np.abs(information).sum(axis=2).max(axis=1)
+    apart = np.eye(free.shape[1]) * (~free * largest[:, None])[:, None]
+    part = information * (free[:, None] & free[:, :, None]) + apart
+    return np.where(free.any(axis=1), np.linalg.eigvalsh(part)[:, 0], np.inf)
 
 
-def _kron(left: Array, right: Array) -> Array:
-    """Kronecker product of two small matrices, with less ado than the library's."""
-    blocks = left[:, None, :, None] * right[None, :, None, :]
-    return blocks.reshape(len(left) * len(right), -1)
+def _nothing(n_genes: int) -> Certificates:
+    """Certify genes of which nothing is left to fit."""
+    none, square = np.zeros((n_genes, 0)), np.zeros((n_genes, 0, 0))
+    zero, nowhere = np.zeros(n_genes), np.zeros((n_genes, 0), dtype=bool)
+    return Certificates(square, none, nowhere, nowhere, square, zero, zero, zero + np.inf)
+
+
+def widen(parts: Certificates, places: Index, size: int) -> Certificates:
+    """Add the coefficients that are held from the start; the others stand at ``places``."""
+
+    def put(part: npt.NDArray[Any], rest: float) -> npt.NDArray[Any]:
+        whole = np.full((len(part), size), rest, dtype=part.dtype)
+        whole[:, places] = part
+        return whole
+
+    information = np.zeros((len(parts.left), size, size))
+    information[:, places[:, None], places] = parts.information
+    return replace(
+        parts,
+        information=information,
+        standard_errors=put(parts.standard_errors, np.inf),
+        fixed=put(parts.fixed, True),
+        held=put(parts.held, True),
+    )
+
+
+def _kron(left: Array, logits: int) -> Array:
+    """Kronecker products of matrices (G,K,K) with the identity."""
+    blocks = left[:, :, None, :, None] * np.eye(logits)[:, None, :]
+    return np.asarray(blocks.reshape(len(left), left.shape[1] * logits, -1))
 
 
 def judge(
-    problem: GLMProblem,
-    coef: Array,
-    certificate: Certificate,
-    stopped: bool,
-    tolerance: float,
-    epochs: int,
-    names: Sequence[str],
+    reasons: Sequence[str], left: float, stopped: bool, tolerance: float, epochs: int
 ) -> tuple[str, str]:
-    """Status and reason of a fit; limits are named whether or not it got there."""
-    reasons = _structural_reasons(problem, names)
-    if certificate.flat.shape[1]:
-        reasons.append(_separation_reason(problem, coef, certificate.flat, names))
-    left = certificate.left
+    """Status and reason of a fit; ``reasons`` are its limits, named whether or not it got there."""
     if left > max(LEFT_OVER, 10.0 * tolerance):
         if stopped:
-            reasons.append(
+            stalled = (
                 f"no epoch improved any more, yet about {left:.2g} nats are left: lower tol, "
                 "raise patience or change lr"
             )
-            return failed("stalled below the optimum"), "; ".join(reasons)
+            return failed("stalled below the optimum"), "; ".join([*reasons, stalled])
         stopped = False
     if not stopped:
-        reasons.append(
+        early = (
             f"stopped after {epochs} epochs with about {left:.2g} nats left: raise max_epochs "
             "or fit again, which goes on from here"
         )
-        return Status.MAX_EPOCHS, "; ".join(reasons)
+        return Status.MAX_EPOCHS, "; ".join([*reasons, early])
     return (Status.BOUNDARY if reasons else Status.CONVERGED), "; ".join(reasons)
+
+
+def limits_in_words(
+    problem: GLMProblem,
+    coef: Array,  # (K,Q')
+    flat: Array,  # (D,D)
+    names: Sequence[str],
+) -> list[str]:
+    """Sentences about what never occurs, what carries nothing of its own, what is separated."""
+    reasons = _structural_reasons(problem, names)
+    return [*reasons, _separation_reason(problem, coef, flat, names)] if flat.any() else reasons
 
 
 def _structural_reasons(problem: GLMProblem, names: Sequence[str]) -> list[str]:
@@ -199,8 +243,9 @@ def _structural_reasons(problem: GLMProblem, names: Sequence[str]) -> list[str]:
 
 def _separation_reason(problem: GLMProblem, coef: Array, flat: Array, names: Sequence[str]) -> str:
     """Name the covariates that run to infinity and the isoforms that vanish where they do."""
-    loads = np.abs(flat).max(axis=1).reshape(problem.n_factors + 1, problem.n_logits).max(axis=1)
-    factors = [_name(f, names) for f in np.flatnonzero(loads[:-1] > PART_OF_FLAT * loads.max())]
+    loads = np.abs(flat).max(axis=1).reshape(coef.shape).max(axis=1)
+    large = problem.frame.kept[:-1][loads[:-1] > PART_OF_FLAT * loads.max()]
+    factors = [_name(f, names) for f in large]
     eta = np.column_stack([problem.frame.rows @ coef, np.zeros(len(problem.counts))])
     expected = problem.counts.sum(axis=1, keepdims=True) * softmax(eta, axis=1)
     vanishes = ((problem.counts == 0) & (expected < VANISHED)).any(axis=0)

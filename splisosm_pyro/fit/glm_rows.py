@@ -91,15 +91,12 @@ class Frame:
         The covariates that are kept, and F for the intercept.
     dropped : ndarray of intp
         The covariates that earlier ones and the intercept determine on the spots with counts.
-    spread : ndarray, shape (K,)
-        Standard deviations of the kept covariates over the reads, and 1 for the intercept.
     """
 
     rows: Array
     to_design: Array
     kept: Index
     dropped: Index
-    spread: Array
 
     @classmethod
     def from_rows(cls, design: Array, totals: Array) -> "Frame":
@@ -108,14 +105,12 @@ class Frame:
         n_factors = design.shape[1]
         used = np.flatnonzero(keep)
         kept = np.append(used, n_factors)
-        to_design, spread = np.eye(len(kept)), np.ones(len(kept))
+        to_design = np.eye(len(kept))
         if len(used):
-            upper = upper[np.ix_(used, used)]
-            spread[:-1] = np.sqrt((upper**2).sum(axis=0))
-            to_design[:-1, :-1] = np.linalg.inv(upper)
+            to_design[:-1, :-1] = np.linalg.inv(upper[np.ix_(used, used)])
             to_design[-1, :-1] = -mean[used] @ to_design[:-1, :-1]
         rows = np.ascontiguousarray(rows[:, kept])
-        return cls(rows, to_design, kept, np.flatnonzero(~keep), spread)
+        return cls(rows, to_design, kept, np.flatnonzero(~keep))
 
 
 @compiled

@@ -10,7 +10,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -226,7 +226,7 @@ class BaseModel(nn.Module):
         self._write_fits(fits)
         self.logger = FitLog.from_fits(fits)
         self.status = [str(fit.status) for fit in fits]
-        self._fits = [replace(fit, params={}, params_path=[]) for fit in fits]
+        self._fits = [fit.without_params() for fit in fits]
         self.fitting_time = time.perf_counter() - began
         return param_history(fits, dict(self.named_parameters())) if store_param_history else None
 

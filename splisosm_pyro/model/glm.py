@@ -305,7 +305,7 @@ class MultinomGLM(BaseModel, nn.Module):
             [_float64(self.beta), _float64(self.bias_eta)[:, None, :]], axis=1
         )  # (G,F+1,Q)
 
-        together = GLMFits(counts, rows, options)
+        together = GLMFits(counts, rows, options, data.names)
         newton = options.method != "gd" and not keep_path
         plain = [newton and not own.any() for own in start]
 

@@ -4,10 +4,12 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from splisosm_pyro.fit.result import GeneFit
@@ -45,10 +47,11 @@ class FitLog:
     @classmethod
     def from_fits(cls, fits: Sequence[GeneFit]) -> "FitLog":
         """Put the genes' courses side by side."""
-        losses = torch.empty(n_rows(fits), len(fits), dtype=torch.float64)
-        for gene, fit in enumerate(fits):
-            losses[:, gene] = -fit.value
-            losses[: fit.epochs, gene] = -torch.from_numpy(fit.values)
+        values = np.empty((len(fits), n_rows(fits)))
+        for course, fit in zip(values, fits, strict=True):
+            course[: fit.epochs] = fit.values
+            course[fit.epochs :] = fit.value
+        losses = torch.from_numpy(-values.T)
         best = losses.min(dim=0)
         settled = torch.tensor([fit.settled for fit in fits])
         epochs = torch.tensor([fit.epochs for fit in fits])
@@ -90,8 +93,15 @@ def seeded(seed: int | None) -> Iterator[None]:
 @contextmanager
 def few_threads(n_spots: int) -> Iterator[None]:
     """Keep the linear algebra to one thread where a gene's matrices are too small to share."""
-    with threadpool_limits(None if n_spots > MANY_SPOTS else 1, user_api="blas"):
+    limits = None if n_spots > MANY_SPOTS else 1
+    with _linear_algebra().limit(limits=limits, user_api="blas"):
         yield
+
+
+@cache
+def _linear_algebra() -> Any:
+    """Find the libraries of this process once; the search takes longer than many a fit."""
+    return ThreadpoolController()
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import pytest
 
 from splisosm_pyro.fit import glm_batch
 from splisosm_pyro.fit.glm import fit_glm
-from splisosm_pyro.fit.glm_batch import GLMFits, fit_inside
+from splisosm_pyro.fit.glm_batch import GLMFits, fit_whole
 from splisosm_pyro.fit.glm_rows import DesignRows
 from splisosm_pyro.fit.options import GLMOptions
 from splisosm_pyro.fit.result import Status
@@ -45,30 +45,47 @@ def assert_same(fast, slow):
 def test_genes_inside_are_those_of_one_at_a_time(method, n_isos, n_factors, grouped):
     options = GLMOptions.from_configs(method)
     counts, rows = slide(n_isos=n_isos, n_factors=n_factors, depth=8.0, grouped=grouped)
-    fits = fit_inside(counts, rows, options)
+    fits = fit_whole(counts, rows, options)
     assert len(fits) == len(counts)
     for own, fast in zip(counts, fits, strict=True):
         assert_same(fast, fit_glm(own, rows, options))
 
 
-def test_what_is_not_inside_is_left_alone():
-    counts, rows = slide(n_genes=6, grouped=True)
+def test_genes_of_which_a_part_is_held_are_left_alone():
+    counts, rows = slide(n_genes=5, grouped=True)
     counts[1] = 0.0
     counts[2, :, 1] = 0.0
     counts[3, :, 2] = 0.0
-    counts[4, rows.values[:, 0] > 0, 0] = 0.0  # separated
-    counts[5, rows.values[:, 0] > 0] = 0.0  # a covariate without spots
-    fits = fit_inside(counts, rows, IWLS)
-    assert [fit is None for fit in fits] == [False, True, True, True, True, True]
+    counts[4, rows.values[:, 0] > 0] = 0.0  # a covariate without spots
+    fits = fit_whole(counts, rows, IWLS)
+    assert [fit is None for fit in fits] == [False, True, True, True, True]
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("names", [(), ("age", "dose")])
+def test_separated_genes_are_those_of_one_at_a_time(grouped, names):
+    counts, rows = slide(n_genes=5, n_spots=90, grouped=grouped)
+    high = rows.values[:, 0] > 0
+    counts[0, high, 0] = 0.0
+    counts[1, high, 0] = counts[1, ~high, 1] = 0.0
+    counts[2, high, 1:] = 0.0
+    counts[2, ~high, 0] = 0.0  # in every direction but one
+    counts[3] = 0.0
+    counts[3, :3] = np.eye(3)  # in every direction
+    fits = fit_whole(counts, rows, IWLS, names)
+    separated = [fit is not None and "separate" in fit.reason for fit in fits]
+    assert separated[:3] + separated[4:] == [grouped, grouped, True, False]
     for own, fast in zip(counts, fits, strict=True):
-        assert (fit_glm(own, rows, IWLS).status == Status.CONVERGED) == (fast is not None)
+        if fast is not None:
+            assert_same(fast, fit_glm(own, rows, IWLS, names=names))
 
 
-def test_an_ascent_that_runs_out_of_epochs_is_left_alone():
+def test_an_ascent_that_runs_out_of_epochs_says_so():
     counts, rows = slide(n_genes=2)
-    assert (
-        fit_inside(counts, rows, GLMOptions.from_configs("iwls", {"max_epochs": 1})) == [None] * 2
-    )
+    short = GLMOptions.from_configs("iwls", {"max_epochs": 1})
+    for own, fast in zip(counts, fit_whole(counts, rows, short), strict=True):
+        assert fast.status == Status.MAX_EPOCHS
+        assert_same(fast, fit_glm(own, rows, short))
 
 
 def test_a_gene_does_not_depend_on_its_company(monkeypatch):
@@ -76,7 +93,7 @@ def test_a_gene_does_not_depend_on_its_company(monkeypatch):
     counts, rows = slide()
     together = GLMFits(counts, rows, IWLS)
     for gene in (0, 4, 7, 5, 1):
-        (alone,) = fit_inside(counts[gene : gene + 1], rows, IWLS)
+        (alone,) = fit_whole(counts[gene : gene + 1], rows, IWLS)
         fit = together.get(gene)
         np.testing.assert_array_equal(fit.B, alone.B)
         np.testing.assert_array_equal(fit.standard_errors, alone.standard_errors)
