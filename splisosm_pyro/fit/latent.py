@@ -1,6 +1,7 @@
 """One gene's latent problem: its occupied spots, its covariance system, its spot likelihood."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ class GeneData:
         """Q."""
         return int(self.counts.shape[1]) - 1
 
-    @property
+    @cached_property
     def log_coefficient(self) -> float:
         """Sum of the log multinomial coefficients."""
         totals = self.counts.sum(axis=1)

@@ -74,8 +74,8 @@ class MarginalObjective:
         Cullis, 1995, doi:10.2307/2533274).
         """
         mode, variances = at.state.mode, at.state.variances
-        parts = self.space.field_parts(
-            mode.root * mode.w, variances.nugget * mode.terms.score, variances
-        )
+        score = mode.terms.score
+        smooth = mode.root * mode.w + variances.residual * variances.spatial * score
+        parts = self.space.field_parts(smooth, variances.white * score, variances)
         border = bordered(self.problem, mode.linearisation, self.space.free)
         return self.space.assemble(mode.linearisation, border.schur, parts)

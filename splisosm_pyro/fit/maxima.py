@@ -66,15 +66,15 @@ def find_maximum(
     firsts = [highest(objective, group) for group in groups]
     least = max(first.value for first in firsts) - AMBIGUOUS
     climbs = [
-        _climb(objective, first.u, options, keep_trace=keep_trace)
+        _climb(objective, first, options, keep_trace=keep_trace)
         for first in firsts
         if first.value >= least
     ]
     best = max(climbs, key=lambda result: result.best.value)
     for u in _other_places(objective, best.best, glm):
-        value, _ = objective.value(u, best.best)
-        if value > best.best.value + NOTABLE:
-            again = _climb(objective, u, options, keep_trace=keep_trace)
+        there = highest(objective, [u], best.best)
+        if there.value > best.best.value + NOTABLE:
+            again = _climb(objective, there, options, keep_trace=keep_trace)
             best = max(best, again, key=lambda result: result.best.value)
     return best
 
@@ -102,11 +102,11 @@ def _other_places(objective: GeneObjective, best: Evaluation[Any], glm: GLMFit) 
 
 
 def _climb(
-    objective: GeneObjective, start: FloatArray, options: GLMMOptions, *, keep_trace: bool
+    objective: GeneObjective, start: Evaluation[Any], options: GLMMOptions, *, keep_trace: bool
 ) -> SearchResult[Any]:
     """Search; with ``update_nu_every_k`` above 1 first with a field that is updated that seldom."""
     every = options.update_nu_every_k
-    first = best_start(objective, [start])
+    first = best_start(objective, [start.u], start)
     if every == 1 or not isinstance(objective, MarginalObjective):
         return search(objective, first, options, keep_trace=keep_trace)
     seldom = replace(objective, update_every=every)

@@ -23,7 +23,7 @@ from splisosm_pyro.maths.spot import FloatArray, Mask, SpotTerms
 # Squared Newton decrement of a mode: the value is then right to its square root, 1e-10 nats.
 MODE_DECREMENT = 1e-20
 # A chord step that leaves more of the squared decrement than this calls for a new factor.
-CONTRACTION = 1e-6
+CONTRACTION = 1e-4
 MAX_STEPS = 200
 MAX_HALVINGS = 40
 # psi is only known to this relative precision. Where the decrement is below LOCAL, relatively,

@@ -7,7 +7,7 @@ coordinate that heads there is tried at its bound directly instead of crawling.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
@@ -241,10 +241,13 @@ class _Search(Generic[State]):
         return False
 
 
-def highest(objective: Objective[State], starts: Sequence[FloatArray]) -> Evaluation[State]:
+def highest(
+    objective: Objective[State],
+    starts: Sequence[FloatArray],
+    near: Evaluation[State] | None = None,
+) -> Evaluation[State]:
     """Evaluate the objective at ``starts`` and return the best, without its gradient."""
     best: Evaluation[State] | None = None
-    near: Evaluation[State] | None = None
     for u in starts:
         value, state = objective.value(u, near)
         near = Evaluation(u, value, np.full_like(u, np.nan), state)
@@ -254,13 +257,20 @@ def highest(objective: Objective[State], starts: Sequence[FloatArray]) -> Evalua
     return best
 
 
-def best_start(objective: Objective[State], starts: Sequence[FloatArray]) -> Evaluation[State]:
+def best_start(
+    objective: Objective[State],
+    starts: Sequence[FloatArray],
+    near: Evaluation[State] | None = None,
+) -> Evaluation[State]:
     """Return the best of ``starts`` with its gradient, ready to climb from.
 
     The objective must not be evaluated elsewhere before the climb: a factor lives until the next.
     """
-    best = highest(objective, starts)
-    return _evaluate(objective, best.u, best)
+    best = highest(objective, starts, near)
+    if len(starts) > 1:
+        return _evaluate(objective, best.u, best)
+    gradient, state = objective.gradient(best.u, best.state)
+    return replace(best, gradient=gradient, state=state)
 
 
 def search(

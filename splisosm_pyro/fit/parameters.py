@@ -134,7 +134,7 @@ class OuterSpace:
     ) -> list[FloatArray]:
         """Return the field's derivative (n, Q) in each variance unknown at fixed ``(w, a)``.
 
-        ``smooth = D^1/2 w`` and ``white = T a`` scale with D and T.
+        ``smooth = D^1/2 w + residual D a`` and ``white = T a`` scale with D and T.
         """
         ones = np.ones((1, smooth.shape[1]))
         masks = ones if self.n_components == 1 else np.eye(smooth.shape[1])

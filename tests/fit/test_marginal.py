@@ -20,6 +20,7 @@ from problems import (
 from splisosm_pyro.fit.latent import GeneData, LatentProblem
 from splisosm_pyro.fit.marginal import follow_mode, log_marginal, marginal_gradient
 from splisosm_pyro.fit.outer import Evaluation
+from splisosm_pyro.fit.parameters import RIDGE
 from splisosm_pyro.fit.variance import Variances
 from splisosm_pyro.maths.nugget_laplace import LaplaceNugget
 from splisosm_pyro.maths.priors import prior_from_name
@@ -236,3 +237,31 @@ def test_pull_back_and_directions_are_derivatives(n_components, residual):
             by_nugget = central(lambda v: made(v).nugget, u, i)
             np.testing.assert_allclose(move[0], by_log, atol=1e-9)
             np.testing.assert_allclose(move[1], by_nugget, atol=1e-9)
+
+
+@pytest.mark.parametrize("form", ["dense", "low_rank", "car_sparse"])
+@pytest.mark.parametrize("name", ["three_isoforms", "covariates"])
+def test_the_first_curvature_is_the_average_information_of_the_working_model(name, form):
+    """``1/2 v_i' P v_j`` with ``v_i = dC/du_i a`` and ``P = (C + W^-1)^-1``, densely."""
+    case, kernel = cases.CASES[name], kernel_of(name, form)
+    objective, u = objective_of(case, kernel)
+    at = objective.evaluate(u)
+    variances, terms = at.state.variances, at.state.mode.terms
+    n_logits, k = variances.n_logits, objective.space.n_variance
+    V = kernel.dense().numpy()[np.ix_(*[objective.problem.gene.occupied] * 2)]
+    white = np.eye(len(V))
+    total = np.zeros((len(V), n_logits, len(V), n_logits))
+    pushed = np.zeros((k, len(V), n_logits))
+    for q in range(n_logits):
+        c = q if variances.sigma.size > 1 else 0
+        D, T, theta = variances.spatial[q], variances.white[q], variances.theta[c]
+        total[:, q, :, q] = D * V + T * white
+        pushed[c, :, q] = 2.0 * total[:, q, :, q] @ terms.score[:, q]
+        by_theta = (1.0 - theta) * D * V - theta * T * white
+        pushed[k // 2 + c, :, q] = by_theta @ terms.score[:, q]
+    for s in range(len(V)):
+        total[s, :, s] += np.linalg.inv(terms.neg_hessian[s]) - np.diag(variances.nugget)
+    P = np.linalg.inv(total.reshape(len(V) * n_logits, -1))
+    pushed = pushed.reshape(k, -1)
+    information = objective.information(at)[:k, :k] - RIDGE * np.eye(k)
+    np.testing.assert_allclose(information, 0.5 * pushed @ P @ pushed.T, rtol=1e-7, atol=1e-10)

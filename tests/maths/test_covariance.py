@@ -19,6 +19,7 @@ from splisosm_pyro.maths.covariance import (
     recognise_sparse,
 )
 from splisosm_pyro.maths.errors import NotPositiveDefinite
+from splisosm_pyro.maths.low_rank import TILE
 
 COORDS = np.random.default_rng(0).uniform(size=(12, 2))
 
@@ -184,6 +185,26 @@ def test_low_rank_approaches_dense():
     ]
     assert gaps[0] > gaps[1] > gaps[2]
     assert gaps[2] < 1e-10
+
+
+def test_a_low_rank_system_of_many_spots():
+    """More rows than are worked on at a time, weights of both signs, three logits."""
+    rng = np.random.default_rng(0)
+    n_spots, rank, n_logits = 2 * TILE + 7, 4, 3
+    vectors = np.linalg.qr(rng.normal(size=(n_spots, rank)))[0]
+    kernel = LowRankKernel(np.array([300.0, 200.0, 90.0, 30.0]), vectors)
+    occupied = np.sort(rng.permutation(n_spots)[: TILE + 3])
+    half = rng.normal(size=(len(occupied), n_logits, n_logits))
+    precision = half @ half.transpose(0, 2, 1)
+    factor = kernel.system(occupied, n_logits).factorise(precision)
+    basis = np.kron(kernel.basis, np.eye(n_logits))
+    seen = basis.reshape(n_spots, n_logits, -1)[occupied]
+    H = np.eye(rank * n_logits) + np.einsum("sak,sab,sbl->kl", seen, precision, seen)
+    whole = (basis @ np.linalg.solve(H, basis.T)).reshape(n_spots, n_logits, n_spots, n_logits)
+    expected = whole[np.arange(n_spots), :, np.arange(n_spots)]
+    assert math.isclose(factor.log_det, np.linalg.slogdet(H)[1], rel_tol=1e-13)
+    np.testing.assert_allclose(factor.all_blocks(), expected, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(factor.blocks(), expected[occupied], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize(
