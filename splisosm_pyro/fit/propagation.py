@@ -43,7 +43,9 @@ MAX_SWEEPS = 200
 SHRINKS, LEAST_DAMPING = 0.9, 0.05
 
 
-def propagate(problem: LatentProblem, start: Mode, variances: Variances) -> Mode:
+def propagate(
+    problem: LatentProblem, start: Mode, variances: Variances, tolerance: float = SITE_TOLERANCE
+) -> Mode:
     """Return the fixed point as a ``Mode``: mean ``w``, site precisions in the place of ``A``.
 
     Parameters
@@ -54,6 +56,8 @@ def propagate(problem: LatentProblem, start: Mode, variances: Variances) -> Mode
         Its terms give the sites to start from, ``tau = neg_hessian`` and ``b = score + tau x``.
     variances
         Where the field's variances are now.
+    tolerance
+        How nearly right the sites have to be, in units of the posterior's sd.
 
     Returns
     -------
@@ -82,7 +86,7 @@ def propagate(problem: LatentProblem, start: Mode, variances: Variances) -> Mode
         if not np.isfinite(residual):
             raise ModeError("the sites of expectation propagation are not finite")
         stalled = residual > SHRINKS * before
-        if residual <= SITE_TOLERANCE or (stalled and residual <= SITE_ROUNDING):
+        if residual <= tolerance or (stalled and residual <= SITE_ROUNDING):
             return sweep.mode()
         damping = max(0.5 * damping, LEAST_DAMPING) if stalled else min(1.0, 1.5 * damping)
         before = residual

@@ -10,7 +10,11 @@ from typing import Protocol
 from splisosm_pyro.fit.latent import LatentProblem
 from splisosm_pyro.fit.marginal import MarginalGradient, follow_mode, marginal_gradient
 from splisosm_pyro.fit.mode import Mode, cold_start, find_mode, point_at
-from splisosm_pyro.fit.propagation import propagate, propagation_gradient
+from splisosm_pyro.fit.propagation import (
+    SITE_TOLERANCE,
+    propagate,
+    propagation_gradient,
+)
 from splisosm_pyro.fit.variance import Variances
 from splisosm_pyro.maths.spot import FloatArray
 
@@ -41,6 +45,10 @@ class SmoothPart(Protocol):
         """Return the exact gradient of ``log_marginal`` there."""
         ...
 
+    def rough(self, tolerance: float) -> "SmoothPart":
+        """Return the way with values right to ``tolerance`` squared, if that is cheaper."""
+        ...
+
 
 class LaplaceSmooth:
     """``w`` at its conditional mode, with the curvature there."""
@@ -64,9 +72,16 @@ class LaplaceSmooth:
         """Differentiate through the mode."""
         return marginal_gradient(problem, mode)
 
+    def rough(self, tolerance: float) -> SmoothPart:
+        """Return this: a mode's value is only right at the mode."""
+        return self
 
+
+@dataclass(frozen=True)
 class PropagatedSmooth:
     """``w`` by expectation propagation; the nugget has to be integrated out as well."""
+
+    tolerance: float = SITE_TOLERANCE
 
     def start(
         self, problem: LatentProblem, B: FloatArray, variances: Variances, old: MarginalState | None
@@ -78,11 +93,15 @@ class PropagatedSmooth:
 
     def settle(self, problem: LatentProblem, start: Mode, variances: Variances) -> Mode:
         """Sweep until the sites settle."""
-        return propagate(problem, start, variances)
+        return propagate(problem, start, variances, self.tolerance)
 
     def gradient(self, problem: LatentProblem, mode: Mode) -> MarginalGradient:
         """Differentiate at fixed sites."""
         return propagation_gradient(problem, mode)
+
+    def rough(self, tolerance: float) -> SmoothPart:
+        """Return the sweeps stopped early: the value is right to the square of what is left."""
+        return PropagatedSmooth(tolerance)
 
 
 SMOOTH_PARTS: dict[str, SmoothPart] = {"laplace": LaplaceSmooth(), "ep": PropagatedSmooth()}

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from splisosm_pyro.fit.latent import LatentProblem
 from splisosm_pyro.fit.marginal import mode_push
 from splisosm_pyro.fit.marginal_fit import MarginalObjective
 from splisosm_pyro.fit.outer import DIFFERENCE_STEP, Evaluation
@@ -89,11 +90,7 @@ def field_posterior(
     spots = gradient.spots
     mode, variances = state.mode, state.variances
     occupied, nugget = problem.gene.occupied, variances.nugget
-    covariance = mode.root[:, None] * mode.linearisation.factor.all_blocks() * mode.root
-    shrink = np.eye(nugget.size) - nugget[:, None] * mode.terms.neg_hessian
-    there = covariance[occupied]
-    covariance += np.diag(nugget)
-    covariance[occupied] = shrink @ there @ shrink.transpose(0, 2, 1) + shrink * nugget
+    covariance = given_covariance(problem, state)
     eta = _eta(objective, state, design)
     if spots is None:
         return FieldPosterior(eta, covariance, _differenced_response(objective, at, design))
@@ -110,6 +107,17 @@ def field_posterior(
         d_eta[occupied] += d_nugget * mode.terms.score + nugget * d_score
         columns.append(d_eta)
     return FieldPosterior(eta, covariance, np.stack(columns, axis=-1))
+
+
+def given_covariance(problem: LatentProblem, state: MarginalState) -> FloatArray:  # (S, Q, Q)
+    """Return the covariance of ``eta`` at all spots, the outer parameters held."""
+    mode, nugget, occupied = state.mode, state.variances.nugget, problem.gene.occupied
+    covariance = mode.root[:, None] * mode.linearisation.factor.all_blocks() * mode.root
+    shrink = np.eye(nugget.size) - nugget[:, None] * mode.terms.neg_hessian
+    there = covariance[occupied]
+    covariance += np.diag(nugget)
+    covariance[occupied] = shrink @ there @ shrink.transpose(0, 2, 1) + shrink * nugget
+    return np.asarray(covariance)
 
 
 def _eta(objective: MarginalObjective, state: MarginalState, design: FloatArray) -> FloatArray:

@@ -13,10 +13,13 @@ from splisosm_pyro.model.history import few_threads
 from splisosm_pyro.posterior.gaussian import gaussian_fit
 from splisosm_pyro.posterior.gene import Density, outer_mode
 from splisosm_pyro.posterior.glm_density import GLMDensity
-from splisosm_pyro.posterior.outer_density import OuterDensity, with_nugget
+from splisosm_pyro.posterior.outer_density import Fitted, OuterDensity, with_nugget
 from splisosm_pyro.posterior.priors import PosteriorPriors
 from splisosm_pyro.posterior.request import Labels, Request, chosen_genes
 from splisosm_pyro.posterior.run import glm_posterior, glmm_posterior
+
+# A fit that ends so is near the mode of the posterior.
+WHERE_THE_MODE_IS = ("converged", "boundary")
 
 
 def posterior_of(
@@ -54,7 +57,19 @@ def posterior_of(
     labels = Labels.of(names, places, shape, data.names, sigma.shape[1])
     priors = (prior or _own_priors(spec)).for_gene(spec.kernel, model.n_isos)
     with few_threads(model.n_spots):
-        return glmm_posterior(spec, counts, np.asarray(sigma), request, labels, priors)
+        fitted = _fitted(model, places)
+        return glmm_posterior(spec, counts, np.asarray(sigma), request, labels, priors, fitted)
+
+
+def _fitted(model: Any, genes: Sequence[int]) -> dict[int, Fitted]:
+    """Return what a marginal fit has found of the genes, nothing of those for which it failed."""
+    if not model.fitting_method.startswith("marginal") or not model.status:
+        return {}
+    params = {g: model._params_of(g) for g in genes if model.status[g] in WHERE_THE_MODE_IS}
+    return {
+        gene: (np.vstack([own["beta"], own["bias_eta"]]), own["sigma"], own["theta_logit"])
+        for gene, own in params.items()
+    }
 
 
 def gaussian_fits(

@@ -6,20 +6,21 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from scipy.special import expit, gammaln
+from scipy.special import expit
 
 from splisosm_pyro.fit.parameters import OuterSpace
 from splisosm_pyro.maths.spot import FloatArray
 from splisosm_pyro.posterior.chain_check import ChainCheck
+from splisosm_pyro.posterior.fields import Field, log_lik_by_spot
 from splisosm_pyro.posterior.gene import GeneDraws
 from splisosm_pyro.posterior.outer_density import log_theta_jacobian
 from splisosm_pyro.posterior.priors import PosteriorPriors
 from splisosm_pyro.posterior.request import Labels, Request
+from splisosm_pyro.posterior.summary import QUANTILES, ratios
 from splisosm_pyro.posterior.weights import Weights
 
 # Draws of eta and isoform_ratio together may take this many bytes; else their quantiles are kept.
 FIELD_BUDGET = 256 * 2**20
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 SAMPLE = ("chain", "draw")
 # What the attributes of the group log_likelihood say.
 CONDITIONAL = (
@@ -68,15 +69,12 @@ class DrawStore:
     ) -> None:
         """Take the draws of the gene at ``place`` among those asked for; counts (S, P)."""
         self.words["method"][place] = method
-        self._field(place, draws.eta)
+        self._field(place, draws.field, counts)
         named = named_parameters(draws.u, space)
         for name, value in named.items():
             self._put("posterior", name, place, value)
         self._stats(place, draws)
         self._densities(place, draws, named, sigma_is_free=space.n_sigma > 0)
-        log_lik = log_lik_by_spot(counts, draws.eta).T
-        kept = log_lik if self.keep_draws else log_lik.sum(axis=1)
-        self._put("log_likelihood", "counts", place, kept)
 
     def _stats(self, place: int, draws: GeneDraws) -> None:
         """Keep what the method says of itself."""
@@ -106,15 +104,17 @@ class DrawStore:
             log_marginal = draws.log_density - jacobian - sum(parts.values())
             self._put("sample_stats", "log_marginal", place, log_marginal)
 
-    def _field(self, place: int, eta: FloatArray) -> None:
-        """Keep ``eta`` (S, Q, N) and the ratios, or their summary."""
-        for name, value in (("eta", eta), ("isoform_ratio", ratios(eta))):
-            if self.keep_draws:
+    def _field(self, place: int, field: Field, counts: FloatArray) -> None:
+        """Keep ``eta``, the ratios and the likelihood of every spot, or summaries and its sum."""
+        if self.keep_draws:
+            eta = field.eta
+            for name, value in (("eta", eta), ("isoform_ratio", ratios(eta))):
                 self._put("posterior", name, place, np.moveaxis(value, -1, 0))
-                continue
-            summary = np.quantile(value, QUANTILES, axis=-1)
-            rows = {"quantile": summary, "mean": value.mean(-1), "sd": value.std(-1, ddof=1)}
-            for kind, row in rows.items():
+            self._put("log_likelihood", "counts", place, log_lik_by_spot(counts, eta).T)
+            return
+        self._put("log_likelihood", "counts", place, field.log_lik(counts))
+        for name, summary in field.summaries().items():
+            for kind, row in vars(summary).items():
                 shape = (len(self.labels.gene), *row.shape)
                 self._row("posterior_quantiles", f"{name}_{kind}", shape)[place] = row
 
@@ -123,6 +123,14 @@ class DrawStore:
         sample = (self.request.chains, self.request.draws)
         shape = (*sample, len(self.labels.gene), *value.shape[1:])
         self._row(group, name, shape)[:, :, place] = value.reshape(*sample, *value.shape[1:])
+
+    def clear(self, place: int) -> None:
+        """Forget what there is of the gene at ``place``."""
+        self.words["method"][place] = ""
+        for key, value in self.values.items():
+            group, name = key.split("/")
+            axis = _dims(group, name, value.ndim).index("gene")
+            np.moveaxis(value, axis, 0)[place] = np.nan
 
     def _row(self, group: str, name: str, shape: tuple[int, ...] | None = None) -> FloatArray:
         """Return the array of that name, made of NaN when first asked for."""
@@ -171,29 +179,6 @@ def named_parameters(u: FloatArray, space: OuterSpace) -> dict[str, FloatArray]:
     else:
         sigma = np.repeat(space.fixed_sigma[None], len(u), axis=0)
     return named | {"sigma": sigma, "theta": expit(logit), "theta_logit": logit}
-
-
-def ratios(eta: FloatArray) -> FloatArray:
-    """Return the isoform ratios (S, P, N) of ``eta`` (S, Q, N)."""
-    top = np.maximum(eta.max(axis=1, keepdims=True), 0.0)
-    weights = np.concatenate([np.exp(eta - top), np.exp(-top)], axis=1)
-    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
-
-
-def log_lik_by_spot(counts: FloatArray, eta: FloatArray) -> FloatArray:
-    """Return ``log p(Y_s | eta_s)`` (S, N), with the multinomial coefficient.
-
-    Examples
-    --------
-    >>> log_lik_by_spot(np.array([[1.0, 1.0]]), np.zeros((1, 1, 1))).round(6)
-    array([[-0.693147]])
-    """
-    top = np.maximum(eta.max(axis=1), 0.0)
-    norm = top + np.log(np.exp(-top) + np.exp(eta - top[:, None]).sum(axis=1))
-    totals = counts.sum(axis=1)
-    coefficient = gammaln(totals + 1.0) - gammaln(counts + 1.0).sum(axis=1)
-    fitted = np.einsum("sq,sqn->sn", counts[:, :-1], eta)
-    return np.asarray(fitted - totals[:, None] * norm + coefficient[:, None])
 
 
 def check_figures(check: Weights | ChainCheck) -> dict[str, float]:

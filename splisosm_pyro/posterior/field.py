@@ -10,17 +10,26 @@ where the mean is taken to first order about the mode. A few steps of an indepen
 that into draws from the exact density at the spot, ``exp(l(eta)) N(eta; x, T)``.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from splisosm_pyro.fit.latent import LatentProblem
 from splisosm_pyro.fit.smooth import MarginalState
+from splisosm_pyro.fit.uncertainty import given_covariance
 from splisosm_pyro.maths.low_rank import LowRankKernel
 from splisosm_pyro.maths.protocols import Kernel
 from splisosm_pyro.maths.spot import FloatArray
+from splisosm_pyro.posterior.noise import Noise
 
+SingleArray = npt.NDArray[np.float32]
+# Up to so many logits at occupied spots their covariance is formed and factorised whole.
+WHOLE = 500
+# Added to its diagonal, as a share of the largest entry, so that it has a root.
+JITTER = 1e-12
 # Variances of the spots' proposals below this share of T are rounding.
 LEAST_SPREAD = 1e-12
 
@@ -125,12 +134,79 @@ def refine(
     return out
 
 
+@dataclass(frozen=True, eq=False)
+class FieldAtMode:
+    """The field about its mean at one mode; ``state`` returns that mode, its factor alive."""
+
+    problem: LatentProblem
+    state: Callable[[], MarginalState]
+    design: FloatArray  # (S, F+1)
+
+    def covariance(self) -> FloatArray:  # (S, Q, Q)
+        """Return the blocks of its covariance."""
+        return given_covariance(self.problem, self.state())
+
+    def draws(self, n_draws: int, noise: Noise) -> FloatArray:  # (S, Q, n_draws)
+        """Draw at all spots."""
+        state = self.state()
+        drawn = gaussian_draws(self.problem, state, self.design, n_draws, noise.torch)
+        return drawn.eta - eta_mean(self.problem, state, self.design)[:, :, None]
+
+    def occupied_draws(self, n_draws: int, noise: Noise) -> SingleArray:  # (n, Q, n_draws)
+        """Draw at the occupied spots, from their whole covariance or by solves with the factor."""
+        state = self.state()
+        shape = (*state.mode.w.shape, n_draws)
+        shrink, spread = _spot_parts(state)
+        if shape[0] * shape[1] > WHOLE:
+            factor = state.mode.linearisation.factor
+            z = normals((factor.n_noise, n_draws), noise.torch)
+            smooth = shrink @ (state.mode.root[:, None] * factor.sample(z))
+            white = symmetric_root(spread).astype(np.float32) @ singles(shape, noise.torch)
+            return np.asarray(smooth + white, dtype=np.float32)
+        root = np.linalg.cholesky(_occupied_covariance(state)).astype(np.float32)
+        return np.asarray(root @ singles((len(root), n_draws), noise.torch)).reshape(shape)
+
+
+def _spot_parts(state: MarginalState) -> tuple[FloatArray, FloatArray]:
+    """Return ``I - T A``, by which ``eta`` follows ``x``, and ``T - T A T``, both (n, Q, Q)."""
+    nugget = state.variances.nugget
+    image = nugget[:, None] * state.mode.terms.neg_hessian
+    return np.eye(nugget.size) - image, np.diag(nugget) - image * nugget
+
+
+def _occupied_covariance(state: MarginalState) -> FloatArray:  # (n Q, n Q)
+    """Return the covariance of ``eta`` at all occupied spots, the outer parameters held."""
+    shrink, spread = _spot_parts(state)
+    n_occupied, n_logits = state.mode.w.shape
+    unit = np.eye(n_occupied * n_logits).reshape(n_occupied, n_logits, -1)
+    left = shrink * state.mode.root
+    half = left @ state.mode.linearisation.factor.solve(unit)  # (n, Q, n Q)
+    turned = half.reshape(n_occupied * n_logits, -1).T.reshape(half.shape)
+    whole = (left @ turned).reshape(n_occupied * n_logits, -1)
+    each = np.arange(n_occupied)
+    whole.reshape(n_occupied, n_logits, n_occupied, n_logits)[each, :, each] += spread
+    whole[np.diag_indices_from(whole)] += JITTER * whole.diagonal().max(initial=0.0)
+    return np.asarray(whole)
+
+
 def eta_mean(problem: LatentProblem, state: MarginalState, design: FloatArray) -> FloatArray:
     """Return the predictor at the mode at all spots (S, Q), for the design with intercept."""
-    mode, occupied = state.mode, problem.gene.occupied
-    eta = design @ mode.coefficients + mode.root * problem.kernel.smooth(mode.alpha, occupied)
-    eta[occupied] += state.variances.nugget * mode.terms.score
-    return np.asarray(eta)
+    return np.asarray(eta_means(problem, [state], design)[0])
+
+
+def eta_means(
+    problem: LatentProblem, states: Sequence[MarginalState], design: FloatArray
+) -> FloatArray:  # (M, S, Q)
+    """Return ``eta_mean`` of M modes, by one product with the covariance."""
+    occupied = problem.gene.occupied
+    alpha = np.concatenate([state.mode.alpha for state in states], axis=1)
+    smooth = problem.kernel.smooth(alpha, occupied).reshape(len(design), len(states), -1)
+    out = np.empty((len(states), *smooth.shape[::2]))
+    for m, state in enumerate(states):
+        mode = state.mode
+        out[m] = design @ mode.coefficients + mode.root * smooth[:, m]
+        out[m, occupied] += state.variances.nugget * mode.terms.score
+    return out
 
 
 def symmetric_root(blocks: FloatArray) -> FloatArray:
@@ -143,5 +219,10 @@ def symmetric_root(blocks: FloatArray) -> FloatArray:
 
 
 def normals(shape: tuple[int, ...], generator: torch.Generator) -> FloatArray:
-    """Draw standard normals."""
-    return np.asarray(torch.randn(shape, generator=generator, dtype=torch.float64).numpy())
+    """Draw standard normals, of single precision since those cost a seventh."""
+    return singles(shape, generator).astype(np.float64)
+
+
+def singles(shape: tuple[int, ...], generator: torch.Generator) -> SingleArray:
+    """Draw standard normals in single precision."""
+    return np.asarray(torch.randn(shape, generator=generator, dtype=torch.float32).numpy())

@@ -10,11 +10,11 @@ from scipy.linalg import block_diag
 
 from splisosm_pyro.fit.latent import LatentProblem
 from splisosm_pyro.fit.smooth import MarginalState
-from splisosm_pyro.fit.uncertainty import field_posterior
 from splisosm_pyro.guides import GaussianFit
 from splisosm_pyro.maths.spot import FloatArray
-from splisosm_pyro.posterior.field import eta_mean
-from splisosm_pyro.posterior.gene import Density, OuterMode
+from splisosm_pyro.posterior.field import eta_means
+from splisosm_pyro.posterior.gene import Density
+from splisosm_pyro.posterior.mode import OuterMode
 from splisosm_pyro.posterior.outer_density import OuterDensity
 
 # Added to the variances of nu, as a share of the largest, so that their root exists.
@@ -24,17 +24,17 @@ JITTER = 1e-12
 def gaussian_fit(density: Density, mode: OuterMode, design: FloatArray) -> GaussianFit:
     """Return the Gaussian at ``mode``; ``design`` (S, F+1) holds the intercept."""
     space = density.space
-    mean = torch.from_numpy(mode.at.u.copy())
+    mean = torch.from_numpy(mode.mean.copy())
     root = torch.from_numpy(np.linalg.cholesky(mode.covariance))
     shape = (space.free.shape[0], space.free.shape[1])
     if not isinstance(density, OuterDensity):
         return GaussianFit(mean, root, shape)
-    response = field_posterior(density.marginal, mode.at, design).response.copy()
+    problem = density.marginal.problem
+    eta, response = mode.linear(eta_means(problem, [mode.at.state, *mode.steps], design))
     for k, (f, q) in enumerate(np.argwhere(space.free)):
         response[:, q, space.n_variance + k] -= design[:, f]  # of eta, not of nu
     _, state = density.value(mode.at.u, mode.at)
-    problem = density.marginal.problem
-    nu = eta_mean(problem, state, design) - design @ state.mode.coefficients
+    nu = eta - design @ mode.mean[space.n_variance :].reshape(shape)
     covariance = nu_covariance(problem, state)
     covariance[np.diag_indices_from(covariance)] += JITTER * covariance.diagonal().max()
     return GaussianFit(

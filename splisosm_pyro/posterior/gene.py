@@ -7,38 +7,34 @@ its own mode, spot by spot beyond the Gaussian (``field.py``). Rue, Martino and 
 doi:10.1111/j.1467-9868.2008.00700.x.
 """
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 
 import numpy as np
 
 from splisosm_pyro.fit.options import GLMMOptions
-from splisosm_pyro.fit.outer import Evaluation, best_start, differenced_hessian, search
+from splisosm_pyro.fit.outer import DIFFERENCE_STEP, best_start, search
 from splisosm_pyro.maths.spot import FloatArray
 from splisosm_pyro.posterior.chain_check import ChainCheck
+from splisosm_pyro.posterior.fields import DrawnField, Field
 from splisosm_pyro.posterior.glm_density import GLMDensity
+from splisosm_pyro.posterior.mode import OuterMode, one_sided_hessian
 from splisosm_pyro.posterior.noise import Noise
-from splisosm_pyro.posterior.outer_density import OuterDensity
+from splisosm_pyro.posterior.outer_density import LEAST_CURVATURE, OuterDensity
 from splisosm_pyro.posterior.proposal import weigh
 from splisosm_pyro.posterior.weights import Weights, smoothed_weights, systematic
 
 Density = OuterDensity | GLMDensity
-# Draws of 'laplace' at which the density is evaluated, for k-hat.
-CHECKED = 64
+# Draws of the Gaussian at which the density is evaluated, for k-hat: the fewest that have a tail,
+# and more where it decides which method is used.
+CHECKED, CHECKED_TO_CHOOSE = 25, 64
 # Most points of each stage of 'nested_laplace'.
 STAGES = (128, 128, 128, 256)
-# Where the curvature is less than this the Gaussian is as wide as if it were this.
-LEAST_CURVATURE = 1e-2
-
-
-@dataclass(frozen=True, eq=False)
-class OuterMode:
-    """The mode of an outer density, the covariance of its Gaussian, and how that was found."""
-
-    at: Evaluation[Any]
-    covariance: FloatArray
-    min_eigenvalue: float
-    converged: bool
+# The search for the mode ends so near to it, in nats; a Newton step does the rest.
+SEARCH_TOLERANCE = 1e-6
+# How nearly right the sites of expectation propagation have to be for that search, and for weights
+# that are good to a hundredth of a nat.
+SEARCH_SITES, WEIGHT_SITES = 3e-4, 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +45,8 @@ class GeneDraws:
     ----------
     u
         (N, K) outer parameters, unconstrained.
-    eta
-        (S, Q, N).
+    field
+        The logits at all spots.
     log_density
         (N,) unnormalised log density of ``u``, NaN where it was not evaluated.
     check
@@ -61,37 +57,51 @@ class GeneDraws:
     """
 
     u: FloatArray
-    eta: FloatArray
+    field: Field
     log_density: FloatArray
     check: Weights | ChainCheck
-    stats: dict[str, FloatArray] = field(default_factory=dict)
+    stats: dict[str, FloatArray] = dataclass_field(default_factory=dict)
+
+    @property
+    def eta(self) -> FloatArray:
+        """Joint draws of the logits, (S, Q, N)."""
+        return self.field.eta
 
 
 def outer_mode(density: Density, starts: list[FloatArray]) -> OuterMode:
     """Return the mode of the density, found from the best of ``starts``."""
-    options = GLMMOptions.from_configs("marginal_newton")
-    result = search(density, best_start(density, starts), options)
-    hessian, _ = differenced_hessian(density, result.best, np.zeros(density.size, dtype=bool))
+    options = GLMMOptions.from_configs("marginal_newton", {"tol": SEARCH_TOLERANCE})
+    rough = density.rough(SEARCH_SITES)
+    result = search(rough, best_start(rough, starts), options)
+    at = density.evaluate(result.best.u, result.best)
+    hessian, steps = one_sided_hessian(density, at, DIFFERENCE_STEP)
     values, vectors = np.linalg.eigh(hessian)
     covariance = (vectors / np.maximum(values, LEAST_CURVATURE)) @ vectors.T
-    at = density.evaluate(result.best.u, result.best)
-    return OuterMode(at, covariance, float(values[0]), result.converged)
+    least = float(values[0])
+    mean = at.u + covariance @ at.gradient if least > LEAST_CURVATURE else at.u
+    return OuterMode(at, steps, mean, covariance, least, result.converged)
 
 
 def laplace_draws(
-    density: Density, mode: OuterMode, design: FloatArray, n_draws: int, noise: Noise
+    density: Density,
+    mode: OuterMode,
+    design: FloatArray,  # (S, F+1)
+    n_draws: int,
+    noise: Noise,
+    checked: int = CHECKED,
 ) -> GeneDraws:
-    """Draw from the Gaussian at the mode; ``design`` (S, F+1)."""
+    """Draw from the Gaussian at the mode, and evaluate the density at the first of the draws."""
     root = np.linalg.cholesky(mode.covariance)
     z = noise.numpy.standard_normal((n_draws, density.size))
-    u = mode.at.u + z @ root.T
-    eta = density.eta_linear(mode.at, u, design, noise)
+    u = mode.mean + z @ root.T
     log_density = np.full(n_draws, np.nan)
-    checked = min(CHECKED, n_draws)
-    log_density[:checked] = [density.log_density(row, mode.at)[0] for row in u[:checked]]
+    checked = min(checked, n_draws)
+    rough = density.rough(WEIGHT_SITES)
+    log_density[:checked] = [rough.log_density(row, mode.at)[0] for row in u[:checked]]
     log_ratio = log_density[:checked] + 0.5 * (z[:checked] ** 2).sum(axis=1)
     weights = smoothed_weights(log_ratio)
-    return GeneDraws(u, eta, log_density, weights)
+    field = density.field_linear(mode, u, design, noise)
+    return GeneDraws(u, field, log_density, weights)
 
 
 def nested_draws(
@@ -99,10 +109,11 @@ def nested_draws(
 ) -> GeneDraws:
     """Draw from the weighted points of the outer density; ``design`` (S, F+1)."""
     found = weigh(
-        lambda u: density.with_slope(u, mode.at), mode.at.u, mode.covariance, STAGES, noise.numpy
+        lambda u: density.with_slope(u, mode.at), mode.mean, mode.covariance, STAGES, noise.numpy
     )
     index = systematic(found.shares, n_draws, noise.numpy)
     eta = density.eta_at_points(found, index, design, noise)
     order = noise.numpy.permutation(n_draws)
     index, eta = index[order], eta[:, :, order]
-    return GeneDraws(found.points[index], eta, found.log_density[index], found.weights)
+    field = DrawnField(eta)
+    return GeneDraws(found.points[index], field, found.log_density[index], found.weights)

@@ -10,6 +10,8 @@ from splisosm_pyro.fit.outer import Evaluation
 from splisosm_pyro.fit.parameters import OuterSpace
 from splisosm_pyro.maths.priors import NoPrior
 from splisosm_pyro.maths.spot import FloatArray
+from splisosm_pyro.posterior.fields import Field, GaussianField
+from splisosm_pyro.posterior.mode import OuterMode
 from splisosm_pyro.posterior.noise import Index, Noise
 from splisosm_pyro.posterior.priors import PosteriorPriors
 from splisosm_pyro.posterior.proposal import WeightedPoints
@@ -45,6 +47,10 @@ class GLMDensity:
     def size(self) -> int:
         """K, how many unknowns there are."""
         return self.space.size
+
+    def rough(self, tolerance: float) -> "GLMDensity":
+        """Return this: its values are cheap."""
+        return self
 
     def value(self, u: FloatArray, near: Evaluation[FloatArray] | None) -> tuple[float, FloatArray]:
         """Return the log density and the ratios."""
@@ -103,23 +109,29 @@ class GLMDensity:
         box = self.space.box()
         return [box.project(fit_glm(counts, design).B.ravel()), np.zeros(self.size)]
 
-    def eta_linear(
-        self, at: Evaluation[FloatArray], u: FloatArray, design: FloatArray, noise: Noise
-    ) -> FloatArray:
-        """Return ``eta`` (S, Q, N) at ``u`` (N, K), for the design (S, F+1)."""
-        coefficients = u.reshape(len(u), *self.space.free.shape)
-        return np.asarray(np.einsum("sf,nfq->sqn", design, coefficients))
+    def field_linear(
+        self, mode: OuterMode, u: FloatArray, design: FloatArray, noise: Noise
+    ) -> Field:
+        """Return the Gaussian of ``eta``, linear in ``u`` (N, K)."""
+        n_logits = self.space.free.shape[1]
+        response = np.einsum("sf,qp->sqfp", design, np.eye(n_logits))
+        response = response.reshape(len(design), n_logits, self.size)
+        apart = u - mode.mean
+        return GaussianField(response @ mode.mean, response, apart, mode.covariance, None, noise)
 
     def eta_at_points(
         self, found: WeightedPoints, index: Index, design: FloatArray, noise: Noise
     ) -> FloatArray:
         """Return ``eta`` (S, Q, N) at the points of that ``index`` (N,)."""
-        u = found.points[index]
-        coefficients = u.reshape(len(u), *self.space.free.shape)
-        return np.asarray(np.einsum("sf,nfq->sqn", design, coefficients))
+        return self._eta(found.points[index], design)
 
     def eta_along(
         self, u: FloatArray, at: Evaluation[FloatArray], design: FloatArray, noise: Noise
     ) -> FloatArray:
         """Return ``eta`` (S, Q, N) at ``u`` (N, K)."""
-        return self.eta_linear(at, u, design, noise)
+        return self._eta(u, design)
+
+    def _eta(self, u: FloatArray, design: FloatArray) -> FloatArray:
+        """Return ``eta`` (S, Q, N) at ``u`` (N, K), for the design (S, F+1)."""
+        coefficients = u.reshape(len(u), *self.space.free.shape)
+        return np.asarray(np.einsum("sf,nfq->sqn", design, coefficients))

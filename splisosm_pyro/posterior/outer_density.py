@@ -10,7 +10,7 @@ is that of ``log_marginal`` as computed, mode and all. Outside the box of the se
 taken as zero; there is a prior mass of 6e-7 a component beyond the bounds of theta.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,15 +22,26 @@ from splisosm_pyro.fit.options import NUGGETS, choose
 from splisosm_pyro.fit.outer import Evaluation
 from splisosm_pyro.fit.parameters import OuterSpace
 from splisosm_pyro.fit.smooth import MarginalState
-from splisosm_pyro.fit.uncertainty import field_posterior
 from splisosm_pyro.fit.variance import Variances
 from splisosm_pyro.maths.errors import NotPositiveDefinite
 from splisosm_pyro.maths.spot import FloatArray
-from splisosm_pyro.posterior.field import gaussian_draws, refine
+from splisosm_pyro.posterior.field import FieldAtMode, eta_means, gaussian_draws, refine
+from splisosm_pyro.posterior.fields import Field, GaussianField
+from splisosm_pyro.posterior.mode import OuterMode, one_sided_hessian
 from splisosm_pyro.posterior.noise import Index, Noise
 from splisosm_pyro.posterior.priors import PosteriorPriors
 from splisosm_pyro.posterior.proposal import WeightedPoints
 
+# Coefficients (F+1, Q), sigma (C,) and theta_logit (C,).
+Fitted = tuple[FloatArray, FloatArray, FloatArray]
+# Where a mode is looked for at first whose fit is beyond: proper priors pull it inside.
+INTERIOR_SIGMA, INTERIOR_LOGIT = (0.2, 4.0), 1.5
+# The step of the differences near a mode.
+NEAR_STEP = 0.03
+# Where the curvature is less than this the Gaussian is as wide as if it were this.
+LEAST_CURVATURE = 1e-2
+# Beyond this a fitted coefficient is on its way to infinity.
+FARTHEST_START = 10.0
 # Steps of the spots' sampler; most of its proposals are accepted.
 SPOT_STEPS = 4
 
@@ -45,10 +56,13 @@ class OuterDensity:
         ``log_marginal + log p(sigma) + log p(theta)``, from the engine.
     priors
         The other priors.
+    near
+        (K,) where the mode is expected; by default it is looked for from several places.
     """
 
     marginal: MarginalObjective
     priors: PosteriorPriors
+    near: FloatArray | None = None
 
     @classmethod
     def of_gene(
@@ -57,8 +71,12 @@ class OuterDensity:
         counts: FloatArray,  # (S, P)
         priors: PosteriorPriors,
         sigma: FloatArray,  # (C,), where it is if the model fixes it
+        fitted: Fitted | None = None,
     ) -> "OuterDensity":
-        """Build the density of one gene; every coefficient moves, its prior holds it."""
+        """Build the density of one gene; every coefficient moves, its prior holds it.
+
+        ``fitted`` is the maximum of a similar density, such as a fit: the mode is not far.
+        """
         shape = (spec.design.shape[1] + 1, counts.shape[1] - 1)
         space = OuterSpace(
             n_components=sigma.size,
@@ -70,7 +88,8 @@ class OuterDensity:
             theta_prior=priors.theta,
         )
         marginal = MarginalObjective(spec.problem(counts), space, smooth=spec.smooth)
-        return cls(marginal, priors)
+        near = None if fitted is None else interior(space, *fitted)
+        return cls(marginal, priors, near)
 
     @property
     def space(self) -> OuterSpace:
@@ -81,6 +100,11 @@ class OuterDensity:
     def size(self) -> int:
         """K, how many unknowns there are."""
         return self.space.size
+
+    def rough(self, tolerance: float) -> "OuterDensity":
+        """Return the density with values right to ``tolerance`` squared where that is cheaper."""
+        smooth = self.marginal.smooth.rough(tolerance)
+        return replace(self, marginal=replace(self.marginal, smooth=smooth))
 
     def value(
         self, u: FloatArray, near: Evaluation[MarginalState] | None
@@ -107,7 +131,13 @@ class OuterDensity:
         return Evaluation(u, value, gradient, state)
 
     def information(self, at: Evaluation[MarginalState]) -> FloatArray:
-        """Return a first guess of the negative Hessian, that of the priors included."""
+        """Return a first guess of the negative Hessian, that of the priors included.
+
+        Near the mode that by differences: the search then takes two or three steps.
+        """
+        if self.near is not None:
+            values, vectors = np.linalg.eigh(one_sided_hessian(self, at, NEAR_STEP)[0])
+            return np.asarray((vectors * np.maximum(np.abs(values), LEAST_CURVATURE)) @ vectors.T)
         information = self.marginal.information(at)
         theta, shape = at.state.variances.theta, self.space.free.shape
         by_coefficients = np.broadcast_to(self.priors.scales(shape[0]) ** -2.0, shape)
@@ -141,6 +171,8 @@ class OuterDensity:
 
     def starts(self, counts: FloatArray, design: FloatArray) -> list[FloatArray]:
         """Return where to look for the mode first; design (S, F)."""
+        if self.near is not None:
+            return [self.near]
         space, ones = self.space, np.ones(self.space.n_components)
         glm = fit_glm(counts, design).B
         sigmas = (1.0,) if space.fixed_sigma is not None else START_SIGMAS
@@ -150,22 +182,21 @@ class OuterDensity:
             for logit in START_THETA_LOGITS["marginal"]
         ]
 
-    def eta_linear(
+    def field_linear(
         self,
-        at: Evaluation[MarginalState],
+        mode: OuterMode,
         u: FloatArray,  # (N, K)
         design: FloatArray,  # (S, F+1)
         noise: Noise,
-    ) -> FloatArray:  # (S, Q, N)
-        """Draw ``eta`` given each ``u``: the Gaussian at the mode, its mean moved to first order.
+    ) -> Field:
+        """Return ``eta`` given each ``u``: the Gaussian at the mode, its mean moved to first order.
 
-        One factorisation whatever N: the covariance given ``u`` is that at the mode.
+        One factorisation whatever N.
         """
-        problem = self.marginal.problem
-        response = field_posterior(self.marginal, at, design).response
-        _, state = self.value(at.u, at)
-        draws = gaussian_draws(problem, state, design, len(u), noise.torch)
-        return np.asarray(draws.eta + response @ (u - at.u).T)
+        problem, at = self.marginal.problem, mode.at
+        mean, response = mode.linear(eta_means(problem, [at.state, *mode.steps], design))
+        given = FieldAtMode(problem, lambda: self.value(at.u, at)[1], design)
+        return GaussianField(mean, response, u - mode.mean, mode.covariance, given, noise)
 
     def eta_at_points(
         self,
@@ -205,6 +236,17 @@ class OuterDensity:
         problem = self.marginal.problem
         draws = gaussian_draws(problem, state, design, n_draws, noise.torch)
         return refine(problem, state.variances.nugget, draws, SPOT_STEPS, noise.torch)
+
+
+def interior(
+    space: OuterSpace, coefficients: FloatArray, sigma: FloatArray, theta_logit: FloatArray
+) -> FloatArray:
+    """Return the search vector (K,) at a fit, pulled inside where that went far out."""
+    return space.start(
+        np.clip(coefficients, -FARTHEST_START, FARTHEST_START),
+        np.clip(sigma, *INTERIOR_SIGMA),
+        np.clip(theta_logit, -INTERIOR_LOGIT, INTERIOR_LOGIT),
+    )
 
 
 def added_log_prior(

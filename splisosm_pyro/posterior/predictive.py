@@ -8,11 +8,12 @@ import numpy.typing as npt
 
 from splisosm_pyro.maths.protocols import Kernel
 from splisosm_pyro.maths.spot import FloatArray
-from splisosm_pyro.posterior.datasets import DIMS, FIELD_BUDGET, SAMPLE, named_parameters, ratios
+from splisosm_pyro.posterior.datasets import DIMS, FIELD_BUDGET, SAMPLE, named_parameters
 from splisosm_pyro.posterior.gene import Density, GeneDraws
 from splisosm_pyro.posterior.noise import Noise
 from splisosm_pyro.posterior.prior_draws import prior_draws
 from splisosm_pyro.posterior.request import Labels, Request
+from splisosm_pyro.posterior.summary import ratios
 
 Ints = npt.NDArray[np.int64]
 COUNTS = ("gene", "spot", "isoform")
@@ -92,8 +93,9 @@ class PredictiveStore:
         noise = Noise.of_gene(self.request.seed, np.append(counts, OWN_STREAM))
         full = np.column_stack([design, np.ones(len(design))])
         totals, size = counts.sum(axis=1), self.request.chains * self.kept.size
-        shape = (*draws.eta.shape[:2], self.request.chains, self.request.draws)
-        eta = draws.eta.reshape(shape)[..., self.kept].reshape(*shape[:2], size)
+        eta = draws.eta
+        shape = (*eta.shape[:2], self.request.chains, self.request.draws)
+        eta = eta.reshape(shape)[..., self.kept].reshape(*shape[:2], size)
         prior = prior_draws(density, full, kernel, size, noise)
         for name, value in named_parameters(prior.u, density.space).items():
             self._put("prior", name, place, value)
@@ -106,9 +108,13 @@ class PredictiveStore:
         sample, key = (self.request.chains, self.kept.size), f"{group}/{name}"
         if key not in self.values:
             shape = (*sample, len(self.labels.gene), *value.shape[1:])
-            broken = np.nan if value.dtype.kind == "f" else -1  # of a gene that breaks
-            self.values[key] = np.full(shape, broken, dtype=value.dtype)
+            self.values[key] = np.full(shape, _broken(value), dtype=value.dtype)
         self.values[key][:, :, place] = value.reshape(*sample, *value.shape[1:])
+
+    def clear(self, place: int) -> None:
+        """Forget what there is of the gene at ``place``."""
+        for value in self.values.values():
+            value[:, :, place] = _broken(value)
 
     def groups(self) -> dict[str, dict[str, Any]]:
         """Return the variables of every group, with their dimensions; ``draw`` says which."""
@@ -119,3 +125,8 @@ class PredictiveStore:
             out.setdefault(group, {})[name] = ((*SAMPLE, *dims), value)
             out[group]["draw"] = ("draw", self.kept)
         return out
+
+
+def _broken(value: npt.NDArray[Any]) -> float:
+    """Return what stands for a gene that breaks: NaN, or -1 among counts."""
+    return np.nan if value.dtype.kind == "f" else -1

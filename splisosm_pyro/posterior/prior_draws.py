@@ -8,6 +8,7 @@ from splisosm_pyro.maths.protocols import Kernel
 from splisosm_pyro.maths.spot import FloatArray
 from splisosm_pyro.posterior.datasets import named_parameters
 from splisosm_pyro.posterior.field import normals, smooth_draws
+from splisosm_pyro.posterior.fields import DrawnField
 from splisosm_pyro.posterior.gene import Density, GeneDraws
 from splisosm_pyro.posterior.noise import Noise
 from splisosm_pyro.posterior.weights import smoothed_weights
@@ -29,7 +30,8 @@ def prior_draws(
     if kernel is not None:
         named = named_parameters(u, space)
         eta = eta + _prior_field(kernel, named["sigma"], named["theta"], shape[1], noise)
-    return GeneDraws(u, eta, np.full(n_draws, np.nan), smoothed_weights(np.zeros(n_draws)))
+    unknown = np.full(n_draws, np.nan)
+    return GeneDraws(u, DrawnField(eta), unknown, smoothed_weights(np.zeros(n_draws)))
 
 
 def _prior_field(

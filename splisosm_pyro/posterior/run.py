@@ -1,6 +1,6 @@
 """The posterior of a batch of genes, gene by gene, as one container."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,16 +12,18 @@ from splisosm_pyro.maths.spot import FloatArray
 from splisosm_pyro.posterior.container import to_container
 from splisosm_pyro.posterior.datasets import DrawStore, as_datasets
 from splisosm_pyro.posterior.gene import (
+    CHECKED,
+    CHECKED_TO_CHOOSE,
     Density,
     GeneDraws,
-    OuterMode,
     laplace_draws,
     nested_draws,
     outer_mode,
 )
 from splisosm_pyro.posterior.glm_density import GLMDensity
+from splisosm_pyro.posterior.mode import OuterMode
 from splisosm_pyro.posterior.noise import Noise
-from splisosm_pyro.posterior.outer_density import OuterDensity
+from splisosm_pyro.posterior.outer_density import Fitted, OuterDensity
 from splisosm_pyro.posterior.predictive import PredictiveStore
 from splisosm_pyro.posterior.prior_draws import prior_draws
 from splisosm_pyro.posterior.priors import PosteriorPriors
@@ -30,7 +32,9 @@ from splisosm_pyro.posterior.sampling import marginal_nuts_draws, nuts_of_gene
 from splisosm_pyro.posterior.weights import Weights
 
 SAMPLERS: dict[str, Callable[[Density, OuterMode, FloatArray, Request, Noise], GeneDraws]] = {
-    "laplace": lambda d, mode, x, request, noise: laplace_draws(d, mode, x, request.size, noise),
+    "laplace": lambda d, mode, x, request, noise: laplace_draws(
+        d, mode, x, request.size, noise, CHECKED_TO_CHOOSE if request.method == "auto" else CHECKED
+    ),
     "nested_laplace": lambda d, mode, x, request, noise: nested_draws(
         d, mode, x, request.size, noise
     ),
@@ -49,11 +53,15 @@ def glmm_posterior(
     request: Request,
     labels: Labels,
     priors: PosteriorPriors,
+    fitted: Mapping[int, Fitted],
 ) -> Any:
-    """Return the posterior of a GLMM; the marginal density has the nugget that ``spec`` says."""
+    """Return the posterior of a GLMM; the marginal density has the nugget that ``spec`` says.
+
+    ``fitted`` holds the parameters of the genes that a fit has brought near the mode.
+    """
 
     def density(gene: int) -> Density:
-        return OuterDensity.of_gene(spec, counts[gene], priors, sigma[gene])
+        return OuterDensity.of_gene(spec, counts[gene], priors, sigma[gene], fitted.get(gene))
 
     how = {"nugget": spec.options.nugget, "smooth": spec.options.smooth}
     attrs = {"model": "MultinomGLMM", **how, **priors.attributes()}
@@ -101,6 +109,8 @@ def _posterior(
                 predictive.add(place, density, draws, counts[gene], design, kernel)
         except (ArithmeticError, ValueError, np.linalg.LinAlgError) as error:
             status = failed(str(error))
+            store.clear(place)
+            predictive.clear(place)
         store.words["status"][place] = status
     chosen = counts[list(request.genes)]
     groups = store.groups() | predictive.groups()

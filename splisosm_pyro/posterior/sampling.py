@@ -17,9 +17,11 @@ from splisosm_pyro.maths.protocols import Kernel
 from splisosm_pyro.maths.spot import FloatArray
 from splisosm_pyro.posterior.chain_check import ChainCheck
 from splisosm_pyro.posterior.chains import Chains, Slope, run_chains
-from splisosm_pyro.posterior.gene import Density, GeneDraws, OuterMode
+from splisosm_pyro.posterior.fields import DrawnField
+from splisosm_pyro.posterior.gene import Density, GeneDraws
 from splisosm_pyro.posterior.glm_density import GLMDensity
 from splisosm_pyro.posterior.joint_density import JointDensity
+from splisosm_pyro.posterior.mode import OuterMode
 from splisosm_pyro.posterior.noise import Noise
 from splisosm_pyro.posterior.request import Request
 
@@ -43,8 +45,8 @@ def marginal_nuts_draws(
     warmup = _warmup(request, "marginal_nuts")
     chains = run_chains(whitened, starts, request.draws, warmup, seeds)
     u = mode.at.u + chains.flat @ root.T
-    eta = density.eta_along(u, mode.at, design, noise)
-    return GeneDraws(u, eta, chains.stats["lp"].ravel(), check_of(u, chains), chains.stats)
+    field = DrawnField(density.eta_along(u, mode.at, design, noise))
+    return GeneDraws(u, field, chains.stats["lp"].ravel(), check_of(u, chains), chains.stats)
 
 
 def _whitened(density: Density, mode: OuterMode, root: FloatArray) -> Slope:
@@ -78,7 +80,7 @@ def nuts_draws(
     u = chains.flat[:, : space.size]
     unknown = np.full(len(u), np.nan)
     eta = joint.eta(chains.flat, design)
-    return GeneDraws(u, eta, unknown, check_of(u, chains), chains.stats)
+    return GeneDraws(u, DrawnField(eta), unknown, check_of(u, chains), chains.stats)
 
 
 def glm_nuts_draws(
@@ -95,8 +97,8 @@ def glm_nuts_draws(
 
     chains = run_chains(slope_at, starts, request.draws, _warmup(request, "nuts"), seeds)
     u = chains.flat
-    eta = density.eta_along(u, near, design, noise)
-    return GeneDraws(u, eta, chains.stats["lp"].ravel(), check_of(u, chains), chains.stats)
+    field = DrawnField(density.eta_along(u, near, design, noise))
+    return GeneDraws(u, field, chains.stats["lp"].ravel(), check_of(u, chains), chains.stats)
 
 
 def nuts_of_gene(

@@ -20,7 +20,7 @@ from splisosm_pyro.fit.options import choose, positive_int
 from splisosm_pyro.fit.result import failed
 from splisosm_pyro.maths.protocols import Kernel
 from splisosm_pyro.maths.spot import FloatArray
-from splisosm_pyro.posterior.datasets import named_parameters, ratios
+from splisosm_pyro.posterior.datasets import named_parameters
 from splisosm_pyro.posterior.gene import Density, GeneDraws
 from splisosm_pyro.posterior.noise import Noise
 from splisosm_pyro.posterior.predictive import predictive_counts
@@ -28,6 +28,7 @@ from splisosm_pyro.posterior.prior_draws import prior_draws
 from splisosm_pyro.posterior.priors import PosteriorPriors
 from splisosm_pyro.posterior.request import METHODS, Request
 from splisosm_pyro.posterior.run import draw_gene
+from splisosm_pyro.posterior.summary import ratios
 from splisosm_pyro.studies.calibration_result import Calibration, summarised
 from splisosm_pyro.studies.densities import Densities
 

@@ -27,7 +27,7 @@ from splisosm_pyro.fit.smooth import MarginalState
 from splisosm_pyro.fit.uncertainty import OuterUncertainty, field_posterior
 from splisosm_pyro.fit.variance import Variances
 from splisosm_pyro.maths.spot import FloatArray, Mask
-from splisosm_pyro.posterior.datasets import ratios
+from splisosm_pyro.posterior.summary import ratios
 from splisosm_pyro.studies.prior_sensitivity_priors import Direction
 
 # Newton steps that take the end of a search to its mode before it is differentiated.

@@ -13,7 +13,7 @@ from splisosm_pyro.fit.result import GeneFit, Status, broken_fit
 from splisosm_pyro.maths.priors import Variable
 from splisosm_pyro.maths.priors_model import ModelPriors
 from splisosm_pyro.maths.spot import FloatArray
-from splisosm_pyro.posterior.datasets import ratios
+from splisosm_pyro.posterior.summary import ratios
 from splisosm_pyro.studies.prior_sensitivity_frame import (
     PARAMETERS,
     estimates,

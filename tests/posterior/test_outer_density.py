@@ -105,15 +105,14 @@ def test_the_mode_of_a_glm():
     density = GLMDensity.of_gene(case.counts[0], case.design, PRIORS["gamma"])
     mode = outer_mode(density, density.starts(case.counts[0], case.design))
     assert mode.converged
-    assert np.abs(mode.at.gradient).max() < 1e-4
+    assert np.abs(density.evaluate(mode.mean).gradient).max() < 1e-4
     u = mode.at.u
     for i in range(u.size):
         expected = central(lambda v: density.value(v, None)[0], u + 0.1, i)
         slope = density.evaluate(u + 0.1).gradient
         assert slope[i] == pytest.approx(expected, rel=1e-6, abs=1e-8)
-    np.testing.assert_allclose(
-        mode.covariance, np.linalg.inv(density.information(mode.at)), rtol=1e-4
-    )
+    truth = np.linalg.inv(density.information(mode.at))
+    np.testing.assert_allclose(mode.covariance, truth, atol=5e-4 * truth.diagonal().min())
     eta = oracles.linear_predictor(u.reshape(4, 2), case.design, 17)
     log_lik = oracles.log_lik(eta, case.counts[0])
     prior = stats.norm(0, 2.0).logpdf(u[:-2]).sum() + stats.norm(0, 3.0).logpdf(u[-2:]).sum()
@@ -127,7 +126,7 @@ def test_the_mode_is_inside_whatever_the_likelihood_says():
     mode = outer_mode(density, density.starts(case.counts[0], case.design))
     assert mode.converged
     assert mode.min_eigenvalue > 0
-    assert np.abs(mode.at.gradient).max() < 1e-3
+    assert np.abs(density.evaluate(mode.mean).gradient).max() < 1e-3
     assert (np.abs(mode.at.u) < 14).all()
 
 

@@ -11,7 +11,7 @@ from scipy.stats import multinomial
 
 from splisosm_pyro.maths.priors import InvGammaPrior
 from splisosm_pyro.model import MultinomGLM, MultinomGLMM
-from splisosm_pyro.posterior import PosteriorPriors, container, read_posterior, run
+from splisosm_pyro.posterior import PosteriorPriors, container, predictive, read_posterior, run
 from splisosm_pyro.posterior.noise import Noise
 
 BATCH = cases.CASES["batch"]
@@ -163,7 +163,7 @@ def test_a_newer_arviz_gets_a_data_tree(quick):
 
 
 def test_quantiles_in_the_place_of_draws(monkeypatch):
-    arguments = {"method": "laplace", **FEW, "nugget": "laplace", "genes": [0, 4]}
+    arguments = {"method": "nested_laplace", **FEW, "nugget": "laplace", "genes": [0, 4]}
     draws = glmm().posterior(**arguments)["posterior"]
     asked = glmm().posterior(**arguments, field="quantiles")
     monkeypatch.setattr("splisosm_pyro.posterior.datasets.FIELD_BUDGET", 8 * 40 * 2 * 11 * 5 - 1)
@@ -183,6 +183,43 @@ def test_quantiles_in_the_place_of_draws(monkeypatch):
 
 
 # ---- what is not ordinary
+
+
+def test_a_gaussian_is_summarised_without_draws():
+    """Its quantiles, moments and likelihoods, within the error of the draws it would have."""
+    size = {"draws": 4000, "chains": 1, "nugget": "laplace", "genes": [0, 4]}
+    draws = glmm().posterior("laplace", **size, field="draws")
+    asked = glmm().posterior("laplace", **size, field="quantiles")
+    xr.testing.assert_equal(plain(draws["posterior"])["sigma"], plain(asked["posterior"])["sigma"])
+    for name in ("eta", "isoform_ratio"):
+        pooled = plain(draws["posterior"])[name].isel(chain=0)
+        sd = pooled.std("draw").values
+        summary = plain(asked["posterior_quantiles"])
+        away = (summary[f"{name}_mean"].values - pooled.mean("draw").values) / sd
+        assert np.abs(away).max() < 5 / np.sqrt(4000)
+        np.testing.assert_allclose(summary[f"{name}_sd"], sd, rtol=0.08)
+        for level in summary["quantile"].values:
+            below = (pooled <= summary[f"{name}_quantile"].sel(quantile=level)).mean("draw")
+            assert np.abs(below - level).max() < 5 * np.sqrt(level * (1 - level) / 4000)
+    by_spot = plain(draws["log_likelihood"])["counts"].isel(chain=0)
+    one, other = by_spot.sum("spot"), plain(asked["log_likelihood"])["counts"].isel(chain=0)
+    assert (np.abs(one.mean("draw") - other.mean("draw")) < 0.1 * one.std("draw")).all()
+    np.testing.assert_allclose(other.std("draw"), one.std("draw"), rtol=0.1)
+    first = plain(asked["posterior"])["sigma"].isel(chain=0, component=0)
+    for gene in (0, 1):  # a draw's likelihood belongs to its own parameters
+        both = [np.corrcoef(first[:, gene], part[:, gene])[0, 1] for part in (one, other)]
+        assert abs(both[0] - both[1]) < 0.1
+
+
+@pytest.mark.parametrize("nugget", ["laplace", "quadrature"])
+def test_after_a_fit_the_mode_is_the_same(nugget):
+    fitted = glmm(fitting_method="marginal_newton")
+    fitted.fit(quiet=True)
+    arguments = {"method": "laplace", **FEW, "nugget": nugget, "genes": [0, 2, 3]}
+    near, afar = (plain(m.posterior(**arguments)["posterior"]) for m in (fitted, glmm()))
+    for name in ("beta", "bias_eta", "sigma", "theta_logit"):
+        sd = afar[name].std(("chain", "draw"))
+        assert (np.abs(near[name] - afar[name]) < 0.02 * sd).all(), name
 
 
 def test_a_gene_without_counts_has_its_prior():
@@ -214,6 +251,26 @@ def test_a_gene_that_breaks_is_said_to(monkeypatch):
     assert out["sample_stats"]["status"].values[1] == "failed: no mode"
     assert out["posterior"]["beta"].isel(gene=1).isnull().all()
     assert out["posterior"].isel(gene=0).notnull().all().to_array().all()
+
+
+def test_a_gene_whose_replicates_break_leaves_nothing(monkeypatch):
+    whole = predictive.predictive_counts
+
+    def breaks(eta, totals, generator):
+        if np.array_equal(totals, BATCH.counts[2].sum(-1)):
+            raise ValueError("no replicates")
+        return whole(eta, totals, generator)
+
+    monkeypatch.setattr(predictive, "predictive_counts", breaks)
+    out = glmm().posterior("laplace", **FEW, genes=[0, 2], nugget="laplace", predictive=True)
+    assert out["sample_stats"]["status"].values[1] == "failed: no replicates"
+    assert out["sample_stats"]["method"].values.tolist() == ["laplace", ""]
+    for group in ("posterior", "log_prior", "log_likelihood", "prior"):
+        values = plain(out[group])
+        assert values.isel(gene=1).isnull().all().to_array().all(), group
+        assert values.isel(gene=0).notnull().all().to_array().all(), group
+    assert (out["posterior_predictive"]["counts"].isel(gene=1) == -1).all()
+    assert (out["prior_predictive"]["counts"].isel(gene=0) >= 0).all()
 
 
 def test_a_fixed_sigma_stays():

@@ -1,0 +1,158 @@
+"""The field of a gene's draws: already drawn, or a Gaussian from which draws come when asked for.
+
+Where the field is too large to be kept only its summary at every spot is, and the log likelihood of
+every draw. Of a Gaussian the first needs no draws, and the second draws at occupied spots alone.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from scipy.special import gammaln
+
+from splisosm_pyro.maths.spot import FloatArray
+from splisosm_pyro.posterior.field import SingleArray
+from splisosm_pyro.posterior.noise import Noise
+from splisosm_pyro.posterior.summary import Summary, summaries_of_draws, summaries_of_gaussian
+
+
+class Field(Protocol):
+    """What the N draws of a gene say of its logits at all spots."""
+
+    @property
+    def eta(self) -> FloatArray:
+        """Joint draws (S, Q, N)."""
+        ...
+
+    def summaries(self) -> dict[str, Summary]:
+        """Return the summary of ``eta`` and of ``isoform_ratio``."""
+        ...
+
+    def log_lik(self, counts: FloatArray, /) -> FloatArray:
+        """Return ``log p(Y | eta)`` (N,) of every draw, for counts (S, P)."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnField:
+    """Draws (S, Q, N) that are there already."""
+
+    eta: FloatArray
+
+    def summaries(self) -> dict[str, Summary]:
+        """Summarise the draws."""
+        return summaries_of_draws(self.eta)
+
+    def log_lik(self, counts: FloatArray) -> FloatArray:
+        """Sum over the occupied spots."""
+        occupied = np.flatnonzero(counts.any(axis=1))
+        return log_lik(counts[occupied], self.eta[occupied])
+
+
+class GivenOuter(Protocol):
+    """The Gaussian of the field about its mean, the outer parameters held."""
+
+    def covariance(self) -> FloatArray:
+        """Return its blocks (S, Q, Q)."""
+        ...
+
+    def draws(self, n_draws: int, noise: Noise) -> FloatArray:
+        """Return joint draws (S, Q, n_draws) at all spots."""
+        ...
+
+    def occupied_draws(self, n_draws: int, noise: Noise) -> SingleArray:
+        """Return joint draws (n, Q, n_draws) at the occupied spots."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianField:
+    """Logits whose mean follows the outer parameters to first order, Gaussian given them.
+
+    Attributes
+    ----------
+    mean, response
+        (S, Q) at the mode, and its derivative (S, Q, K) in the outer parameters.
+    apart
+        (N, K) draws of the outer parameters less their mode.
+    outer_covariance
+        (K, K) from which they were drawn.
+    given
+        What is left given the outer parameters; None where that is nothing.
+    noise
+        Where draws come from.
+    """
+
+    mean: FloatArray
+    response: FloatArray
+    apart: FloatArray
+    outer_covariance: FloatArray
+    given: GivenOuter | None
+    noise: Noise
+
+    @property
+    def eta(self) -> FloatArray:
+        """Joint draws (S, Q, N), other ones every time."""
+        eta = self.mean[:, :, None] + self.response @ self.apart.T
+        if self.given is not None:
+            eta += self.given.draws(len(self.apart), self.noise)
+        return eta
+
+    def summaries(self) -> dict[str, Summary]:
+        """Summarise the Gaussian; no draw is made."""
+        pushed = self.response @ self.outer_covariance
+        covariance = pushed @ self.response.transpose(0, 2, 1)
+        if self.given is not None:
+            covariance += self.given.covariance()
+        return summaries_of_gaussian(self.mean, covariance)
+
+    def log_lik(self, counts: FloatArray) -> FloatArray:
+        """Draw at the occupied spots alone: an empty one has probability 1.
+
+        In single precision, 1e-7 of a spot's value.
+        """
+        occupied = np.flatnonzero(counts.any(axis=1))
+        mean, response, apart = (
+            part.astype(np.float32)
+            for part in (self.mean[occupied], self.response[occupied], self.apart)
+        )
+        eta = mean[:, :, None] + response @ apart.T
+        if self.given is not None:
+            eta += self.given.occupied_draws(len(self.apart), self.noise)
+        return log_lik(counts[occupied], eta)
+
+
+def log_lik(counts: FloatArray, eta: FloatArray | SingleArray) -> FloatArray:
+    """Return ``log p(Y | eta)`` (N,) of all spots together."""
+    by_spot = log_lik_by_spot(counts, eta)
+    return np.asarray(by_spot.sum(axis=0, dtype=np.float64))
+
+
+def log_lik_by_spot(counts: FloatArray, eta: FloatArray | SingleArray) -> FloatArray:
+    """Return ``log p(Y_s | eta_s)`` (S, N), with the multinomial coefficient, as precise as eta.
+
+    Examples
+    --------
+    >>> log_lik_by_spot(np.array([[1.0, 1.0]]), np.zeros((1, 1, 1))).round(6)
+    array([[-0.693147]])
+    """
+    totals = counts.sum(axis=1)
+    coefficient = gammaln(totals + 1.0) - gammaln(counts + 1.0).sum(axis=1)
+    out = log_norm(eta)  # in place from here on, as these are the largest arrays there are
+    np.multiply(out, -totals[:, None], out=out, casting="same_kind")
+    for q in range(eta.shape[1]):
+        weighted = np.multiply(eta[:, q], counts[:, q, None], dtype=eta.dtype, casting="same_kind")
+        np.add(out, weighted, out=out)
+    np.add(out, coefficient[:, None], out=out, casting="same_kind")
+    return out
+
+
+def log_norm(eta: FloatArray | SingleArray) -> FloatArray:
+    """Return ``log(1 + sum_q exp eta_q)`` (S, N) of logits (S, Q, N)."""
+    logits = torch.from_numpy(eta)
+    total = torch.nn.functional.softplus(logits[:, 0], threshold=40.0)  # vectorised
+    for q in range(1, eta.shape[1]):
+        total = torch.logaddexp(total, logits[:, q])
+    out: FloatArray = total.numpy()
+    return out
