@@ -22,11 +22,13 @@ from tqdm import tqdm
 from splisosm_pyro.fit.memory import check_fit_memory
 from splisosm_pyro.fit.options import FitOptions
 from splisosm_pyro.fit.result import Array, GeneFit, broken_fit
+from splisosm_pyro.fit.together import each_gene
 from splisosm_pyro.maths.axes import Counts
+from splisosm_pyro.maths.protocols import Kernel
 from splisosm_pyro.model.checks import with_posterior
 from splisosm_pyro.model.history import FitLog, few_threads, logger, param_history, seeded, spoken
 
-GeneSolver = Callable[[int], GeneFit]
+GeneSolver = Callable[..., GeneFit]  # of gene g, and the kernel to use where there is one
 
 WRITTEN_TOGETHER = 256  # genes
 
@@ -238,25 +240,34 @@ class BaseModel(nn.Module):
             check_fit_memory(data.kernel, occupied, self.n_isos - 1)
 
     def _fit_genes(self, solve: GeneSolver, quiet: bool) -> list[GeneFit]:
-        """Fit gene after gene; what raises becomes a status."""
-        fits = []
-        for gene in tqdm(range(self.n_genes), desc=type(self).__name__, unit="gene", disable=quiet):
-            try:
-                fit = solve(gene)
-            except Exception as error:
-                why = f"{type(error).__name__}: {error}"
-                fit = broken_fit(self._params_of(gene), self.objective, why)
-            logger.info(
-                "gene %d: %s after %d epochs, %s %.6g%s",
-                gene,
-                fit.status,
-                fit.epochs,
-                fit.objective,
-                fit.value,
-                f" ({fit.reason})" if fit.reason else "",
-            )
-            fits.append(fit)
-        return fits
+        """Fit every gene, one by one or many at a time; what raises becomes a status."""
+        data, place = self.data, next(self.parameters()).device
+        with tqdm(total=self.n_genes, desc=type(self).__name__, unit="gene", disable=quiet) as bar:
+
+            def work(gene: int, *kernel: Kernel) -> GeneFit:
+                fit = self._fit_or_why(solve, gene, *kernel)
+                bar.update()
+                return fit
+
+            return each_gene(work, data.kernel, data.counts.values.numpy(), place)
+
+    def _fit_or_why(self, solve: GeneSolver, gene: int, *kernel: Kernel) -> GeneFit:
+        """Fit one gene, or say why it could not be fitted."""
+        try:
+            fit = solve(gene, *kernel)
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}"
+            fit = broken_fit(self._params_of(gene), self.objective, why)
+        logger.info(
+            "gene %d: %s after %d epochs, %s %.6g%s",
+            gene,
+            fit.status,
+            fit.epochs,
+            fit.objective,
+            fit.value,
+            f" ({fit.reason})" if fit.reason else "",
+        )
+        return fit
 
     def _fitted(self) -> list[GeneFit]:
         """Return the last fit; a ValueError before."""

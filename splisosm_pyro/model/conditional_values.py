@@ -4,9 +4,11 @@ The certificate of ``log_marginal``, posterior means of the isoform ratios, stan
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import torch
 
 from splisosm_pyro.fit.conditional import Conditional, posterior_mean_ratio
 from splisosm_pyro.fit.glm_rows import DesignRows
@@ -20,6 +22,8 @@ from splisosm_pyro.fit.importance import (
 )
 from splisosm_pyro.fit.options import positive_int
 from splisosm_pyro.fit.result import GeneFit
+from splisosm_pyro.fit.together import each_gene
+from splisosm_pyro.maths.protocols import Kernel
 from splisosm_pyro.maths.spot import FloatArray
 
 # Fewer weights have no tail to fit.
@@ -78,16 +82,18 @@ def standard_errors(
     counts: FloatArray,  # (G, S, P)
     params: Sequence[Params],
     fits: Sequence[GeneFit],
+    device: torch.device,
 ) -> list[GeneErrors]:
     """Return every gene's standard errors; nothing is known where the fit or the errors break."""
     rows = DesignRows.from_design(spec.design)
-    errors = []
-    for one, own, fit in zip(counts, params, fits, strict=True):
+
+    def errors(gene: int, kernel: Kernel = spec.kernel) -> GeneErrors:
+        one, own, fit = counts[gene], params[gene], fits[gene]
         if not fit.settled and fit.epochs == 0:
-            errors.append(unknown_errors(one, own))
-            continue
+            return unknown_errors(one, own)
         try:
-            errors.append(gene_errors(spec, rows, one, own))
+            return gene_errors(replace(spec, kernel=kernel), rows, one, own)
         except (ArithmeticError, ValueError):
-            errors.append(unknown_errors(one, own))
-    return errors
+            return unknown_errors(one, own)
+
+    return each_gene(errors, spec.kernel, counts, device)

@@ -1,6 +1,7 @@
 """``MultinomGLMM``: the documented model of isoform usage with a spatial random effect."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -82,9 +83,8 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
 
     Notes
     -----
-    Cost per gene of one evaluation of the objective: one Cholesky factorisation, of the occupied
-    spots (``(n Q)^3 / 3``) or of the kernel's sparse precision (about ``(S Q)^1.5``), whichever is
-    cheaper; a fit takes about 20.
+    An evaluation of the objective costs one Cholesky factorisation a gene, of the occupied spots
+    (``(n Q)^3 / 3``) or of the sparse precision (about ``(S Q)^1.5``); a fit takes 30 to 60.
 
     References
     ----------
@@ -151,12 +151,11 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
         counts : Tensor or ndarray, shape (G, S, P) or (S, P)
             Isoform counts, dense or sparse.
         corr_sp : Tensor or ndarray, shape (S, S), or a kernel object
-            The spatial covariance V. A matrix whose inverse is sparse, as ``get_cov_sp`` returns
-            it, is recognised and served by the sparse form.
+            The spatial covariance V; one whose inverse is sparse (``get_cov_sp``) is recognised.
         design_mtx : Tensor, ndarray or DataFrame, shape (S, F), optional
             Covariates of the spots, without intercept. None: intercept only.
         device : {'cpu', 'cuda', 'mps'}
-            Where parameters and outputs live.
+            Where parameters and outputs live; ``'cuda'`` with a dense ``corr_sp`` also fits there.
         corr_sp_eigvals, corr_sp_eigvecs : Tensor or ndarray, shapes (R,) and (S, R), optional
             Eigenpairs of V in the place of ``corr_sp``; with R < S the leading ones, and the
             residual eigenvalue keeps the trace S.
@@ -385,9 +384,9 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
         warm = [fit.epochs > 0 for fit in self._fits] or [False] * self.n_genes
         rows = DesignRows.from_design(spec.design)
 
-        def solve(gene: int) -> GeneFit:
-            start = self._params_of(gene)
-            return fit_gene(spec, rows, counts[gene], start, warm=warm[gene], keep_path=keep_path)
+        def solve(gene: int, kernel: Kernel = spec.kernel) -> GeneFit:
+            start, own = self._params_of(gene), replace(spec, kernel=kernel)
+            return fit_gene(own, rows, counts[gene], start, warm=warm[gene], keep_path=keep_path)
 
         return solve
 
@@ -396,5 +395,6 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
         fits = self._fitted()
         versions = tuple(value._version for value in self.parameters())
         if self._error_cache is None or self._error_cache[0] != versions:
-            self._error_cache = (versions, standard_errors(self._spec(), *self._inputs(), fits))
+            errors = standard_errors(self._spec(), *self._inputs(), fits, self.beta.device)
+            self._error_cache = versions, errors
         return self._error_cache[1]

@@ -2,9 +2,10 @@
 
 import multiprocessing
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -23,7 +24,12 @@ from programs import (
 from slides import Scale, Slide, grid, real, real_file
 from timing import interleaved, peak_memory, tally, timed
 
-from splisosm_pyro import MultinomGLM
+from splisosm_pyro import DenseKernel, MultinomGLM
+from splisosm_pyro.fit.glm_rows import DesignRows
+from splisosm_pyro.fit.glmm import fit_gene
+from splisosm_pyro.fit.result import GeneFit
+from splisosm_pyro.fit.together import fit_together
+from splisosm_pyro.maths.protocols import Kernel
 
 ALL_GENES, FEW_GENES = 643, 8  # of the real slide, the latter for --quick
 CHUNK = 20  # genes that a worker fetches at once
@@ -214,6 +220,56 @@ def _nugget_cost(scale: Scale, counts: str) -> Row:
             f"factorisations; {certificates(model)}"
         ),
     )
+
+
+def accelerator(scale: Scale) -> Row:
+    """Fits with a dense kernel, many genes at once on a device, against one by one on a core.
+
+    On a device ours is by the clock; the other is in processor seconds of a few genes, scaled.
+    """
+    there = torch.cuda.is_available()
+    side, genes = (30, 512) if there else (15, 16)
+    if scale.quick:
+        side, genes = 6, 3
+    device = torch.device("cuda" if there else "cpu")
+    slide = grid((side, side), genes, depth=5.0)
+    kernel = DenseKernel(slide.kernel.dense())
+    fit = _one_gene(Slide(slide.counts, kernel))
+    occupied = (slide.counts.sum(dim=2) > 0).sum(dim=1).tolist()
+    fit(0, kernel)  # warms up
+    clock = time.perf_counter if there else time.process_time
+    began = clock()
+    fits = fit_together(fit, kernel, occupied, 2, device)
+    elapsed = clock() - began
+    few = min(genes, 4 if there else 16)
+    alone = [timed(partial(fit, gene, kernel)) for gene in range(few)]
+    other = sum(seconds for seconds, _ in alone) * genes / few
+    gains = [ours.value - one.value for ours, (_, one) in zip(fits[:few], alone, strict=True)]
+    name = torch.cuda.get_device_name() if there else "no accelerator: torch on the CPU"
+    kinds = Counter(str(one.status) for one in fits)
+    return Row(
+        work=f"marginal fit, {genes} x {side**2} x 3, dense kernel, batched; other: one by one",
+        ours=elapsed,
+        other=other,
+        ratio=f"{other / elapsed:.2f} times faster",
+        objective=sum(one.value for one in fits),
+        least=min(gains),
+        memory=peak_memory(),
+        note=f"{name}; {', '.join(f'{n} {kind}' for kind, n in kinds.most_common())}",
+    )
+
+
+def _one_gene(slide: Slide) -> Callable[[int, Kernel], GeneFit]:
+    """Return what fits one gene of a slide with the kernel that it is given."""
+    model = glmm(slide, MARGINAL, fit=False)
+    spec, counts = model._spec(), slide.counts.numpy()
+    rows = DesignRows.from_design(spec.design)
+
+    def fit(gene: int, kernel: Kernel) -> GeneFit:
+        own = replace(spec, kernel=kernel)
+        return fit_gene(own, rows, counts[gene], model._params_of(gene))
+
+    return fit
 
 
 def two_cores(scale: Scale) -> Row:

@@ -38,7 +38,15 @@ def rows(tmp_path_factory):
 def test_every_row_is_there(rows):
     assert list(rows) == [
         *("one_gene", "selected_inverse", "glm_grid", "glm_real", "joint", "two_cores"),
-        *("nugget_two", "nugget_three", "growth", "low_rank", "marginal", "marginal_real"),
+        *(
+            "nugget_two",
+            "nugget_three",
+            "growth",
+            "low_rank",
+            "accelerator",
+            "marginal",
+            "marginal_real",
+        ),
     ]
     for row in rows.values():
         measured = row["ours"] is not None and row["ours"] > 0.0 and row["memory"] > 0.0
