@@ -130,10 +130,12 @@ class DenseBatch:
     def solve(self, operations: Sequence[Operation]) -> list[Array]:
         """``H^-1 b`` at the occupied spots of every gene."""
         slots = self._slots(operations)
-        root, places = self.root[slots], self.places[slots]
+        root, places, lower = self.root[slots], self.places[slots], self._lower(slots)
         b = self._padded([o.value for o in operations])  # (g,n,Q,k)
-        scaled = (root @ self._cov_times(b, places)).flatten(1, 2)
-        inner = torch.cholesky_solve(scaled, self._lower(slots)).reshape(b.shape)
+        inner = (root @ self._cov_times(b, places)).flatten(1, 2)
+        # on a device cholesky_solve may copy the factors, or go through them one by one
+        inner = torch.linalg.solve_triangular(lower, inner, upper=False)
+        inner = torch.linalg.solve_triangular(lower.mT, inner, upper=True).reshape(b.shape)
         w = self._cov_times(b - root @ inner, places).cpu().numpy()
         return [_first(one, o.value.shape) for one, o in zip(w, operations, strict=True)]
 
