@@ -51,10 +51,12 @@ class MarginalObjective:
 
     def gradient(self, u: FloatArray, state: MarginalState) -> tuple[FloatArray, MarginalState]:
         """Return the exact gradient at the mode of ``state``."""
-        gradient = self.smooth.gradient(self.problem, state.mode)
+        mode = self.smooth.refine(self.problem, state.mode, state.variances)
+        state = replace(state, mode=mode)
+        gradient = self.smooth.gradient(self.problem, mode)
         by_sigma, by_theta = state.variances.pull_back(gradient.log_spatial, gradient.nugget)
         packed = self.space.pack(by_sigma, by_theta, gradient.coefficients)
-        packed += self.space.prior_gradient(state.variances, state.mode.coefficients)
+        packed += self.space.prior_gradient(state.variances, mode.coefficients)
         return packed, replace(state, gradient=gradient)
 
     def evaluate(

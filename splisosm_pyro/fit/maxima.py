@@ -63,6 +63,8 @@ def find_maximum(
     keep_trace
         Keep the evaluations of the climb that won.
     """
+    if isinstance(objective, MarginalObjective):
+        objective = replace(objective, smooth=objective.smooth.for_search())
     firsts = [highest(objective, group) for group in groups]
     least = max(first.value for first in firsts) - AMBIGUOUS
     climbs = [

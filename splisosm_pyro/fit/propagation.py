@@ -24,6 +24,8 @@ and Williams (2006), Gaussian Processes for Machine Learning, section 3.6. As th
 log-concave, no site has a negative precision.
 """
 
+from dataclasses import dataclass, field
+
 import numpy as np
 
 from splisosm_pyro.fit.latent import LatentProblem
@@ -33,36 +35,76 @@ from splisosm_pyro.fit.variance import Variances
 from splisosm_pyro.maths.errors import NotPositiveDefinite
 from splisosm_pyro.maths.nugget_quadrature import QuadratureNugget
 from splisosm_pyro.maths.spot import FloatArray, SpotTerms
+from splisosm_pyro.maths.spot_sites import cavities, mismatch, sites
 
-# Sites are right to this, in units of the posterior's sd; the value is then right to its square.
-SITE_TOLERANCE = 1e-7
+Sites = tuple[FloatArray, FloatArray]
+
+# Sites are right to this, in units of the posterior's sd, where a gradient is wanted: its error is
+# of that order. That of a value is of its square, and points that are only tried do with ROUGH.
+SITE_TOLERANCE, ROUGH_TOLERANCE = 3e-7, 3e-5
 # Residuals below this that no longer shrink are rounding.
 SITE_ROUNDING = 1e-5
 MAX_SWEEPS = 200
+# The smooth part of a cavity's mean grows with D^1/2 up to this: counts hold it back.
+MOST_GROWTH = 2.0
 # A sweep that leaves more than this of the residual is damped by half the next time.
 SHRINKS, LEAST_DAMPING = 0.9, 0.05
 
 
+@dataclass(frozen=True)
+class PropagatedMode(Mode):
+    """A fixed point laid out as a mode: mean ``w``, site precisions in the place of ``A``.
+
+    ``cavity`` and ``cavity_mean`` are ``v`` and ``mu``, ``next_tau`` and ``next_shift`` the sites
+    that the spots would rather have, ``residual`` how far they are from those in force.
+    """
+
+    cavity: FloatArray = field(kw_only=True)
+    cavity_mean: FloatArray = field(kw_only=True)
+    next_tau: FloatArray = field(kw_only=True)
+    next_shift: FloatArray = field(kw_only=True)
+    residual: float = field(kw_only=True)
+
+
+def followed_sites(
+    problem: LatentProblem,
+    old: PropagatedMode,
+    coefficients: FloatArray,
+    variances: Variances,
+) -> Sites:
+    """Give the sites that the spots call for if their cavities just move with the parameters.
+
+    The cavity's mean follows the offset, its smooth part scales with ``D^1/2``, the nugget is new:
+    at theta = 0 that is the fixed point itself. Costs a pass over the spots.
+    """
+    grown = np.sqrt(variances.spatial) / np.where(old.root > 0.0, old.root, 1.0)
+    smooth = old.cavity_mean - problem.gene.design @ old.coefficients
+    mean = problem.gene.design @ coefficients + np.minimum(grown, MOST_GROWTH) * smooth
+    cavity = grown[:, None] * old.cavity * grown
+    return wanted_sites(problem, mean, cavity, variances)[1]
+
+
 def propagate(
     problem: LatentProblem, start: Mode, variances: Variances, tolerance: float = SITE_TOLERANCE
-) -> Mode:
-    """Return the fixed point as a ``Mode``: mean ``w``, site precisions in the place of ``A``.
+) -> PropagatedMode:
+    """Return the fixed point, factorised.
 
     Parameters
     ----------
     problem
         The gene, its covariance system and its spots, nugget integrated out.
     start
-        Its terms give the sites to start from, ``tau = neg_hessian`` and ``b = score + tau x``.
+        The coefficients and the sites to start from: the next ones of a fixed point or, of a point
+        without sites, ``tau = A`` and ``b = h' + A x``.
     variances
         Where the field's variances are now.
     tolerance
-        How nearly right the sites have to be, in units of the posterior's sd.
+        The residual to stop at.
 
     Returns
     -------
-    Mode
-        Factorised. Its ``terms`` hold ``xbar, r, tau`` and, in ``extra``, ``dg/dT`` (n, Q).
+    PropagatedMode
+        Its ``terms`` hold ``xbar, r, tau`` and, in ``extra``, ``dg/dT`` (n, Q).
 
     Raises
     ------
@@ -71,18 +113,17 @@ def propagate(
 
     Notes
     -----
-    A sweep costs a factorisation, the blocks of the inverse and one pass over the spots; about
-    eight sweeps from nothing, four from the sites of a point nearby.
+    A sweep costs a factorisation, the blocks of the inverse and one pass over the spots; some four
+    sweeps from nothing, one or two from a point nearby, as many more for a gradient.
     """
-    tau = start.terms.neg_hessian
-    shift = start.terms.score + _times(tau, start.terms.x)
+    tau, shift = _sites_of(start)
     damping, before, residual = 1.0, np.inf, np.inf
     for _ in range(MAX_SWEEPS):
         try:
             sweep = _Sweep(problem, start.coefficients, variances, tau, shift)
         except (NotPositiveDefinite, np.linalg.LinAlgError) as error:
             raise ModeError(f"no posterior under the sites: {error}") from error
-        residual = sweep.residual()
+        residual = sweep.residual
         if not np.isfinite(residual):
             raise ModeError("the sites of expectation propagation are not finite")
         stalled = residual > SHRINKS * before
@@ -106,7 +147,6 @@ class _Sweep:
         tau: FloatArray,  # (n, Q, Q)
         shift: FloatArray,  # (n, Q) b
     ) -> None:
-        assert isinstance(problem.spots, QuadratureNugget)
         self.problem, self.coefficients, self.tau = problem, coefficients, tau
         self.nugget, self.root = variances.nugget, np.sqrt(variances.spatial)
         offset = problem.gene.design @ coefficients
@@ -118,36 +158,19 @@ class _Sweep:
         self.x = offset + self.root * self.w
         self.r = shift - _times(tau, self.x)
         self.cov = self.root[:, None] * factor.blocks() * self.root
-        without = np.linalg.inv(np.eye(self.root.size) - self.cov @ tau)  # I + v tau
-        self.cavity = _symmetric(without @ self.cov)
-        self.log_det = float(np.linalg.slogdet(without)[1].sum())
-        mean = self.x - _times(self.cavity, self.r)
-        blurred = self.cavity + np.diag(self.nugget)
-        self.value, self.score, self.neg_hessian = problem.spots.blurred(mean, blurred)
-        shrink = np.eye(self.root.size) - self.neg_hessian @ self.cavity
-        self.site_precision = _symmetric(np.asarray(np.linalg.solve(shrink, self.neg_hessian)))
-        centre = mean + _times(self.cavity, self.score)
-        self.site_shift = self.score + _times(self.site_precision, centre)
+        self.cavity, self.mean, self.log_det, self.quad = cavities(self.cov, tau, self.x, self.r)
+        spots, wanted = wanted_sites(problem, self.mean, self.cavity, variances)
+        self.value, self.score, self.neg_hessian = spots
+        self.site_precision, self.site_shift = wanted
+        self.residual = mismatch(self.cov, tau, self.site_precision, self.r, self.score)
 
-    def residual(self) -> float:
-        """Largest move of a spot's posterior mean, in sd, of its covariance or score, relatively.
-
-        Where the field hardly varies only the score has something to say: the gradient is its sum.
-        """
-        off = self.score - self.r
-        by_mean = np.sqrt(np.einsum("sa,sab,sb->s", off, self.cov, off).max(initial=0.0))
-        by_cov = np.abs(self.cov @ (self.site_precision - self.tau)).max(initial=0.0)
-        by_score = np.abs(off / (1.0 + np.abs(self.score))).max(initial=0.0)
-        return float(max(by_mean, by_cov, by_score))
-
-    def mode(self) -> Mode:
+    def mode(self) -> PropagatedMode:
         """Lay the fixed point out as the engine expects a mode."""
-        half = 0.5 * float(np.einsum("sa,sab,sb->", self.r, self.cavity, self.r))
         own = np.diagonal(self.neg_hessian, axis1=1, axis2=2)
         terms = SpotTerms(
             x=self.x,
             nugget=self.nugget,
-            value=float(self.value.sum()) + half,
+            value=float(self.value.sum()) + 0.5 * self.quad,
             score=self.r,
             neg_hessian=self.tau,
             correction=0.5 * self.log_det,
@@ -155,7 +178,29 @@ class _Sweep:
         )
         alpha = self.root * self.r
         psi = terms.value - 0.5 * float(np.vdot(self.w, alpha))
-        return Mode(self.coefficients, self.w, alpha, self.root, terms, psi, self.linear)
+        return PropagatedMode(
+            self.coefficients,
+            self.w,
+            alpha,
+            self.root,
+            terms,
+            psi,
+            self.linear,
+            cavity=self.cavity,
+            cavity_mean=self.mean,
+            next_tau=self.site_precision,
+            next_shift=self.site_shift,
+            residual=self.residual,
+        )
+
+
+def wanted_sites(
+    problem: LatentProblem, mean: FloatArray, cavity: FloatArray, variances: Variances
+) -> tuple[tuple[FloatArray, FloatArray, FloatArray], Sites]:
+    """Return ``g``, ``a`` and ``A`` of every spot in its cavity, and the sites that follow."""
+    assert isinstance(problem.spots, QuadratureNugget)
+    spots = problem.spots.blurred(mean, cavity + np.diag(variances.nugget))
+    return spots, sites(cavity, mean, spots[1], spots[2])
 
 
 def propagation_gradient(problem: LatentProblem, mode: Mode) -> MarginalGradient:
@@ -171,11 +216,14 @@ def propagation_gradient(problem: LatentProblem, mode: Mode) -> MarginalGradient
     )
 
 
+def _sites_of(start: Mode) -> Sites:
+    """Return the sites to start from."""
+    if isinstance(start, PropagatedMode):
+        return start.next_tau, start.next_shift
+    tau = start.terms.neg_hessian
+    return tau, start.terms.score + _times(tau, start.terms.x)
+
+
 def _times(blocks: FloatArray, vector: FloatArray) -> FloatArray:
     """``blocks_s vector_s`` for every spot."""
     return np.asarray((blocks @ vector[:, :, None])[:, :, 0])
-
-
-def _symmetric(blocks: FloatArray) -> FloatArray:
-    """Take the rounding out of blocks that are symmetric."""
-    return np.asarray(0.5 * (blocks + blocks.transpose(0, 2, 1)))

@@ -11,7 +11,10 @@ from splisosm_pyro.fit.latent import LatentProblem
 from splisosm_pyro.fit.marginal import MarginalGradient, follow_mode, marginal_gradient
 from splisosm_pyro.fit.mode import Mode, cold_start, find_mode, point_at
 from splisosm_pyro.fit.propagation import (
+    ROUGH_TOLERANCE,
     SITE_TOLERANCE,
+    PropagatedMode,
+    followed_sites,
     propagate,
     propagation_gradient,
 )
@@ -41,12 +44,20 @@ class SmoothPart(Protocol):
         """Return the factorised mode, or what stands for it."""
         ...
 
+    def refine(self, problem: LatentProblem, mode: Mode, variances: Variances) -> Mode:
+        """Return a settled mode, ready for its gradient."""
+        ...
+
     def gradient(self, problem: LatentProblem, mode: Mode) -> MarginalGradient:
         """Return the exact gradient of ``log_marginal`` there."""
         ...
 
     def rough(self, tolerance: float) -> "SmoothPart":
         """Return the way with values right to ``tolerance`` squared, if that is cheaper."""
+        ...
+
+    def for_search(self) -> "SmoothPart":
+        """Return the way for points of which many are only tried."""
         ...
 
 
@@ -65,8 +76,12 @@ class LaplaceSmooth:
         return follow_mode(problem, old.mode, old.gradient, B, old.variances, variances)
 
     def settle(self, problem: LatentProblem, start: Mode, variances: Variances) -> Mode:
-        """Find the mode by Newton steps."""
+        """Find the mode by Newton steps, which end with all digits at once."""
         return find_mode(problem, start, variances.spatial, variances.nugget)
+
+    def refine(self, problem: LatentProblem, mode: Mode, variances: Variances) -> Mode:
+        """Return it as it is."""
+        return mode
 
     def gradient(self, problem: LatentProblem, mode: Mode) -> MarginalGradient:
         """Differentiate through the mode."""
@@ -76,24 +91,38 @@ class LaplaceSmooth:
         """Return this: a mode's value is only right at the mode."""
         return self
 
+    def for_search(self) -> SmoothPart:
+        """Return this."""
+        return self
+
 
 @dataclass(frozen=True)
 class PropagatedSmooth:
     """``w`` by expectation propagation; the nugget has to be integrated out as well."""
 
     tolerance: float = SITE_TOLERANCE
+    refined: float = SITE_TOLERANCE
 
     def start(
         self, problem: LatentProblem, B: FloatArray, variances: Variances, old: MarginalState | None
     ) -> Mode:
-        """Take the old sites, or those of the prior's mean."""
+        """Let the old sites follow, or take those of the prior's mean."""
         if old is None:
             return cold_start(problem, B, variances.spatial, variances.nugget)
-        return replace(old.mode, coefficients=B)
+        assert isinstance(old.mode, PropagatedMode)
+        tau, shift = followed_sites(problem, old.mode, B, variances)
+        return replace(old.mode, coefficients=B, next_tau=tau, next_shift=shift)
 
     def settle(self, problem: LatentProblem, start: Mode, variances: Variances) -> Mode:
         """Sweep until the sites settle."""
         return propagate(problem, start, variances, self.tolerance)
+
+    def refine(self, problem: LatentProblem, mode: Mode, variances: Variances) -> Mode:
+        """Sweep on."""
+        assert isinstance(mode, PropagatedMode)
+        if mode.residual <= self.refined:
+            return mode
+        return propagate(problem, mode, variances, self.refined)
 
     def gradient(self, problem: LatentProblem, mode: Mode) -> MarginalGradient:
         """Differentiate at fixed sites."""
@@ -101,7 +130,11 @@ class PropagatedSmooth:
 
     def rough(self, tolerance: float) -> SmoothPart:
         """Return the sweeps stopped early: the value is right to the square of what is left."""
-        return PropagatedSmooth(tolerance)
+        return PropagatedSmooth(tolerance, tolerance)
+
+    def for_search(self) -> SmoothPart:
+        """Stop early where a value is wanted, and sweep on where its gradient is."""
+        return PropagatedSmooth(ROUGH_TOLERANCE)
 
 
 SMOOTH_PARTS: dict[str, SmoothPart] = {"laplace": LaplaceSmooth(), "ep": PropagatedSmooth()}

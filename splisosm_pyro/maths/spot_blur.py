@@ -7,20 +7,29 @@ the nugget,
 
 That is all that expectation propagation asks of a spot (``fit/propagation.py``). The covariance
 ``T + v_s`` differs from spot to spot and couples the logits, so no table serves and no product of
-lines. Two isoforms: the line of ``spot_line.py``; more: the lattice of ``spot_lattice.py``.
+lines. Two isoforms: the line of ``spot_line.py``; three: the plane of ``spot_plane.py`` or, for
+wide noise, a line of lines (``spot_wide.py``); more: the lattice of ``spot_lattice.py``.
 """
+
+import math
 
 import numpy as np
 
 from splisosm_pyro.maths.compiled import compiled
 from splisosm_pyro.maths.spot_lattice import integrate
 from splisosm_pyro.maths.spot_line import BINOMIAL, FloatArray, Rule, line
+from splisosm_pyro.maths.spot_plane import plane, plane_mode, plane_sums, plane_value
+from splisosm_pyro.maths.spot_wide import wide
 
 # By number of logits: step in sd, in strips, drop in nats; most nodes from end to end.
 LATTICE: dict[int, tuple[Rule, int]] = {
     2: ((0.98, 1.4, 23.0, 0), 320),
     3: ((1.05, 1.5, 20.0, 0), 40),
 }
+# Squared correlations up to REGULAR are inverted. Where a cell of the plane is smaller than this,
+# in sd, a line of lines is cheaper; it serves up to so many reads.
+REGULAR, SMALLEST_PRODUCT = 1.0 - 1e-6, 1e-40
+SMALLEST_CELL, MOST_READS = 0.12, 100.0
 COARSE: tuple[Rule, int] = ((1.15, 1.7, 15.0, 0), 14)
 
 
@@ -49,8 +58,8 @@ def blur_spots(
 
     Notes
     -----
-    Costs about 0.3 us a spot for two isoforms, 30 for three, 200 for four and 1,000 for five, more
-    for noise of a large variance.
+    Costs about 0.3 us a spot for two isoforms, 3 to 8 for three (100 for an sd of 15), 200 for four
+    and 1,000 for five, more for noise of a large variance.
 
     Examples
     --------
@@ -85,9 +94,28 @@ def _blur_lines(
 def _blur_lattices(
     counts: FloatArray, x: FloatArray, cov: FloatArray, rule: Rule, most: int
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """More isoforms: a lattice at every spot."""
+    """More isoforms: a lattice at every spot, for three in the plane where it is regular."""
     n, n_logits = x.shape
     value, score, neg_hessian = np.empty(n), np.empty((n, n_logits)), np.empty_like(cov)
+    sums = np.empty(20)
     for s in range(n):
+        if n_logits == 2 and _regular(cov[s]):
+            noise = cov[s, 0, 0], cov[s, 0, 1], cov[s, 1, 1]
+            mode = plane_mode(counts[s], x[s], noise)
+            at = plane(counts[s], x[s], noise, rule, mode)
+            if at.h0 * at.h1 > SMALLEST_CELL or at.m > MOST_READS:
+                plane_sums(at, rule, 2, sums)
+                value[s] = plane_value(at, sums, score[s], neg_hessian[s])
+            else:
+                sd = math.sqrt(at.b00 * at.b00 + at.b01 * at.b01), at.b11
+                value[s] = wide(counts[s], x[s], cov[s], mode, sd, rule, score[s], neg_hessian[s])
+            continue
         value[s] = integrate(counts[s], x[s], cov[s], rule, most, score[s], neg_hessian[s])
     return value, score, neg_hessian
+
+
+@compiled
+def _regular(cov: FloatArray) -> bool:
+    """Whether a covariance (2, 2) may be inverted without a loss that matters."""
+    product = cov[0, 0] * cov[1, 1]
+    return bool(product > SMALLEST_PRODUCT and cov[0, 1] * cov[0, 1] < REGULAR * product)

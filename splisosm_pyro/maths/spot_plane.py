@@ -1,11 +1,12 @@
-"""The nugget of two logits integrated out: a trapezoidal lattice in the plane.
+"""Gaussian noise of two logits integrated out: a trapezoidal lattice in the plane.
 
-One spot, three isoforms, both nugget variances positive and not large. In coordinates z, whitened
-at the spot's mode by the Cholesky factor of ``I + T^1/2 W T^1/2`` so that z_1 moves the first logit
-alone, the lattice obeys the steps of ``spot_line.even_step``. Rows are marched from the mode, each
-from the best node of the row before, until the log-concave integrand has dropped by ``drop`` nats,
-so that nothing outside its convex support is visited. As on the line the nodes move with x at the
-rate of the mode, ``d eta / dx = C = (I + T W)^-1``, with ``K = W C``:
+One spot, three isoforms, noise of a regular covariance T, diagonal (the nugget) or not (with a
+smooth part, ``spot_blur.py``). In coordinates z, whitened at the spot's mode by a factor of ``(T^-1
++ W)^-1`` so that z_1 moves the first logit alone, the lattice obeys the steps of
+``spot_line.even_step``. Rows are marched from the mode, each from the best node of the row before,
+until the log-concave integrand has dropped by ``drop`` nats, so that nothing outside its convex
+support is visited. As on the line the nodes move with x at the rate of the mode, ``d eta / dx = C =
+(I + T W)^-1``, with ``K = W C``:
 
     phi_a = sum_j C_ja l_j + (K e)_a,    phi_ab = sum C_ia C_jb l_ij - (K T K)_ab,    phi_abc = ...
 
@@ -18,13 +19,18 @@ from typing import NamedTuple
 from splisosm_pyro.maths.compiled import compiled
 from splisosm_pyro.maths.spot_line import MOST, FloatArray, Rule, even_step, stiffness
 
-MANY = 12.0  # totals up to here, if whole, take powers
+Cov = tuple[float, float, float]  # T_00, T_01, T_11
+
+MANY = 12.0  # totals up to here, if whole, take powers, as long as none comes near overflow
+LONGEST = 600.0  # exponents of a row
+NEAR = 0.5  # logits within which exp(d) - 1 goes by a recurrence of its own, to keep its digits
 
 
 class Plane(NamedTuple):
     """One spot's mode and the lattice about it (floats; names as in the module's text)."""
 
     m: float
+    few: bool
     p0: float  # ratios at the mode
     p1: float
     c00: float  # C
@@ -37,9 +43,10 @@ class Plane(NamedTuple):
     b00: float  # logits per unit of z: d eta_0 = b00 z_1 + b01 z_2, d eta_1 = b11 z_2
     b01: float
     b11: float
-    tilt0: float  # y - e / T
+    tilt0: float  # y - T^-1 e
     tilt1: float
-    half0: float  # 1 / 2T
+    half0: float  # T^-1 / 2
+    half01: float
     half1: float
     h0: float  # steps in z
     h1: float
@@ -49,29 +56,30 @@ class Plane(NamedTuple):
 
 
 @compiled
-def plane_mode(y: FloatArray, x: FloatArray, nugget: FloatArray) -> tuple[float, float]:
+def plane_mode(y: FloatArray, x: FloatArray, cov: Cov) -> tuple[float, float]:
     """Give the e that maximises l(x + e) - e' T^-1 e / 2 (damped Newton, concave)."""
     y0, y1, m = y[0], y[1], y[0] + y[1] + y[2]
-    t0, t1 = nugget[0], nugget[1]
-    g0 = t0 * (y0 + 0.3) * (m - y0 + 0.3) / (m + 0.6)
-    g1 = t1 * (y1 + 0.3) * (m - y1 + 0.3) / (m + 0.6)
+    i00, i01, i11, det_inverse = _inverse(cov)
+    g0 = cov[0] * (y0 + 0.3) * (m - y0 + 0.3) / (m + 0.6)
+    g1 = cov[2] * (y1 + 0.3) * (m - y1 + 0.3) / (m + 0.6)
     e0 = g0 / (1.0 + g0) * (math.log((y0 + 0.3) / (y[2] + 0.3)) - x[0])
     e1 = g1 / (1.0 + g1) * (math.log((y1 + 0.3) / (y[2] + 0.3)) - x[1])
-    value = _height(y0, y1, m, x[0] + e0, x[1] + e1) - 0.5 * (e0 * e0 / t0 + e1 * e1 / t1)
+    quad = e0 * (i00 * e0 + 2.0 * i01 * e1) + i11 * e1 * e1
+    value = _height(y0, y1, m, x[0] + e0, x[1] + e1) - 0.5 * quad
     for _ in range(200):
         p0, p1, p2 = _ratios(x[0] + e0, x[1] + e1)
         w00, w01, w11 = m * p0 * (1.0 - p0), -m * p0 * p1, m * p1 * (1.0 - p1)
-        r0, r1 = y0 - m * p0 - e0 / t0, y1 - m * p1 - e1 / t1
-        h00, h11 = w00 + 1.0 / t0, w11 + 1.0 / t1
-        det = m * m * p0 * p1 * p2 + w00 / t1 + w11 / t0 + 1.0 / (t0 * t1)
-        s0, s1 = (h11 * r0 - w01 * r1) / det, (h00 * r1 - w01 * r0) / det
+        r0, r1 = y0 - m * p0 - i00 * e0 - i01 * e1, y1 - m * p1 - i01 * e0 - i11 * e1
+        h00, h01, h11 = w00 + i00, w01 + i01, w11 + i11
+        det = m * m * p0 * p1 * p2 + w00 * i11 + w11 * i00 - 2.0 * w01 * i01 + det_inverse
+        s0, s1 = (h11 * r0 - h01 * r1) / det, (h00 * r1 - h01 * r0) / det
         decrement = s0 * r0 + s1 * r1
         if decrement < 1e-6:
             break
         for _ in range(60):
             a0, a1 = e0 + s0, e1 + s1
             new = _height(y0, y1, m, x[0] + a0, x[1] + a1)
-            new -= 0.5 * (a0 * a0 / t0 + a1 * a1 / t1)
+            new -= 0.5 * (a0 * (i00 * a0 + 2.0 * i01 * a1) + i11 * a1 * a1)
             if new > value:
                 break
             s0, s1 = 0.5 * s0, 0.5 * s1
@@ -79,6 +87,13 @@ def plane_mode(y: FloatArray, x: FloatArray, nugget: FloatArray) -> tuple[float,
             break
         e0, e1, value = a0, a1, new
     return e0, e1
+
+
+@compiled
+def _inverse(cov: Cov) -> tuple[float, float, float, float]:
+    """Give T^-1 and its determinant."""
+    det = cov[0] * cov[2] - cov[1] * cov[1]
+    return cov[2] / det, -cov[1] / det, cov[0] / det, 1.0 / det
 
 
 @compiled
@@ -99,32 +114,34 @@ def _ratios(u0: float, u1: float) -> tuple[float, float, float]:
 
 
 @compiled
-def plane(
-    y: FloatArray, x: FloatArray, nugget: FloatArray, rule: Rule, e: tuple[float, float]
-) -> Plane:
+def plane(y: FloatArray, x: FloatArray, cov: Cov, rule: Rule, e: tuple[float, float]) -> Plane:
     """Lay out the lattice of one spot about its mode x + e."""
-    m, t0, t1 = y[0] + y[1] + y[2], nugget[0], nugget[1]
+    m, t00, t01, t11 = y[0] + y[1] + y[2], cov[0], cov[1], cov[2]
     p0, p1, p2 = _ratios(x[0] + e[0], x[1] + e[1])
     w00, w01, w11 = m * p0 * (1.0 - p0), -m * p0 * p1, m * p1 * (1.0 - p1)
-    volume = m * m * p0 * p1 * p2
-    det = 1.0 + t0 * w00 + t1 * w11 + t0 * t1 * volume
-    c00, c01 = (1.0 + t1 * w11) / det, -t0 * w01 / det
-    c10, c11 = -t1 * w01 / det, (1.0 + t0 * w00) / det
-    k00, k01, k11 = (w00 + t1 * volume) / det, w01 / det, (w11 + t0 * volume) / det
-    l00 = math.sqrt(1.0 + t0 * w00)
-    l11 = math.sqrt(det) / l00
-    b00, b11 = math.sqrt(t0) / l00, math.sqrt(t1) / l11
-    b01 = -t0 * w01 * math.sqrt(t1) / (l00 * l00 * l11)
+    i00, i01, i11, det_inverse = _inverse(cov)
+    volume, det_cov = m * m * p0 * p1 * p2, 1.0 / det_inverse
+    det = 1.0 + t00 * w00 + 2.0 * t01 * w01 + t11 * w11 + det_cov * volume
+    c00, c01 = (1.0 + t01 * w01 + t11 * w11) / det, -(t00 * w01 + t01 * w11) / det
+    c10, c11 = -(t01 * w00 + t11 * w01) / det, (1.0 + t00 * w00 + t01 * w01) / det
+    k00, k01 = (w00 + t11 * volume) / det, (w01 - t01 * volume) / det
+    k11 = (w11 + t00 * volume) / det
+    b11 = math.sqrt((t11 + det_cov * w00) / det)
+    b00, b01 = math.sqrt(det_cov / det) / b11, (t01 - det_cov * w01) / (det * b11)
     stiff = stiffness(m)
     h0 = even_step(rule, 1.0, 0.0, stiff * b00 * b00)
     reach = max(b01, b11, 0.0) - min(b01, b11, 0.0)
     h1 = even_step(rule, 1.0, 0.0, stiff * reach * reach)
     r0, r1 = y[0] - m * p0, y[1] - m * p1
+    lean0, lean1 = i00 * e[0] + i01 * e[1], i01 * e[0] + i11 * e[1]
     peak = _height(y[0], y[1], m, x[0] + e[0], x[1] + e[1])
-    peak -= 0.5 * (e[0] * e[0] / t0 + e[1] * e[1] / t1)
-    peak += math.log(h0 * h1 / (2.0 * math.pi * l00 * l11))
+    peak -= 0.5 * (e[0] * lean0 + e[1] * lean1)
+    peak += math.log(h0 * h1 / (2.0 * math.pi * math.sqrt(det)))
+    few = m <= MANY and m == math.floor(m)
+    few = few and 3.0 * m * (b00 + reach) * math.sqrt(2.0 * rule[2]) < LONGEST
     return Plane(
         m,
+        few,
         p0,
         p1,
         c00,
@@ -137,10 +154,11 @@ def plane(
         b00,
         b01,
         b11,
-        y[0] - e[0] / t0,
-        y[1] - e[1] / t1,
-        0.5 / t0,
-        0.5 / t1,
+        y[0] - lean0,
+        y[1] - lean1,
+        0.5 * i00,
+        0.5 * i01,
+        0.5 * i11,
         h0,
         h1,
         c00 * r0 + c10 * r1 + k00 * e[0] + k01 * e[1],
@@ -179,11 +197,11 @@ def _row(
     powers instead of a logarithm: then a node costs no transcendental function.
     """
     n, floor = rule[3], math.exp(-rule[2])
-    few = at.m <= MANY and at.m == math.floor(at.m)
-    power = int(at.m) if few else 0
+    power = int(at.m) if at.few else 0
     du1 = at.b11 * z
     rise1 = math.expm1(du1)
     fixed = du1 * (at.tilt1 - at.half1 * du1)
+    tilt = at.tilt0 - 2.0 * at.half01 * du1
     size = at.b00 * at.h0
     bend = math.exp(-2.0 * at.half0 * size * size)
     best, top, origin, before = start, -1.0, 0.0, -1.0
@@ -193,17 +211,18 @@ def _row(
         step = sign * size
         du0 = at.b01 * z + (i + shift) * size
         rise0, factor = math.expm1(du0), math.expm1(step)
-        normal = math.exp(fixed + du0 * (at.tilt0 - at.half0 * du0))
-        ratio = math.exp(step * (at.tilt0 - at.half0 * (2.0 * du0 + step)))
+        grown, growth = math.exp(du0), math.exp(step)
+        normal = math.exp(fixed + du0 * (tilt - at.half0 * du0))
+        ratio = math.exp(step * (tilt - at.half0 * (2.0 * du0 + step)))
         for k in range(count):
             load = at.p0 * rise0 + at.p1 * rise1
             rest = 1.0 / (1.0 + load)
-            if few:
+            if at.few:
                 w = normal
                 for _ in range(power):
                     w *= rest
             else:
-                psi = fixed + du0 * (at.tilt0 - at.half0 * du0)
+                psi = fixed + du0 * (tilt - at.half0 * du0)
                 w = math.exp(psi - at.m * math.log1p(load))
             if w > top:
                 best, top = i, w
@@ -220,7 +239,8 @@ def _row(
                 origin = w
             i += sign
             du0 += step
-            rise0 += factor * (1.0 + rise0)
+            grown *= growth
+            rise0 = rise0 + factor * (1.0 + rise0) if abs(du0) < NEAR else grown - 1.0
             normal *= ratio
             ratio *= bend
         before = origin

@@ -97,8 +97,8 @@ def evaluate_spots(
             continue
         looked_up = rule[3] == 0 and reaches(table, counts[s], x[s], nugget, s)
         if n_logits == 2 and nugget.min() > 0.0 and not looked_up:
-            e0, e1 = plane_mode(counts[s], x[s], nugget)
-            at = plane(counts[s], x[s], nugget, plane_rule, (e0, e1))
+            e0, e1 = plane_mode(counts[s], x[s], (nugget[0], 0.0, nugget[1]))
+            at = plane(counts[s], x[s], (nugget[0], 0.0, nugget[1]), plane_rule, (e0, e1))
             cell = at.h0 * at.h1
             if rule[3] > 0 or cell > SMALLEST_CELL:
                 e[s, 0], e[s, 1] = e0, e1
@@ -157,7 +157,7 @@ def derive_spots(
         if nugget.max() == 0.0:
             flat_sums(counts[s].sum(), x[s], weight[s], packed)
         elif not math.isnan(e[s, 0]):
-            at = plane(counts[s], x[s], nugget, plane_rule, (e[s, 0], e[s, 1]))
+            at = plane(counts[s], x[s], (nugget[0], 0.0, nugget[1]), plane_rule, (e[s, 0], e[s, 1]))
             plane_sums(at, plane_rule, 4, sums)
             plane_moments(at, sums, weight[s], packed)
         else:

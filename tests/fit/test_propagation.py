@@ -18,7 +18,8 @@ from splisosm_pyro.fit.importance import gene_generator, log_weights, marginal_e
 from splisosm_pyro.fit.marginal import log_marginal
 from splisosm_pyro.fit.mode import ModeError
 from splisosm_pyro.fit.options import GLMMOptions
-from splisosm_pyro.fit.smooth import SMOOTH_PARTS
+from splisosm_pyro.fit.propagation import ROUGH_TOLERANCE, SITE_TOLERANCE
+from splisosm_pyro.fit.smooth import SMOOTH_PARTS, MarginalState
 from splisosm_pyro.fit.uncertainty import field_posterior
 from splisosm_pyro.fit.variance import Variances
 from splisosm_pyro.maths.covariance import DenseKernel
@@ -139,6 +140,33 @@ def test_the_response_of_the_field_is_that_of_its_mean(name):
     for i in range(u.size):
         slope = central(eta_at, u, i)
         np.testing.assert_allclose(posterior.response[:, :, i], slope, atol=5e-4)
+
+
+@pytest.mark.parametrize("name", ["two_isoforms", "three_isoforms"])
+def test_a_rough_point_has_nearly_the_value_and_all_of_the_gradient(name):
+    case = cases.CASES[name]
+    objective, u = objective_of(case, kernel_of(name, "dense"))
+    objective.problem.spots = QuadratureNugget(objective.problem.gene.counts)
+    fine = replace(objective, smooth=EP)
+    rough = replace(fine, smooth=EP.for_search())
+    at = fine.evaluate(u)
+    there, again = (way.evaluate(u + 0.1, at) for way in (fine, rough))
+    assert again.value == pytest.approx(there.value, abs=1e-8)
+    np.testing.assert_allclose(again.gradient, there.gradient, atol=3e-6)
+    state = rough.value(u + 0.1, at)[1]
+    assert SITE_TOLERANCE < state.mode.residual <= ROUGH_TOLERANCE
+    assert again.state.mode.residual <= SITE_TOLERANCE
+
+
+def test_without_a_smooth_part_the_sites_follow_at_once():
+    case, kernel = cases.CASES["two_isoforms"], kernel_of("two_isoforms", "dense")
+    problem = integrated(case, kernel)
+    first, second = (Variances(np.full(1, sigma), np.zeros(1), 1) for sigma in (1.0, 1.6))
+    mode = EP.settle(problem, EP.start(problem, case.B(0), first, None), first)
+    before = problem.factorisations
+    start = EP.start(problem, case.B(0) + 0.3, second, MarginalState(mode, first))
+    assert EP.settle(problem, start, second).residual < 1e-12
+    assert problem.factorisations == before + 1
 
 
 # ---- few counts, against importance sampling

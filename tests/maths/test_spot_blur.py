@@ -5,8 +5,10 @@ import pytest
 from scipy.special import logsumexp, roots_hermitenorm
 
 from splisosm_pyro.maths.nugget_quadrature import QuadratureNugget
-from splisosm_pyro.maths.spot_blur import blur_spots
+from splisosm_pyro.maths.spot_blur import LATTICE, blur_spots
 from splisosm_pyro.maths.spot_line import AUTO
+from splisosm_pyro.maths.spot_plane import plane, plane_mode, plane_sums, plane_value
+from splisosm_pyro.maths.spot_wide import wide
 
 
 def log_lik(eta, y):
@@ -45,7 +47,13 @@ def draw(n_logits, totals, sigma, seed=0):
 
 @pytest.mark.parametrize(
     ("n_logits", "sigma", "points", "tolerance"),
-    [(2, 0.3, 301, 2e-8), (2, 1.0, 401, 2e-8), (2, 2.5, 801, 1e-7), (3, 0.5, 91, 1e-6)],
+    [
+        (2, 0.3, 301, 2e-8),
+        (2, 1.0, 401, 2e-8),
+        (2, 2.5, 801, 1e-7),
+        (2, 9.0, 2401, 1e-7),  # mostly a line of lines
+        (3, 0.5, 91, 1e-6),
+    ],
 )
 def test_coupled_logits_agree_with_a_dense_sum(n_logits, sigma, points, tolerance):
     y, x, cov = draw(n_logits, (1, 2, 6, 15), sigma)
@@ -115,3 +123,21 @@ def test_covariances_without_full_rank():
     expected = logsumexp(log + np.log(weight / weight.sum()), axis=1)
     value, _, _ = blur_spots(y, x, np.broadcast_to(np.outer(way, way), (2, 2, 2)), AUTO)
     np.testing.assert_allclose(value, expected, atol=1e-7)
+
+
+@pytest.mark.parametrize("sigma", [3.0, 15.0, 50.0])
+def test_a_line_of_lines_agrees_with_the_plane(sigma):
+    y, x, cov = draw(2, (1, 2, 6, 12, 30), sigma, seed=4)
+    noise = [(c[0, 0], c[0, 1], c[1, 1]) for c in cov]
+    fine = (0.5, 0.7, 35.0, 0)
+    for s in range(len(y)):
+        mode = plane_mode(y[s], x[s], noise[s])
+        at, sums = plane(y[s], x[s], noise[s], fine, mode), np.empty(20)
+        plane_sums(at, fine, 2, sums)
+        results = [(np.empty(2), np.empty((2, 2))) for _ in range(2)]
+        expected = plane_value(at, sums, *results[0])
+        sd = float(np.hypot(at.b00, at.b01)), at.b11
+        found = wide(y[s], x[s], cov[s], mode, sd, LATTICE[2][0], *results[1])
+        assert found == pytest.approx(expected, abs=1e-7)
+        np.testing.assert_allclose(results[1][0], results[0][0], atol=2e-7)
+        np.testing.assert_allclose(results[1][1], results[0][1], atol=1e-6)
