@@ -53,6 +53,11 @@ class FieldDraws:
     centre: FloatArray
     root: FloatArray
 
+    def moved(self, by: FloatArray, occupied: npt.NDArray[np.intp]) -> "FieldDraws":
+        """Return the draws about means that are moved (S, Q, N); ``x`` moves as ``eta`` does."""
+        there = by[occupied]
+        return FieldDraws(self.eta + by, self.x + there, self.centre + there, self.root)
+
 
 def smooth_draws(kernel: Kernel, shape: tuple[int, ...], generator: torch.Generator) -> FloatArray:
     """Draws of ``N(0, V_smooth)``, (*shape, S)."""

@@ -2,13 +2,15 @@
 
 ``laplace``: the outer parameters from a Gaussian at the mode of their density in the unconstrained
 space; given them the field from its Gaussian at that mode, moved to first order.
-``nested_laplace``: weighted points of the outer density (``proposal.py``); given each the field at
-its own mode, spot by spot beyond the Gaussian (``field.py``). Rue, Martino and Chopin (2009),
-doi:10.1111/j.1467-9868.2008.00700.x.
+``nested_laplace``: the outer density interpolated between points (``surrogate.py``), or weighted
+points of it where that fails its check (``proposal.py``); the field given each draw from the mode
+at a point nearby (``anchors.py``), spot by spot beyond the Gaussian (``field.py``). Rue, Martino
+and Chopin (2009), doi:10.1111/j.1467-9868.2008.00700.x.
 """
 
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
+from typing import Any
 
 import numpy as np
 
@@ -22,19 +24,24 @@ from splisosm_pyro.posterior.mode import OuterMode, one_sided_hessian
 from splisosm_pyro.posterior.noise import Noise
 from splisosm_pyro.posterior.outer_density import LEAST_CURVATURE, OuterDensity
 from splisosm_pyro.posterior.proposal import weigh
+from splisosm_pyro.posterior.surrogate import explore
 from splisosm_pyro.posterior.weights import Weights, smoothed_weights, systematic
 
 Density = OuterDensity | GLMDensity
 # Draws of the Gaussian at which the density is evaluated, for k-hat: the fewest that have a tail,
 # and more where it decides which method is used.
 CHECKED, CHECKED_TO_CHOOSE = 25, 64
-# Most points of each stage of 'nested_laplace'.
-STAGES = (128, 128, 128, 256)
 # The search for the mode ends so near to it, in nats; a Newton step does the rest.
 SEARCH_TOLERANCE = 1e-6
+# In more dimensions, and where the interpolation fails its check, points are weighted and drawn
+# from again; most points of each stage of that.
+MOST_INTERPOLATED = 8
+STAGES = (128, 128, 128, 256)
 # How nearly right the sites of expectation propagation have to be for that search, and for weights
 # that are good to a hundredth of a nat.
 SEARCH_SITES, WEIGHT_SITES = 3e-4, 0.1
+# The same for gradients, right to a hundredth of an sd.
+SLOPE_SITES = 5e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,13 +114,24 @@ def laplace_draws(
 def nested_draws(
     density: Density, mode: OuterMode, design: FloatArray, n_draws: int, noise: Noise
 ) -> GeneDraws:
-    """Draw from the weighted points of the outer density; ``design`` (S, F+1)."""
-    found = weigh(
-        lambda u: density.with_slope(u, mode.at), mode.mean, mode.covariance, STAGES, noise.numpy
-    )
-    index = systematic(found.shares, n_draws, noise.numpy)
-    eta = density.eta_at_points(found, index, design, noise)
-    order = noise.numpy.permutation(n_draws)
-    index, eta = index[order], eta[:, :, order]
-    field = DrawnField(eta)
-    return GeneDraws(found.points[index], field, found.log_density[index], found.weights)
+    """Draw from the outer density, interpolated if it can be; ``design`` (S, F+1)."""
+    rough, box = density.rough(SLOPE_SITES), density.space.box()
+
+    def slope_at(u: FloatArray) -> tuple[float, FloatArray, Any]:
+        return rough.with_slope(u, mode.at)
+
+    if density.size <= MOST_INTERPOLATED:
+        ends, highest = (box.lower, box.upper), mode.at.value
+        u, log_density, found = explore(
+            slope_at, mode.mean, highest, mode.covariance, ends, n_draws, noise.numpy
+        )
+        if found.usable:
+            places = (found.points, found.values, found.states)
+            eta = rough.eta_near(*places, mode, u, design, noise)
+            return GeneDraws(u, DrawnField(eta), log_density, found.weights)
+    weighted = weigh(slope_at, mode.mean, mode.covariance, STAGES, noise.numpy)
+    index = noise.numpy.permutation(systematic(weighted.shares, n_draws, noise.numpy))
+    u, log_density = weighted.points[index], weighted.log_density[index]
+    places = (weighted.points, weighted.log_density, weighted.states)
+    eta = rough.eta_near(*places, mode, u, design, noise)
+    return GeneDraws(u, DrawnField(eta), log_density, weighted.weights)

@@ -1,5 +1,6 @@
 """The posterior density of a GLM's coefficients, ``u = B.ravel()``."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,9 +13,8 @@ from splisosm_pyro.maths.priors import NoPrior
 from splisosm_pyro.maths.spot import FloatArray
 from splisosm_pyro.posterior.fields import Field, GaussianField
 from splisosm_pyro.posterior.mode import OuterMode
-from splisosm_pyro.posterior.noise import Index, Noise
+from splisosm_pyro.posterior.noise import Noise
 from splisosm_pyro.posterior.priors import PosteriorPriors
-from splisosm_pyro.posterior.proposal import WeightedPoints
 
 
 @dataclass(frozen=True)
@@ -119,11 +119,18 @@ class GLMDensity:
         apart = u - mode.mean
         return GaussianField(response @ mode.mean, response, apart, mode.covariance, None, noise)
 
-    def eta_at_points(
-        self, found: WeightedPoints, index: Index, design: FloatArray, noise: Noise
+    def eta_near(
+        self,
+        points: FloatArray,
+        values: FloatArray,
+        states: Sequence[FloatArray],
+        mode: OuterMode,
+        u: FloatArray,
+        design: FloatArray,
+        noise: Noise,
     ) -> FloatArray:
-        """Return ``eta`` (S, Q, N) at the points of that ``index`` (N,)."""
-        return self._eta(found.points[index], design)
+        """Return ``eta`` (S, Q, N) at ``u`` (N, K)."""
+        return self._eta(u, design)
 
     def eta_along(
         self, u: FloatArray, at: Evaluation[FloatArray], design: FloatArray, noise: Noise

@@ -10,6 +10,7 @@ is that of ``log_marginal`` as computed, mode and all. Outside the box of the se
 taken as zero; there is a prior mass of 6e-7 a component beyond the bounds of theta.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,12 +26,12 @@ from splisosm_pyro.fit.smooth import MarginalState
 from splisosm_pyro.fit.variance import Variances
 from splisosm_pyro.maths.errors import NotPositiveDefinite
 from splisosm_pyro.maths.spot import FloatArray
+from splisosm_pyro.posterior.anchors import anchors, coefficient_response, refactorised
 from splisosm_pyro.posterior.field import FieldAtMode, eta_means, gaussian_draws, refine
 from splisosm_pyro.posterior.fields import Field, GaussianField
 from splisosm_pyro.posterior.mode import OuterMode, one_sided_hessian
-from splisosm_pyro.posterior.noise import Index, Noise
+from splisosm_pyro.posterior.noise import Noise
 from splisosm_pyro.posterior.priors import PosteriorPriors
-from splisosm_pyro.posterior.proposal import WeightedPoints
 
 # Coefficients (F+1, Q), sigma (C,) and theta_logit (C,).
 Fitted = tuple[FloatArray, FloatArray, FloatArray]
@@ -198,20 +199,36 @@ class OuterDensity:
         given = FieldAtMode(problem, lambda: self.value(at.u, at)[1], design)
         return GaussianField(mean, response, u - mode.mean, mode.covariance, given, noise)
 
-    def eta_at_points(
+    def eta_near(
         self,
-        found: WeightedPoints,
-        index: Index,  # (N,), sorted
+        points: FloatArray,  # (n, K)
+        values: FloatArray,  # (n,)
+        states: Sequence[MarginalState],
+        mode: OuterMode,
+        u: FloatArray,  # (N, K)
         design: FloatArray,  # (S, F+1)
         noise: Noise,
     ) -> FloatArray:  # (S, Q, N)
-        """Draw ``eta`` given each of the points ``index``, at that point's own mode."""
-        parts = []
-        for i, n_draws in zip(*np.unique(index, return_counts=True), strict=True):
-            u = found.points[i]
-            _, state = self.value(u, Evaluation(u, np.nan, u, found.states[i]))
-            parts.append(self._eta_given(state, int(n_draws), design, noise))
-        return np.concatenate(parts, axis=-1)
+        """Draw ``eta`` given each ``u`` from the mode at the one of ``points`` near it.
+
+        Near means near in the variances; where the coefficients differ the mean follows them.
+        """
+        problem, n_variance = self.marginal.problem, self.space.n_variance
+        _, response = mode.linear(eta_means(problem, [mode.at.state, *mode.steps], design))
+        response = response[:, :, :n_variance]
+        owner = anchors(points[:, :n_variance], values, u[:, :n_variance])
+        out = np.empty((len(design), self.space.free.shape[1], len(u)))
+        for i in np.unique(owner):
+            state, mine = states[i], np.flatnonzero(owner == i)
+            state = replace(state, mode=refactorised(problem, state.mode))
+            apart = u[mine] - points[i]
+            draws = gaussian_draws(problem, state, design, mine.size, noise.torch)
+            moved = response @ apart[:, :n_variance].T
+            moved += coefficient_response(problem, state, design) @ apart[:, n_variance:].T
+            draws = draws.moved(moved, problem.gene.occupied)
+            nugget = state.variances.nugget
+            out[:, :, mine] = refine(problem, nugget, draws, SPOT_STEPS, noise.torch)
+        return out
 
     def eta_along(
         self,

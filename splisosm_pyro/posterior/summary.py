@@ -12,9 +12,10 @@ from splisosm_pyro.posterior.proposal import shifted_sobol
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 # Two isoforms: moments by the trapezoidal rule on so many nodes between -END and END sd.
 NODES, END = 97, 8.0
-# More: so many points of a Sobol sequence, the same at every spot, in chunks of 64 MB.
+# More: so many points of a Sobol sequence, the same at every spot.
 POINTS = 1024
-CHUNK_ENTRIES = 8_000_000
+# Spots are taken so many draws at a time that they stay in the processor's cache.
+CACHED_ENTRIES = 100_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,27 +47,57 @@ def summary_of_draws(value: FloatArray) -> Summary:
     >>> summary_of_draws(np.arange(5.0).reshape(1, 1, 5)).quantile[:, 0, 0]
     array([0.2, 1. , 2. , 3. , 3.8])
     """
-    mean = value.mean(axis=-1)
-    apart = value - mean[:, :, None]
-    n_draws = value.shape[-1]
-    variance = np.einsum("sdn,sdn->sd", apart, apart) / max(n_draws - 1, 1)
-    ordered = np.sort(value, axis=-1)  # vectorised, unlike a partition at many ranks
-    place = np.array(QUANTILES) * (n_draws - 1)
-    below = np.floor(place).astype(int)
-    share = (place - below)[:, None, None]
-    low, high = (
-        np.moveaxis(ordered[..., k], -1, 0) for k in (below, np.minimum(below + 1, n_draws - 1))
-    )
-    return Summary(low + share * (high - low), mean, np.sqrt(variance))
+    return Summary(_between(*_order_statistics(value)), *_moments(value))
 
 
 def summaries_of_draws(eta: FloatArray) -> dict[str, Summary]:
     """Summarise draws of the logits (S, Q, N) and of the ratios they make."""
-    usage = ratios(eta)
+    step = max(1, CACHED_ENTRIES // (eta.shape[1] * eta.shape[2]))
+    parts = [_some_spots(eta[i : i + step]) for i in range(0, len(eta), step)]
+    logits, by_ratio = (_joined(list(kind)) for kind in zip(*parts, strict=True))
+    return {"eta": logits, "isoform_ratio": by_ratio}
+
+
+def _some_spots(eta: FloatArray) -> tuple[Summary, Summary]:
+    """Summarise logits and ratios at few spots."""
     if eta.shape[1] > 1:
-        return {"eta": summary_of_draws(eta), "isoform_ratio": summary_of_draws(usage)}
-    first = summary_of_draws(usage[:, :1])
-    return {"eta": summary_of_draws(eta), "isoform_ratio": _with_complement(first)}
+        return summary_of_draws(eta), summary_of_draws(ratios(eta))
+    low, high, share = _order_statistics(eta)
+    logits = Summary(_between(low, high, share), *_moments(eta))
+    first = Summary(_between(expit(low), expit(high), share), *_moments(expit(eta)))
+    return logits, _with_complement(first)
+
+
+def _joined(parts: list[Summary]) -> Summary:
+    """Put the spots of several summaries together."""
+    return Summary(
+        np.concatenate([part.quantile for part in parts], axis=1),
+        np.concatenate([part.mean for part in parts]),
+        np.concatenate([part.sd for part in parts]),
+    )
+
+
+def _order_statistics(value: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return the draws (L, S, D) next to every quantile and how far it lies between them."""
+    ordered = np.sort(value, axis=-1)  # vectorised, unlike a partition at many ranks
+    last = value.shape[-1] - 1
+    place = np.array(QUANTILES) * last
+    below = np.floor(place).astype(int)
+    low, high = (np.moveaxis(ordered[..., k], -1, 0) for k in (below, np.minimum(below + 1, last)))
+    return low, high, (place - below)[:, None, None]
+
+
+def _between(low: FloatArray, high: FloatArray, share: FloatArray) -> FloatArray:
+    """Interpolate."""
+    return np.asarray(low + share * (high - low))
+
+
+def _moments(value: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return mean and sd over draws."""
+    mean = value.mean(axis=-1)
+    apart = value - mean[..., None]
+    variance = np.einsum("sdn,sdn->sd", apart, apart) / max(value.shape[-1] - 1, 1)
+    return mean, np.sqrt(variance)
 
 
 def _with_complement(first: Summary) -> Summary:
@@ -111,13 +142,10 @@ def _more_isoforms(mean: FloatArray, cov: FloatArray) -> Summary:
     """Give the ratios of Gaussian logits (S, Q) over points that are even in probability."""
     cube = shifted_sobol(POINTS, mean.shape[1], np.random.default_rng(0))
     z, root = ndtri(cube).T, symmetric_root(cov)
-    step = max(1, CHUNK_ENTRIES // (POINTS * (mean.shape[1] + 1)))
-    parts = [
-        summary_of_draws(ratios(mean[i : i + step, :, None] + root[i : i + step] @ z))
-        for i in range(0, len(mean), step)
-    ]
-    return Summary(
-        np.concatenate([part.quantile for part in parts], axis=1),
-        np.concatenate([part.mean for part in parts]),
-        np.concatenate([part.sd for part in parts]),
+    step = max(1, CACHED_ENTRIES // (POINTS * mean.shape[1]))
+    return _joined(
+        [
+            summary_of_draws(ratios(mean[i : i + step, :, None] + root[i : i + step] @ z))
+            for i in range(0, len(mean), step)
+        ]
     )

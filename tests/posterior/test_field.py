@@ -7,7 +7,14 @@ import torch
 from problems import FORMS, kernel_of, objective_of
 
 from splisosm_pyro.fit.uncertainty import field_posterior
-from splisosm_pyro.posterior.field import FieldDraws, gaussian_draws, refine, smooth_draws
+from splisosm_pyro.posterior.anchors import coefficient_response
+from splisosm_pyro.posterior.field import (
+    FieldDraws,
+    eta_mean,
+    gaussian_draws,
+    refine,
+    smooth_draws,
+)
 
 
 def with_intercept(case):
@@ -95,3 +102,21 @@ def test_without_a_nugget_nothing_moves():
     still = FieldDraws(eta, draws.centre, draws.centre, np.zeros_like(draws.root))
     moved = refine(objective.problem, np.zeros(1), still, 3, generator)
     np.testing.assert_allclose(moved[objective.problem.gene.occupied], draws.centre, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_mean_follows_the_coefficients(form):
+    """Where the sites are Gaussian already the response is that of the next mode."""
+    case = cases.CASES["empty_spots"]
+    objective, u = objective_of(case, kernel_of(case.name, form))
+    design, problem, step = with_intercept(case), objective.problem, 1e-5
+    _, state = objective.value(u, None)
+    found = coefficient_response(problem, state, design)
+    k = objective.space.n_variance
+    for i in range(found.shape[2]):
+        sides = []
+        for sign in (1.0, -1.0):
+            moved = u.copy()
+            moved[k + i] += sign * step
+            sides.append(eta_mean(problem, objective.value(moved, None)[1], design))
+        np.testing.assert_allclose(found[:, :, i], (sides[0] - sides[1]) / (2 * step), atol=1e-4)
