@@ -218,6 +218,13 @@ def _add_model_options(fit: argparse.ArgumentParser) -> None:
         help="how the white part of the random effect is integrated out: exactly (default), or by "
         "a Laplace approximation, which misleads where spots have a read or two",
     )
+    model.add_argument(
+        "--smooth",
+        choices=("auto", "ep", "laplace"),
+        default="auto",
+        help="how its smooth part is: by expectation propagation (default, for genes of up to three "
+        "isoforms), or by Laplace's method, which makes theta too small",
+    )
     model.add_argument("--k", type=int, default=6, metavar="K", help="neighbours a spot, default 6")
     model.add_argument("--rho", type=float, default=0.99, help="of the CAR kernel, default 0.99")
     model.add_argument("--prior", choices=PRIOR_NAMES, default="none", help="on sigma")
@@ -321,6 +328,7 @@ def _asked_for(args: argparse.Namespace) -> "tuple[Slide, RunOptions, Filters]":
     options = RunOptions(
         model=args.model,
         nugget=args.nugget,
+        smooth=args.smooth,
         share_variance=not args.separate_variance,
         prior=args.prior,
         k=args.k,

@@ -31,8 +31,8 @@ def fitted(model, *data):
     return model
 
 
-def marginal(nugget="quadrature", **options):
-    configs = {"nugget": nugget}
+def marginal(nugget="quadrature", smooth="ep", **options):
+    configs = {"nugget": nugget, "smooth": smooth}
     options |= {"fitting_method": "marginal_newton", "fitting_configs": configs}
     return MultinomGLMM(var_fix_sigma=False, **options)
 
@@ -174,8 +174,17 @@ def test_nugget_laplace(slide, tissue, tmp_path):
     out = tmp_path / "fits.csv"
     assert run("fit", slide, "--out", out, "--n-isos", 3, "--nugget", "laplace", "--quiet") == 0
     kernel = CARKernel.from_coords(tissue.coords, k=6, rho=0.99)
-    glmm = fitted(marginal("laplace"), tissue.counts[1], kernel)
+    glmm = fitted(marginal("laplace", "laplace"), tissue.counts[1], kernel)
     assert pd.read_csv(out)["log_marginal"][1] == pytest.approx(glmm.forward().item(), rel=1e-8)
+
+
+def test_smooth_laplace(slide, tissue, tmp_path):
+    out = tmp_path / "fits.csv"
+    assert run("fit", slide, "--out", out, "--n-isos", 3, "--smooth", "laplace", "--quiet") == 0
+    kernel = CARKernel.from_coords(tissue.coords, k=6, rho=0.99)
+    glmm = fitted(marginal(smooth="laplace"), tissue.counts[1], kernel)
+    assert pd.read_csv(out)["log_marginal"][1] == pytest.approx(glmm.forward().item(), rel=1e-8)
+    assert set(pd.read_csv(out)["smooth"]) == {"laplace"}
 
 
 def test_fit_into_a_folder_resumes_and_draws(slide, tissue, tmp_path, capsys):

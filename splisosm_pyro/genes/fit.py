@@ -37,7 +37,7 @@ from splisosm_pyro.studies.prior_sensitivity_columns import asked_sensitivity
 
 logger = logging.getLogger("splisosm_pyro")
 # Raised when the same data and options give other numbers: records of before are not continued.
-NUMBERS = 1
+NUMBERS = 2
 
 
 def fit_genes(
@@ -51,6 +51,7 @@ def fit_genes(
     library_key: str | None = None,
     model: ModelName = "glmm",
     nugget: Literal["quadrature", "laplace"] = "quadrature",
+    smooth: Literal["auto", "ep", "laplace"] = "auto",
     share_variance: bool = True,
     var_prior_model: PriorName = "none",
     var_prior_model_params: Mapping[str, float] | None = None,
@@ -98,6 +99,10 @@ def fit_genes(
     nugget : {'quadrature', 'laplace'}
         How the white part of the random effect is eliminated: by exact integration, or at its mode,
         which misleads where spots have a read or two.
+    smooth : {'auto', 'ep', 'laplace'}
+        How its smooth part is: by expectation propagation, which takes the bias out of theta, or by
+        Laplace's method. 'auto': by the first for genes of up to three isoforms where the white
+        part is integrated. The table's ``smooth`` says which one a gene had.
     share_variance, var_prior_model, var_prior_model_params, fitting_configs
         As for `MultinomGLMM`, fitted by 'marginal_newton' with free sigma.
     k, rho : int, float
@@ -314,7 +319,7 @@ def _warn_of_fractions(slide: Slide) -> None:
 def _options_of(given: Mapping[str, Any]) -> RunOptions:
     """Translate the arguments of `fit_genes`."""
     params = given["var_prior_model_params"]
-    same = ("model", "nugget", "share_variance", "k", "rho", "standardise", "seed")
+    same = ("model", "nugget", "smooth", "share_variance", "k", "rho", "standardise", "seed")
     return RunOptions(
         prior=given["var_prior_model"],
         prior_params=None if params is None else dict(params),

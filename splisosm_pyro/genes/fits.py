@@ -110,7 +110,7 @@ class GeneFits:
             var_prior_model=options.prior,
             var_prior_model_params=options.prior_params,
             fitting_method=METHOD,
-            fitting_configs=options.configs(),
+            fitting_configs=options.configs(counts.shape[-1]),
         )
         model.setup_data(counts, corr_sp=self.kernel, design_mtx=self.slide.design)
         coefficients = np.array(params["coefficients"])

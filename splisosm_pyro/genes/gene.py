@@ -112,7 +112,7 @@ def _fit(bench: Bench, gene: GeneInput) -> tuple[_Fitted, Row]:
         # a side maximum: the white-noise model is a point of the spatial one's search
         again = fit_gene(bench.spec, bench.rows, counts, white.params, warm=True)
         fit = again if again.value > fit.value else fit
-    row["log_marginal"] = fit.value
+    row |= {"log_marginal": fit.value, "smooth": bench.spec.options.smooth}
     if fit.status != Status.NO_COUNTS:
         row |= {
             "log_marginal_white": white.value,

@@ -12,7 +12,7 @@ from scipy.sparse import csc_array
 
 from splisosm_pyro.fit.glm_rows import DesignRows
 from splisosm_pyro.fit.glmm import GLMMSpec
-from splisosm_pyro.fit.options import GLMMOptions, boolean, choose
+from splisosm_pyro.fit.options import SMOOTHS, GLMMOptions, boolean, choose
 from splisosm_pyro.genes.covariates import Design, design_of
 from splisosm_pyro.genes.slide import Floats, Slide, graph_of
 from splisosm_pyro.maths.axes import as_design
@@ -21,6 +21,8 @@ from splisosm_pyro.maths.priors import prior_from_name
 
 PriorName = str
 ModelName = Literal["glmm", "glm"]
+# With more isoforms expectation propagation costs many times as much: a lattice in 3 dimensions.
+PROPAGATED_ISOFORMS = 3
 METHOD: Literal["marginal_newton"] = "marginal_newton"
 
 
@@ -34,6 +36,9 @@ class RunOptions:
         With 'glmm' the GLM and the white-noise model are fitted as well, to compare with.
     nugget : {'quadrature', 'laplace'}
         How the white part of the random effect is eliminated: by exact integration, or at its mode.
+    smooth : {'auto', 'ep', 'laplace'}
+        How the smooth part is: by expectation propagation or Laplace's method; 'auto' takes the
+        first for genes of up to three isoforms where the white part is integrated.
     share_variance : bool
         One sigma and theta for all logits of a gene.
     prior : str
@@ -57,6 +62,7 @@ class RunOptions:
 
     model: ModelName = "glmm"
     nugget: str = "quadrature"
+    smooth: str = "auto"
     share_variance: bool = True
     prior: PriorName = "none"
     prior_params: dict[str, float] | None = None
@@ -69,6 +75,7 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         choose("model", self.model, ("glmm", "glm"))
+        choose("smooth", self.smooth, ("auto", *SMOOTHS))
         boolean("share_variance", self.share_variance)
         boolean("standardise", self.standardise)
         prior_from_name(self.prior, self.prior_params)
@@ -89,13 +96,17 @@ class RunOptions:
         """Whether the spatial model is fitted."""
         return self.model == "glmm"
 
-    def configs(self) -> dict[str, Any]:
-        """Return ``fitting_configs`` of the GLMM."""
-        return {"nugget": self.nugget, **self.fitting_configs}
+    def configs(self, n_isos: int = 2) -> dict[str, Any]:
+        """Return ``fitting_configs`` of the GLMM of a gene of P isoforms."""
+        given, smooth = {"nugget": self.nugget, **self.fitting_configs}, self.smooth
+        if smooth == "auto":
+            cheap = given["nugget"] == "quadrature" and n_isos <= PROPAGATED_ISOFORMS
+            smooth = "ep" if cheap else "laplace"
+        return {"smooth": smooth, **given}
 
-    def glmm_options(self) -> GLMMOptions:
-        """Return the checked options of the fit."""
-        return GLMMOptions.from_configs(METHOD, self.configs())
+    def glmm_options(self, n_isos: int = 2) -> GLMMOptions:
+        """Return the checked options of the fit of a gene of P isoforms."""
+        return GLMMOptions.from_configs(METHOD, self.configs(n_isos))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the options as JSON can hold them."""
@@ -173,8 +184,9 @@ class Bench:
         return cls(job, kernel, DesignRows.from_design(design.fitted), spec)
 
     def for_isoforms(self, n_isos: int) -> "Bench":
-        """Return the bench with the priors as they stand for a gene of P isoforms."""
-        return replace(self, spec=self.spec.for_isoforms(n_isos))
+        """Return the bench with priors and options as they stand for a gene of P isoforms."""
+        options = self.job.options.glmm_options(n_isos)
+        return replace(self, spec=replace(self.spec.for_isoforms(n_isos), options=options))
 
 
 _BENCHES: dict[str, Bench] = {}

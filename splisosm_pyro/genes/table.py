@@ -13,12 +13,22 @@ GENE_COLUMNS = (
     *("log_sigma", "theta_logit", "usage", "usage_range"),
     *("bias_eta", "beta", "loglik_glm", "log_marginal_white", "log_marginal"),
     *("gain_over_white", "gain_over_glm", "sigma_white", "gradient_norm", "min_eigenvalue"),
-    *("sens", "sens_note", "seconds", "seed", "status_glm", "reason", "isoforms"),
+    *("sens", "sens_note", "smooth", "seconds", "seed", "status_glm", "reason", "isoforms"),
 )
 ISOFORM_COLUMNS = (
     *("gene", "isoform", "number", "reads", "mean_usage", "min_usage", "max_usage", "delta"),
 )
-WORDS = ("gene", "isoform", "isoforms", "status", "status_glm", "reason", "why", "sens_note")
+WORDS = (
+    "gene",
+    "isoform",
+    "isoforms",
+    "status",
+    "status_glm",
+    "reason",
+    "why",
+    "sens_note",
+    "smooth",
+)
 
 
 def gene_table(outcomes: Iterable[Row]) -> pd.DataFrame:

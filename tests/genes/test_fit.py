@@ -56,6 +56,28 @@ def bare(slide):
     return replace(slide, covariates=())
 
 
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ({}, ["ep", "ep", "laplace"]),
+        ({"smooth": "ep"}, ["ep", "ep", "ep"]),
+        ({"smooth": "laplace"}, ["laplace"] * 3),
+        ({"nugget": "laplace"}, ["laplace"] * 3),
+        ({"fitting_configs": {"nugget": "laplace"}}, ["laplace"] * 3),
+    ],
+)
+def test_the_table_says_how_the_smooth_part_was_integrated(asked, found):
+    """By expectation propagation up to three isoforms, unless something else is asked for."""
+    rng = np.random.default_rng(0)
+    counts = [rng.poisson(0.6, (25, n_isos)).astype(float) for n_isos in (2, 3, 4)]
+    places = rng.normal(size=(25, 2))
+    fits = fit_genes(counts, coords=places, progress=False, **asked)
+    assert fits.table["smooth"].tolist() == found
+    for place, row in fits.table.iterrows():
+        model = fits.model(place)
+        assert model.log_marginal().item() == pytest.approx(row["log_marginal"], abs=1e-6)
+
+
 def test_numbers_are_those_of_the_models(fits, slide):
     row = fits.table.iloc[3]
     assert row["gene"] == "d"
@@ -67,7 +89,7 @@ def test_numbers_are_those_of_the_models(fits, slide):
     glmm = MultinomGLMM(
         var_fix_sigma=False,
         fitting_method="marginal_newton",
-        fitting_configs={"nugget": "quadrature"},
+        fitting_configs={"smooth": "ep"},
     )
     glmm.setup_data(counts, kernel, slide.design)
     glmm.fit(quiet=True)
@@ -327,6 +349,8 @@ def test_filters_and_names_of_what_they_removed(bare):
     [
         ({"batch_size": 0}, ValueError, "batch_size must be 'auto' or a whole number above 0"),
         ({"n_jobs": 0}, ValueError, "n_jobs must be a whole number above 0, or -1, came 0"),
+        ({"smooth": "exact"}, ValueError, "smooth must be one of 'auto', 'laplace', 'ep'"),
+        ({"smooth": "ep", "nugget": "laplace"}, ValueError, "integrates the nugget as well"),
         ({"nugget": "exact"}, ValueError, "nugget.* must be one of 'laplace', 'quadrature'"),
         ({"model": "lm"}, ValueError, "model must be one of 'glmm', 'glm'"),
         ({"min_share": 1.0}, ValueError, r"min_share must be in \[0, 1\), came 1.0"),
