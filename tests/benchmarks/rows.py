@@ -186,18 +186,29 @@ def nugget_two(scale: Scale) -> Row:
     return _nugget_cost(scale, "counts")
 
 
+def smooth_two(scale: Scale) -> Row:
+    """Cost of expectation propagation in the smooth part as well, the same genes."""
+    return _nugget_cost(scale, "counts", smooth="ep")
+
+
+def smooth_three(scale: Scale) -> Row:
+    """Cost of expectation propagation, the same genes of three isoforms."""
+    return _nugget_cost(scale, "counts_3", smooth="ep")
+
+
 def nugget_three(scale: Scale) -> Row:
     """Cost of integrating the nugget out, real genes of three isoforms."""
     return _nugget_cost(scale, "counts_3")
 
 
-def _nugget_cost(scale: Scale, counts: str) -> Row:
+def _nugget_cost(scale: Scale, counts: str, smooth: str = "laplace") -> Row:
     """Compare fits with the nugget integrated out with those where it is at its mode."""
     slide, size = _real_slide(FEW_GENES if scale.quick else ALL_GENES, counts)
-    work = f"marginal fit, {size}, nugget integrated; other: nugget at its mode"
+    how = "nugget integrated" + (", smooth part by EP" if smooth == "ep" else "")
+    work = f"marginal fit, {size}, {how}; other: nugget at its mode"
     if slide is None:
         return skipped(work, "no file of real data")
-    exact = MARGINAL | {"fitting_configs": {"nugget": "quadrature"}}
+    exact = MARGINAL | {"fitting_configs": {"nugget": "quadrature", "smooth": smooth}}
     kinds = [(slide.part(2), MARGINAL), (slide.part(2), exact), (slide, MARGINAL), (slide, exact)]
     seconds, factorisations = [], []
     for part, options in kinds:  # the first two warm up

@@ -40,6 +40,8 @@ ROWS = (
     *(
         "nugget_two",
         "nugget_three",
+        "smooth_two",
+        "smooth_three",
         "growth",
         "low_rank",
         "accelerator",

@@ -41,6 +41,8 @@ def test_every_row_is_there(rows):
         *(
             "nugget_two",
             "nugget_three",
+            "smooth_two",
+            "smooth_three",
             "growth",
             "low_rank",
             "accelerator",
