@@ -222,8 +222,8 @@ def _add_model_options(fit: argparse.ArgumentParser) -> None:
         "--smooth",
         choices=("auto", "ep", "laplace"),
         default="auto",
-        help="how its smooth part is: by expectation propagation (ep), or by Laplace's method, which "
-        "makes theta too small; auto, the default: ep for genes of up to three isoforms",
+        help="how its smooth part is: by expectation propagation (ep), or by Laplace's method, "
+        "which makes theta too small; auto, the default: ep for genes of up to three isoforms",
     )
     model.add_argument("--k", type=int, default=6, metavar="K", help="neighbours a spot, default 6")
     model.add_argument("--rho", type=float, default=0.99, help="of the CAR kernel, default 0.99")
