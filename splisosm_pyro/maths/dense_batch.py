@@ -12,7 +12,7 @@ A gene's search does not see the batch: its :class:`BatchedSystem` is a covarian
 other, whose operations wait for those of the other genes (``lockstep.py``).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +48,7 @@ class Operation:
 
 
 Ask = Callable[[Operation], Any]
+Method = Callable[[Sequence[Operation]], Sequence[Any]]
 
 
 class DenseBatch:
@@ -91,20 +92,32 @@ class DenseBatch:
 
     def answer(self, operations: list[Operation]) -> list[Any]:
         """Do the operations of a round, kind by kind; the replies stand in their order."""
-        replies: list[Any] = [None] * len(operations)
-        fewer = max(1, self.together * self.n_most // len(self.cov))  # for all spots
-        kinds: dict[str, tuple[Callable[[Sequence[Operation]], Sequence[Any]], int]] = {
-            "factorise": (self.factorise, self.together),
-            "solve": (self.solve, self.together),
-            "blocks": (self.blocks, self.together),
-            "all_blocks": (self.all_blocks, fewer),
+        methods: dict[str, tuple[Method, float]] = {
+            "factorise": (self.factorise, 1.0),
+            "solve": (self.solve, 1.0),
+            "blocks": (self.blocks, 1.0),
+            "all_blocks": (self.all_blocks, self.n_most / len(self.cov)),
         }
-        for kind, (method, size) in kinds.items():
+        replies: list[Any] = [None] * len(operations)
+        for kind, (method, share) in methods.items():
             mine = [i for i, operation in enumerate(operations) if operation.kind == kind]
             mine.sort(key=lambda i: operations[i].slot)
-            for part in _parts(mine, size):
-                for i, reply in zip(part, method([operations[i] for i in part]), strict=True):
-                    replies[i] = reply
+            found = self._in_parts(method, [operations[i] for i in mine], share)
+            for i, reply in zip(mine, found, strict=True):
+                replies[i] = reply
+        return replies
+
+    def _in_parts(self, method: Method, operations: Sequence[Operation], share: float) -> list[Any]:
+        """Do like operations, ``together * share`` at once; fewer where memory runs out."""
+        replies: list[Any] = []
+        while len(replies) < len(operations):
+            part = operations[len(replies) :][: max(1, int(self.together * share))]
+            try:
+                replies += method(part)
+            except torch.OutOfMemoryError:
+                if len(part) == 1:
+                    raise
+                self.together = max(1, self.together // 2)
         return replies
 
     def factorise(self, operations: Sequence[Operation]) -> list[float | NotPositiveDefinite]:
@@ -284,9 +297,3 @@ class BatchedFactor:
 def _first(values: Array, shape: tuple[int, ...]) -> Array:
     """Cut the padding off."""
     return np.ascontiguousarray(values[: shape[0], :, : shape[2]])
-
-
-def _parts(places: list[int], size: int) -> Iterator[list[int]]:
-    """Cut a list into pieces of at most ``size``."""
-    for first in range(0, len(places), size):
-        yield places[first : first + size]

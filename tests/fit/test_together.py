@@ -93,6 +93,30 @@ def test_one_indefinite_gene_does_not_touch_the_others(device):
     assert isinstance(bad, NotPositiveDefinite)
 
 
+@pytest.mark.parametrize("most", [2, 1, 0])
+def test_where_memory_runs_out_fewer_genes_are_worked_on_at_once(most, monkeypatch):
+    batch = DenseBatch(kernel().dense(), N_SPOTS, 1, 5)
+    plain, sizes = DenseBatch.factorise, []
+
+    def narrow(self, operations):
+        if len(operations) > most:
+            raise torch.OutOfMemoryError("no room")
+        sizes.append(len(operations))
+        return plain(self, operations)
+
+    monkeypatch.setattr(DenseBatch, "factorise", narrow)
+    roots = [np.full((N_SPOTS, 1, 1), 0.1 * (1 + slot)) for slot in range(5)]
+    asked = [Operation("factorise", slot, np.arange(N_SPOTS), r) for slot, r in enumerate(roots)]
+    if most == 0:
+        with pytest.raises(torch.OutOfMemoryError):
+            batch.answer(asked)
+        return
+    found = batch.answer(asked)
+    scaled = [np.eye(N_SPOTS) + r[0, 0, 0] ** 2 * kernel().dense().numpy() for r in roots]
+    np.testing.assert_allclose(found, [np.linalg.slogdet(B)[1] for B in scaled], rtol=1e-12)
+    assert sizes == ([2, 2, 1] if most == 2 else [1] * 5)
+
+
 # ---- lockstep
 
 
