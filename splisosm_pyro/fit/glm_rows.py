@@ -142,7 +142,8 @@ def orthonormal(
         varies = spread > INDEPENDENT_SHARE * largest
         keep[f] = varies and upper[f, f] > INDEPENDENT_SHARE * spread
         if keep[f]:
-            rows[:, f] /= upper[f, f]
+            for s in range(n):
+                rows[s, f] /= upper[f, f]
     return rows, mean, upper, keep
 
 

@@ -89,29 +89,39 @@ def fused_pass(
     value = 0.0
     for q in range(n_logits):
         value += np.dot(table.counts[q], eta[q])
-    # the exponentials are shifted only where they would overflow
-    shift, shifted = np.zeros(n), False
+    shift = _shifts(eta)
     for q in range(n_logits):
         for s in range(n):
-            shift[s] = max(shift[s], eta[q, s] - HIGHEST)
-    for s in range(n):
-        shifted = shifted or shift[s] > 0.0
-    reference = -shift
-    if shifted:
-        value -= np.dot(table.totals, shift)
-        for q in range(n_logits):
-            eta[q] -= shift
-    exp_in_place(reference)
-    for q in range(n_logits):
+            eta[q, s] -= shift[s]
         exp_in_place(eta[q])
-    norm = reference.copy()
+    value -= np.dot(table.totals, shift)
+    reference, norm = shift, np.empty(n)
+    for s in range(n):
+        reference[s] = -shift[s]
+    exp_in_place(reference)
+    for s in range(n):
+        norm[s] = reference[s]
     for q in range(n_logits):
-        norm += eta[q]
+        for s in range(n):
+            norm[s] += eta[q, s]
     residuals, weights = _working_table(table, eta, reference, norm)
-    score[:] = (residuals @ table.rows.T).T
+    gradient = residuals @ table.rows.T
+    for k in range(coef.shape[0]):
+        for q in range(n_logits):
+            score[k, q] = gradient[q, k]
     _unpack(weights @ table.products.T, information)
     log_in_place(norm)
     return float(value - np.dot(table.totals, norm))
+
+
+@compiled
+def _shifts(eta: Array) -> Array:
+    """Give what keeps the exponentials of logits (Q,n) from overflowing, mostly 0."""
+    shift = np.zeros(eta.shape[1])
+    for q in range(eta.shape[0]):
+        for s in range(shift.size):
+            shift[s] = max(shift[s], eta[q, s] - HIGHEST)
+    return shift
 
 
 @compiled
@@ -196,6 +206,23 @@ def solve_posdef(matrix: Array, rhs: Array, solution: Array) -> bool:
 
 
 @compiled
+def _walk(origin: Array, length: float, step: Array, place: Array) -> None:
+    """Put ``origin`` (K,Q) plus a multiple of ``step`` (KQ,) in ``place`` (K,Q)."""
+    n_logits = origin.shape[1]
+    for k in range(origin.shape[0]):
+        for q in range(n_logits):
+            place[k, q] = origin[k, q] + length * step[k * n_logits + q]
+
+
+@compiled
+def _put(source: Array, place: Array) -> None:
+    """Copy a matrix; an assignment of slices would compile the texts of numpy's errors, too."""
+    for k in range(source.shape[0]):
+        for q in range(source.shape[1]):
+            place[k, q] = source[k, q]
+
+
+@compiled
 def _proposal(
     information: Array, score: Array, coef: Array, least_squares: bool, step: Array
 ) -> float:
@@ -203,21 +230,26 @@ def _proposal(
     size = step.size
     ridge = 0.0
     scale = 0.0
+    flat, at = score.reshape(size), coef.reshape(size)
+    target, damped = np.empty(size), np.empty((size, size))
+    _put(information, damped)
     for i in range(size):
         scale = max(scale, information[i, i])
-    damped = information.copy()
-    flat = score.reshape(size)
-    at = coef.reshape(size)
-    target = flat + information @ at if least_squares else flat
+        target[i] = flat[i]
+        rest = 0.0
+        for j in range(size if least_squares else 0):
+            rest += information[i, j] * at[j]
+        target[i] = flat[i] + rest
     while not solve_posdef(damped, target, step):
         # flat directions: a small ridge keeps the step finite and uphill
         ridge = 100.0 * ridge if ridge > 0.0 else max(1e-12 * scale, 1e-12)
-        target = flat
         least_squares = False
         for i in range(size):
+            target[i] = flat[i]
             damped[i, i] = information[i, i] + ridge
     if least_squares:
-        step -= at
+        for i in range(size):
+            step[i] -= at[i]
     longest = 0.0
     limit = LONGEST_STEP
     gain = 0.0
@@ -226,7 +258,8 @@ def _proposal(
         longest = max(longest, abs(step[i]))
         limit = max(limit, abs(at[i]))
     if longest > limit:
-        step *= limit / longest
+        for i in range(size):
+            step[i] *= limit / longest
     return gain
 
 
@@ -249,13 +282,13 @@ def newton_ascent(
     """
     n_rows, n_logits = start.shape
     size = n_rows * n_logits
-    coef = start.copy()
-    trial = np.empty((n_rows, n_logits))
+    coef, trial = np.empty((n_rows, n_logits)), np.empty((n_rows, n_logits))
     step = np.empty(size)
     score = np.empty((n_rows, n_logits))
     information = np.empty((size, size))
     values = np.empty(max_epochs)
     path = np.empty((max_epochs, n_rows, n_logits))
+    _put(start, coef)
     value = fused_pass(table, coef, score, information)
     idle = 0
     epoch = 0
@@ -264,21 +297,19 @@ def newton_ascent(
         unit = abs(value) if tol_relative else 1.0
         idle = idle + 1 if gain <= tol * unit + GAIN_ROUNDING * abs(value) else 0
         length = lr
-        for _ in range(MOST_HALVINGS):
-            trial[:] = coef + length * step.reshape(n_rows, n_logits)
+        for halvings in range(MOST_HALVINGS + 1):
+            if halvings == MOST_HALVINGS:  # not even a tiny step rises: rounding, stay
+                length = 0.0
+                idle = patience
+            _walk(coef, length, step, trial)
             new_value = fused_pass(table, trial, score, information)
             if new_value >= value - ROUNDING * abs(value):
                 break
             length *= 0.5
-        else:
-            # not even a tiny step rises: rounding, stay
-            trial[:] = coef
-            new_value = fused_pass(table, trial, score, information)
-            idle = patience
-        coef[:] = trial
+        _put(trial, coef)
+        _put(trial, path[epoch])
         value = new_value
         values[epoch] = value
-        path[epoch] = coef
         epoch += 1
     return idle >= patience, values[:epoch].copy(), path[:epoch].copy(), score, information
 

@@ -23,6 +23,8 @@ MAX_BACKTRACKS = 30
 PULLS = (1.0, 0.5, 0.25, 0.1)
 # A line search that fails where no more than this is to be gained has met rounding.
 NEGLIGIBLE_GAIN = 1e-7
+# A value, a sum over spots at a mode, is known to this share of itself (measured: half of it).
+ROUNDING = 1e-13
 # Step of central differences of the gradient; their error is of its square.
 DIFFERENCE_STEP = 1e-3
 # A first-order ascent has converged where a Newton step would gain less than this, in nats.
@@ -331,9 +333,10 @@ def maximise(
 ) -> SearchResult[State]:
     """Climb from ``start`` by Newton steps with ``curvature``, or by BFGS where it is None.
 
-    Never ends below ``start.value``. Stops where the step promises no more than ``tol`` nats for
-    ``patience`` epochs. ``converged`` is false where ``max_epochs`` ran out (``exhausted``) or no
-    step along an ascent direction rose although more than rounding was promised.
+    Never ends below ``start.value``. Stops where the step promises no more than ``tol`` nats, or
+    than the value's own rounding, for ``patience`` epochs. ``converged`` is false where
+    ``max_epochs`` ran out (``exhausted``) or no step along an ascent direction rose although more
+    than rounding was promised.
     """
     box = objective.space.box()
     climb = _Search(objective, start, objective.information(start), box)
@@ -346,7 +349,8 @@ def maximise(
             climb.neg_hessian = curvature(objective, climb.here)
         step, gain = climb.direction()
         scale = abs(climb.here.value) if options.tol_relative else 1.0
-        idle = idle + 1 if gain <= options.tol * scale else 0
+        least = max(options.tol * scale, ROUNDING * abs(climb.here.value))
+        idle = idle + 1 if gain <= least else 0
         converged = idle >= options.patience or gain <= 0.0
         if converged:
             break

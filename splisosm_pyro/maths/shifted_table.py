@@ -136,17 +136,16 @@ def fill_nodes(
     lead: int,
     size: int,
     powers: FloatArray,  # (5, TERMS)
-    all_orders: bool,
-    parts: FloatArray,  # (5, NODES)
+    parts: FloatArray,  # (3 or 5, NODES)
     at: int,
 ) -> None:
     """Fill nodes from ``at`` on from neighbouring cells at one place; ``lead`` of them are zero."""
-    for order in range(5 if all_orders else 3):
+    for order in range(parts.shape[0]):
         parts[order, at : at + lead] = 0.0
     c = table.cells[table.row[q] * TERMS * WIDTH + cell + lead :]
     out = parts.reshape(-1)[at + lead :]
     _low_orders(c, powers, size, out)
-    if all_orders:
+    if parts.shape[0] == 5:
         _high_orders(c, powers, size, out[3 * NODES :])
 
 

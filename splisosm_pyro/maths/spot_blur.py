@@ -97,14 +97,14 @@ def _blur_lattices(
     """More isoforms: a lattice at every spot, for three in the plane where it is regular."""
     n, n_logits = x.shape
     value, score, neg_hessian = np.empty(n), np.empty((n, n_logits)), np.empty_like(cov)
-    sums = np.empty(20)
+    sums = np.empty(11)
     for s in range(n):
         if n_logits == 2 and _regular(cov[s]):
             noise = cov[s, 0, 0], cov[s, 0, 1], cov[s, 1, 1]
             mode = plane_mode(counts[s], x[s], noise)
             at = plane(counts[s], x[s], noise, rule, mode)
             if at.h0 * at.h1 > SMALLEST_CELL or at.m > MOST_READS:
-                plane_sums(at, rule, 2, sums)
+                plane_sums(at, rule, sums)
                 value[s] = plane_value(at, sums, score[s], neg_hessian[s])
             else:
                 sd = math.sqrt(at.b00 * at.b00 + at.b01 * at.b01), at.b11

@@ -127,8 +127,7 @@ def lattice(
     nugget: FloatArray,
     rule: Rule,
     centre: float,
-    all_orders: bool,
-    parts: FloatArray,  # (Q, 5, NODES): out, F and its derivatives in x at the nodes
+    parts: FloatArray,  # (Q, 3 or 5, NODES): out, F and its derivatives in x at the nodes
     weight: FloatArray,  # (NODES,): out, the posterior weights of the nodes
 ) -> tuple[float, int]:
     """Lay out the nodes of spot s; give g and their number, which is 0 if they were too many.
@@ -152,7 +151,7 @@ def lattice(
             powers_of(place - cell, scale, powers)
             lead = min(max(-cell, 0), size)  # where F is as good as zero
             extend(table, q, cell + lead, cell + size, nugget[q], rule)
-            fill_nodes(table, q, cell, lead, size - lead, powers, all_orders, parts[q], i * size)
+            fill_nodes(table, q, cell, lead, size - lead, powers, parts[q], i * size)
         first_order, f = parts[q, 1, : w.size], parts[q, 0, : w.size]
         for k in range(w.size):
             first_order[k] += y[q]

@@ -168,18 +168,18 @@ def plane(y: FloatArray, x: FloatArray, cov: Cov, rule: Rule, e: tuple[float, fl
 
 
 @compiled
-def plane_sums(at: Plane, rule: Rule, order: int, sums: FloatArray) -> None:
-    """Sum over the lattice into ``sums`` (20,), as ``_add2`` or ``_add4`` fill it."""
+def plane_sums(at: Plane, rule: Rule, sums: FloatArray) -> None:
+    """Sum over the lattice into ``sums``, as ``_add2`` (11,) or ``_add4`` (20,) fill it."""
     sums[:] = 0.0
     n = rule[3]
     shift = 0.5 if n > 0 and n % 2 == 0 else 0.0
-    first = 0
+    first = 0 * sums.size  # not a literal, for which ``_row`` would be compiled once more
     for side in range(2):
         count = MOST if n == 0 else (n + 1 - side) // 2
         best, before = first, math.inf
         for k in range(count):
             z = ((k if side == 0 else -(k + 1)) + shift) * at.h1
-            best, top = _row(at, z, best if n == 0 else 0, shift, rule, order, sums)
+            best, top = _row(at, z, best if n == 0 else 0, shift, rule, sums)
             if side == 0 and k == 0:
                 first = best
             if top < math.exp(-rule[2]) and top <= before:
@@ -189,14 +189,14 @@ def plane_sums(at: Plane, rule: Rule, order: int, sums: FloatArray) -> None:
 
 @compiled
 def _row(
-    at: Plane, z: float, start: int, shift: float, rule: Rule, order: int, sums: FloatArray
+    at: Plane, z: float, start: int, shift: float, rule: Rule, sums: FloatArray
 ) -> tuple[int, float]:
     """Sum the row at z_2 = z both ways from node ``start``; give its best node and integrand.
 
     Along the row exp eta_0 and the normal density go by recurrence, and a small whole total takes
     powers instead of a logarithm: then a node costs no transcendental function.
     """
-    n, floor = rule[3], math.exp(-rule[2])
+    n, floor, plain = rule[3], math.exp(-rule[2]), sums.size == 11
     power = int(at.m) if at.few else 0
     du1 = at.b11 * z
     rise1 = math.expm1(du1)
@@ -228,7 +228,7 @@ def _row(
                 best, top = i, w
             if w >= floor:
                 a0, a1 = at.p0 * (rise0 - load) * rest, at.p1 * (rise1 - load) * rest
-                if order == 2:
+                if plain:
                     _add2(at, w, du0, du1, a0, a1, sums)
                 else:
                     _add4(at, w, du0, du1, a0, a1, sums)

@@ -26,7 +26,7 @@ from splisosm_pyro.maths.spot_plane import (
     plane_sums,
     plane_value,
 )
-from splisosm_pyro.maths.spot_star import star
+from splisosm_pyro.maths.spot_star import log_norm, star
 
 # In a plane of smaller cells a lattice is dearer than a star without a table (measured).
 SMALLEST_CELL = 0.12
@@ -35,16 +35,14 @@ SMALLEST_CELL = 0.12
 @compiled
 def _flat(y: FloatArray, x: FloatArray, score: FloatArray, neg_hessian: FloatArray) -> float:
     """No nugget: the multinomial log-likelihood itself; write its score and information."""
-    top = max(x.max(), 0.0)
-    norm = math.exp(-top) + float(np.exp(x - top).sum())
-    m = y.sum()
-    value = -m * (top + math.log(norm))
+    m, norm = y.sum(), log_norm(x)
+    value = -m * norm
     for a in range(x.size):
         value += y[a] * x[a]
-        p = math.exp(x[a] - top) / norm
+        p = math.exp(x[a] - norm)
         score[a] = y[a] - m * p
         for b in range(x.size):
-            neg_hessian[a, b] = -m * p * math.exp(x[b] - top) / norm
+            neg_hessian[a, b] = -m * p * math.exp(x[b] - norm)
         neg_hessian[a, a] += m * p
     return float(value)
 
@@ -88,8 +86,8 @@ def evaluate_spots(
     n, n_logits = x.shape
     value, score = np.empty(n), np.empty((n, n_logits))
     neg_hessian, e = np.zeros((n, n_logits, n_logits)), np.full((n, 2), np.nan)
-    parts, weight = np.empty((n_logits, 5, NODES)), np.empty(NODES)
-    sums = np.empty(20)
+    parts, weight = np.empty((n_logits, 3, NODES)), np.empty(NODES)
+    sums = np.empty(11)
     for s in range(n):
         if nugget.max() == 0.0:
             value[s] = _flat(counts[s], x[s], score[s], neg_hessian[s])
@@ -102,11 +100,11 @@ def evaluate_spots(
             cell = at.h0 * at.h1
             if rule[3] > 0 or cell > SMALLEST_CELL:
                 e[s, 0], e[s, 1] = e0, e1
-                plane_sums(at, plane_rule, 2, sums)
+                plane_sums(at, plane_rule, sums)
                 value[s] = plane_value(at, sums, score[s], neg_hessian[s])
                 _lift(neg_hessian[s], counts[s].sum())
                 continue
-        value[s], nodes = star(counts[s], x[s], nugget, rule, table, s, False, parts, weight)
+        value[s], nodes = star(counts[s], x[s], nugget, rule, table, s, parts, weight)
         _star_score(parts, weight, nodes, score[s], neg_hessian[s])
         _lift(neg_hessian[s], counts[s].sum())
     return value, score, neg_hessian, e
@@ -158,10 +156,10 @@ def derive_spots(
             flat_sums(counts[s].sum(), x[s], weight[s], packed)
         elif not math.isnan(e[s, 0]):
             at = plane(counts[s], x[s], (nugget[0], 0.0, nugget[1]), plane_rule, (e[s, 0], e[s, 1]))
-            plane_sums(at, plane_rule, 4, sums)
+            plane_sums(at, plane_rule, sums)
             plane_moments(at, sums, weight[s], packed)
         else:
-            nodes = star(counts[s], x[s], nugget, rule, table, s, True, parts, share)[1]
+            nodes = star(counts[s], x[s], nugget, rule, table, s, parts, share)[1]
             _star_score(parts, share, nodes, centre, curve)
             diagonal_moments(share[:nodes], parts, weight[s], packed)
         derive(weight[s], score[s], neg_hessian[s], packed, out[s])

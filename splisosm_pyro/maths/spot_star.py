@@ -58,14 +58,24 @@ def _rate(t: float, y: FloatArray, x: FloatArray, nugget: FloatArray) -> tuple[f
 
 
 @compiled
+def log_norm(x: FloatArray) -> float:
+    """Give log(1 + sum exp x)."""
+    top, total = 0.0, 0.0
+    for q in range(x.size):
+        top = max(top, x[q])
+    for q in range(x.size):
+        total += math.exp(x[q] - top)
+    return top + math.log(math.exp(-top) + total)
+
+
+@compiled
 def _centre(m: float, y: FloatArray, x: FloatArray, nugget: FloatArray) -> tuple[float, float]:
     """Give the mode in t (to a fraction of its sd) and the curvature there."""
     high = math.log(m)  # the rate at t is at least exp t, at most exp t times the sum in ``load``
-    load = x + nugget * y[: x.size]
-    top = max(load.max(), 0.0)
-    low = high - top - math.log(math.exp(-top) + float(np.exp(load - top).sum()))
-    top = max(x.max(), 0.0)
-    t = high - top - math.log(math.exp(-top) + float(np.exp(x - top).sum()))
+    load = np.empty(x.size)
+    for q in range(x.size):
+        load[q] = x[q] + nugget[q] * y[q]
+    low, t = high - log_norm(load), high - log_norm(x)
     slope, before = 1.0, math.inf
     for _ in range(200):
         total, slope = _rate(t, y, x, nugget)
@@ -135,8 +145,7 @@ def star(
     rule: Rule,
     table: Shifted,
     s: int,
-    all_orders: bool,
-    parts: FloatArray,  # (Q, 5, NODES): out, F and its derivatives in x at the nodes
+    parts: FloatArray,  # (Q, 3 or 5, NODES): out, F and its derivatives in x at the nodes
     weight: FloatArray,  # (NODES,): out, the posterior weights of the nodes
 ) -> tuple[float, int]:
     """Lay out the nodes of spot s; give g and their number.
@@ -148,7 +157,7 @@ def star(
     centre, slope = _centre(m, y, x, nugget)
     spread = 1.0 / math.sqrt(slope)
     if tabled:
-        value, n = lattice(table, s, y, x, nugget, rule, centre, all_orders, parts, weight)
+        value, n = lattice(table, s, y, x, nugget, rule, centre, parts, weight)
         if n > 0:
             return value, n
     wide, start, away, step = _layout(centre, spread, y, x, nugget, rule)
@@ -177,7 +186,8 @@ def star(
             weight[n] = jacobian * math.exp(value - peak)
             total += weight[n]
             n += 1
-    weight[:n] /= total
+    for k in range(n):
+        weight[k] /= total
     value = peak + math.log(total)
     return value + (shift_constant(y, x, nugget) if tabled else _line_constant(y)), n
 
@@ -186,11 +196,11 @@ def star(
 def _line_sum(
     y: FloatArray, x: FloatArray, nugget: FloatArray, rule: Rule, t: float, out: FloatArray
 ) -> float:
-    """Put the lines of every logit at t in ``out`` (Q, 5); sum their values."""
+    """Put the lines of every logit at t in ``out`` (Q, 3 or 5); sum their values."""
     total = 0.0
     for q in range(x.size):
         f = line(POISSON, y[q], y[q], x[q] + t, nugget[q], rule)
-        for k in range(5):
+        for k in range(out.shape[1]):
             out[q, k] = f[k]
         total += f[0]
     return total
@@ -210,7 +220,7 @@ def _shifted_sum(
     total = 0.0
     for q in range(x.size):
         f = shifted_all(table, q, x[q] + nugget[q] * y[q] + t, nugget[q], rule)
-        for k in range(5):
+        for k in range(out.shape[1]):
             out[q, k] = f[k]
         out[q, 1] += y[q]
         total += f[0]

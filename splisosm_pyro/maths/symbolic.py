@@ -179,8 +179,19 @@ def _collect_rows(
                     mark[i] = s
                     rows[n] = i
                     n += 1
-        rows[row_start[s] : row_start[s + 1]].sort()
+        _sort(rows, row_start[s], n)
     return rows
+
+
+@compiled
+def _sort(rows: Ints, start: int, stop: int) -> None:
+    """Sort a part of ``rows`` by insertion: fewer steps than the front's update has entries."""
+    for n in range(start + 1, stop):
+        row, at = rows[n], n
+        while at > start and rows[at - 1] > row:
+            rows[at] = rows[at - 1]
+            at -= 1
+        rows[at] = row
 
 
 @compiled
@@ -206,12 +217,15 @@ def _entries(
 ) -> tuple[Ints, Ints, Ints, Ints]:
     """Where the matrix entries go: start by front, local pivot, position in the front, source."""
     place = _invert(order)
+    column_of = np.empty(order.size, np.int64)  # where a row stands in the front at work
     start = np.zeros(first.size, np.int64)
     pivot = np.empty(indices.size, np.int64)
     column = np.empty(indices.size, np.int64)
     source = np.empty(indices.size, np.int64)
     n = 0
     for s in range(first.size - 1):
+        for entry in range(row_start[s], row_start[s + 1]):
+            column_of[rows[entry]] = first[s + 1] - first[s] + entry - row_start[s]
         for k in range(first[s], first[s + 1]):
             for entry in range(indptr[order[k]], indptr[order[k] + 1]):
                 i = place[indices[entry]]
@@ -219,10 +233,7 @@ def _entries(
                     continue
                 pivot[n] = k - first[s]
                 source[n] = entry
-                column[n] = i - first[s]
-                if i >= first[s + 1]:
-                    below = rows[row_start[s] : row_start[s + 1]]
-                    column[n] = first[s + 1] - first[s] + np.searchsorted(below, i)
+                column[n] = column_of[i] if i >= first[s + 1] else i - first[s]
                 n += 1
         start[s + 1] = n
     return start, pivot[:n], column[:n], source[:n]

@@ -78,6 +78,20 @@ def climb(toy, start, **more):
     return search(toy, best_start(toy, [np.asarray(start, dtype=float)]), options(**more))
 
 
+def test_a_large_value_is_not_searched_below_its_rounding():
+    centre, level = np.array([1.3, -0.4, 0.8, 2.1]), 1e6
+
+    def value(u):
+        noise = np.sin(1e13 * u.sum()) - 1.0
+        return -np.log(np.cosh(u - centre)).sum() - level + 5e-14 * level * noise
+
+    toy = Stateful(value, lambda u: -np.tanh(u - centre), 4)
+    result = climb(toy, np.zeros(4))
+    assert result.converged
+    assert toy.values < 15
+    np.testing.assert_allclose(result.best.u, centre, atol=1e-3)  # 1e-7 nats
+
+
 # ---- inside
 
 
