@@ -132,8 +132,8 @@ def test_a_line_of_lines_agrees_with_the_plane(sigma):
     fine = (0.5, 0.7, 35.0, 0)
     for s in range(len(y)):
         mode = plane_mode(y[s], x[s], noise[s])
-        at, sums = plane(y[s], x[s], noise[s], fine, mode), np.empty(20)
-        plane_sums(at, fine, 2, sums)
+        at, sums = plane(y[s], x[s], noise[s], fine, mode), np.empty(11)
+        plane_sums(at, fine, sums)
         results = [(np.empty(2), np.empty((2, 2))) for _ in range(2)]
         expected = plane_value(at, sums, *results[0])
         sd = float(np.hypot(at.b00, at.b01)), at.b11
