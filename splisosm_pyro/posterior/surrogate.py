@@ -32,6 +32,8 @@ DEEPEST = 20.0
 # Points at first for every unknown, the fewest and the most of them; points of every check.
 FIRST_EACH, FEWEST, MOST_FIRST = 14, 48, 160
 CHECKED = 32
+# Points that are further out than draws are likely to come, and by how much.
+SCOUTS, FAR = 16, 2.0
 # No further points where this share of the checked draws is effective, nor beyond so many checks.
 CLOSE_SHARE = 0.97
 # Draws of the surrogate can be used from this share on.
@@ -207,6 +209,10 @@ def explore(
     found = Explored(none, np.empty(0), none)
     first = min(max(FIRST_EACH * centre.size, FEWEST), MOST_FIRST)
     found.add(density, proposal.points(first, generator))
+    surrogate = Surrogate.through(found.points, found.values, found.slopes, centre, root, highest)
+    proposal, _, _ = _draws(surrogate, proposal, box, CHECKED, generator)
+    far = StudentT(proposal.centre, FAR * proposal.root)
+    found.add(density, far.points(SCOUTS, generator))
     lengths: Sequence[float] = LENGTHS
     for _ in range(1 + MOST_CHECKS):
         surrogate = Surrogate.through(
