@@ -2,11 +2,16 @@
 
 Hoffman and Gelman (2014), JMLR 15(47); with multinomial sampling of the trajectory and the
 generalised criterion of turning of Betancourt (2017), arXiv:1701.02434, as Pyro has them.
+
+A chain can move by a cheap density ``s`` and be right for another one ``p``: transitions of NUTS
+from x to y are reversible under ``s``, so accepting y with probability ``min(1, p(y) s(x) / (p(x)
+s(y)))`` leaves ``p`` invariant (Liu, 2001, Monte Carlo Strategies in Scientific Computing, section
+9.4.3: surrogate transitions). It costs one value of ``p`` a draw and no gradient.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -18,8 +23,24 @@ from splisosm_pyro.maths.spot import FloatArray
 # Takes a position (M,); returns the log density and its gradient. Minus infinity is no place.
 Slope = Callable[[FloatArray], tuple[float, FloatArray]]
 OUTER, FIELD = "outer", "field"
+# So many of the last transitions of the warm-up are corrected too.
+SETTLING = 20
 MAX_TREE_DEPTH = 10
 TARGET_ACCEPTANCE = 0.8
+# Likewise of corrected chains: where all directions are alike, few and small steps are enough.
+CORRECTED_TREE_DEPTH, CORRECTED_ACCEPTANCE = 3, 0.9
+
+
+class Exact(NamedTuple):
+    """What the density that a chain is to have says of a position."""
+
+    log_density: float
+    log_ratio: float  # log p - log s
+    kept: FloatArray  # what is drawn with the position
+
+
+# Takes a position (M,).
+Correction = Callable[[FloatArray], Exact]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,11 +54,15 @@ class Chains:
     stats
         (C, N) each, by ArviZ's names: ``lp`` (of the position), ``diverging``,
         ``acceptance_rate``, ``n_steps``, ``tree_depth`` (doublings begun), ``energy`` (at the
-        trajectory's start), ``step_size``.
+        trajectory's start), ``step_size``; of corrected chains also ``accepted``, whether the
+        transition stands.
+    kept
+        (C N, *) what the correction drew with the positions, chain by chain.
     """
 
     positions: FloatArray
     stats: dict[str, FloatArray]
+    kept: FloatArray | None = None
 
     @property
     def flat(self) -> FloatArray:
@@ -99,6 +124,7 @@ def run_chains(
     warmup: int,
     seeds: Sequence[int],
     n_outer: int | None = None,
+    correction: Correction | None = None,
 ) -> Chains:
     """Run Pyro's NUTS from every start.
 
@@ -114,6 +140,9 @@ def run_chains(
     n_outer : int, optional
         So many leading coordinates (all, by default) have a dense mass matrix, the others a
         diagonal one.
+    correction : callable, optional
+        The density that the draws are to have, where that is not ``density``. The mass matrix is
+        then the identity.
 
     Returns
     -------
@@ -125,46 +154,96 @@ def run_chains(
     >>> found.positions.shape, bool(abs(found.positions.std() - 1) < 0.2)
     ((1, 200, 2), True)
     """
-    positions = np.empty((len(starts), n_draws, starts.shape[1]))
-    records = []
-    for chain, (start, seed) in enumerate(zip(starts, seeds, strict=True)):
+    runs = []
+    for start, seed in zip(starts, seeds, strict=True):
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            kept, record = _one_chain(density, start, n_draws, warmup, n_outer or start.size)
-        positions[chain] = kept
-        records.append(record)
-    names = records[0][0]
+            walker = _Walker(density, start, warmup, n_outer or start.size, correction)
+            runs.append(walker.run(n_draws, warmup))
+    records = [[step.record for step in run] for run in runs]
     stats = {
-        name: np.array([[step[name] for step in record] for record in records]) for name in names
+        name: np.array([[record[name] for record in run] for run in records])
+        for name in records[0][0]
     }
-    return Chains(positions, stats)
+    positions = np.array([[step.position for step in run] for run in runs])
+    kept = [step.exact.kept for run in runs for step in run if step.exact is not None]
+    return Chains(positions, stats, np.stack(kept) if kept else None)
 
 
-def _one_chain(
-    density: Slope, start: FloatArray, n_draws: int, warmup: int, n_outer: int
-) -> tuple[FloatArray, list[dict[str, float]]]:
-    """Return the positions (N, M) of one chain and its records."""
-    sizes = {OUTER: n_outer, FIELD: start.size - n_outer}
-    sizes = {name: size for name, size in sizes.items() if size}
+class _Step(NamedTuple):
+    """Where a chain is after a transition."""
 
-    def potential(params: dict[str, Tensor]) -> Tensor:
-        value: Tensor = cast(Any, _Potential).apply(density, *(params[name] for name in sizes))
-        return value
+    position: FloatArray
+    record: dict[str, float]
+    exact: Exact | None
 
-    kernel = cast(Any, _RecordingNUTS)(
-        potential_fn=potential,
-        full_mass=[(OUTER,)],
-        max_tree_depth=MAX_TREE_DEPTH,
-        target_accept_prob=TARGET_ACCEPTANCE,
-    )
-    parts = torch.from_numpy(start.copy()).split(list(sizes.values()))
-    params = {name: part.clone() for name, part in zip(sizes, parts, strict=True)}
-    kernel.initial_params = params
-    kernel.setup(warmup)
-    positions, records = np.empty((n_draws, start.size)), []
-    for step in range(-warmup, n_draws):
-        params = kernel.sample(params)
-        if step >= 0:
-            positions[step] = np.concatenate([params[name].detach().numpy() for name in sizes])
-            records.append(kernel.record)
-    return positions, records
+
+class _Walker:
+    """One chain."""
+
+    def __init__(
+        self,
+        density: Slope,
+        start: FloatArray,
+        warmup: int,
+        n_outer: int,
+        correction: Correction | None,
+    ) -> None:
+        sizes = {OUTER: n_outer, FIELD: start.size - n_outer}
+        names = [name for name, size in sizes.items() if size]
+
+        def potential(params: dict[str, Tensor]) -> Tensor:
+            value: Tensor = cast(Any, _Potential).apply(density, *(params[name] for name in names))
+            return value
+
+        self.kernel = cast(Any, _RecordingNUTS)(
+            potential_fn=potential,
+            full_mass=[(OUTER,)],
+            adapt_mass_matrix=correction is None,
+            max_tree_depth=MAX_TREE_DEPTH if correction is None else CORRECTED_TREE_DEPTH,
+            target_accept_prob=TARGET_ACCEPTANCE if correction is None else CORRECTED_ACCEPTANCE,
+        )
+        parts = torch.from_numpy(start.copy()).split([sizes[name] for name in names])
+        self.params = {name: part.clone() for name, part in zip(names, parts, strict=True)}
+        self.kernel.initial_params = self.params
+        self.kernel.setup(warmup)
+        self.correction = correction
+        self.exact: Exact | None = None
+
+    def run(self, n_draws: int, warmup: int) -> list[_Step]:
+        """Return the draws after the warm-up."""
+        steps = []
+        for step in range(-warmup, n_draws):
+            position, record = self.move(corrected=step >= -SETTLING)
+            if step >= 0:
+                steps.append(_Step(position, record, self.exact))
+        return steps
+
+    def move(self, *, corrected: bool) -> tuple[FloatArray, dict[str, float]]:
+        """Make a transition; the position and the record."""
+        proposed = self.kernel.sample(self.params)
+        position, record = _flat(proposed), self.kernel.record
+        if self.correction is None or not corrected:
+            self.params = proposed
+            return position, record
+        there = self.correction(position)
+        accepted = _stands(self.exact, there, float(torch.rand(())))
+        if accepted:
+            self.params, self.exact = proposed, there
+        else:
+            self.kernel.clear_cache()  # of the proposed position
+        log_density = (self.exact or there).log_density
+        record |= {"lp": log_density, "accepted": float(accepted)}
+        return _flat(self.params), record
+
+
+def _stands(here: Exact | None, there: Exact, chance: float) -> bool:
+    """Whether a transition is accepted; a chain that is nowhere yet takes any."""
+    if here is None or here.log_ratio == -np.inf:
+        return True
+    return bool(np.log(max(chance, 1e-300)) < there.log_ratio - here.log_ratio)
+
+
+def _flat(params: dict[str, Tensor]) -> FloatArray:
+    """Return the position (M,)."""
+    return np.concatenate([part.detach().numpy() for part in params.values()])

@@ -243,13 +243,13 @@ class OuterDensity:
         for n, row in enumerate(u):
             value, state = self.value(row, near)
             near = Evaluation(row, value, row, state)
-            out[:, :, n] = self._eta_given(state, 1, design, noise)[:, :, 0]
+            out[:, :, n] = self.eta_given(state, 1, design, noise)[:, :, 0]
         return out
 
-    def _eta_given(
+    def eta_given(
         self, state: MarginalState, n_draws: int, design: FloatArray, noise: Noise
     ) -> FloatArray:
-        """Draw ``eta`` (S, Q, n_draws) given the outer parameters of a factorised mode."""
+        """Draw ``eta`` (S, Q, n_draws) given the outer parameters of a mode just factorised."""
         problem = self.marginal.problem
         draws = gaussian_draws(problem, state, design, n_draws, noise.torch)
         return refine(problem, state.variances.nugget, draws, SPOT_STEPS, noise.torch)
