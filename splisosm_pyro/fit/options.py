@@ -15,6 +15,8 @@ Validator = Callable[[str, object], Any]
 
 NUGGETS = ("laplace", "quadrature")
 SMOOTHS = ("laplace", "ep")
+# With more isoforms expectation propagation costs many times as much: a lattice in 3 dimensions.
+PROPAGATED_ISOFORMS = 3
 OPTIMISERS = ("adam", "sgd", "lbfgs")
 
 

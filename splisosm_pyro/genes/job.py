@@ -12,7 +12,7 @@ from scipy.sparse import csc_array
 
 from splisosm_pyro.fit.glm_rows import DesignRows
 from splisosm_pyro.fit.glmm import GLMMSpec
-from splisosm_pyro.fit.options import SMOOTHS, GLMMOptions, boolean, choose
+from splisosm_pyro.fit.options import PROPAGATED_ISOFORMS, SMOOTHS, GLMMOptions, boolean, choose
 from splisosm_pyro.genes.covariates import Design, design_of
 from splisosm_pyro.genes.slide import Floats, Slide, graph_of
 from splisosm_pyro.maths.axes import as_design
@@ -21,8 +21,6 @@ from splisosm_pyro.maths.priors import prior_from_name
 
 PriorName = str
 ModelName = Literal["glmm", "glm"]
-# With more isoforms expectation propagation costs many times as much: a lattice in 3 dimensions.
-PROPAGATED_ISOFORMS = 3
 METHOD: Literal["marginal_newton"] = "marginal_newton"
 
 

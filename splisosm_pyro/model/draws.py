@@ -52,7 +52,7 @@ def posterior_of(
     if data.kernel is None:
         labels = Labels.of(names, places, shape, data.names, 0)
         return glm_posterior(counts, design, request, labels, prior or PosteriorPriors())
-    spec = with_nugget(model._spec(), nugget, smooth)
+    spec = with_nugget(model._spec(), model.n_isos, nugget, smooth)
     sigma = model._sigma_in_force().detach().to("cpu", torch.float64).numpy()
     labels = Labels.of(names, places, shape, data.names, sigma.shape[1])
     priors = (prior or _own_priors(spec)).for_gene(spec.kernel, model.n_isos)
@@ -116,7 +116,7 @@ def _density_of(
     counts = model.data.counts.values.numpy()[gene]
     if model.data.kernel is None:
         return GLMDensity.of_gene(counts, model.data.design.numpy(), prior or PosteriorPriors())
-    spec = with_nugget(model._spec(), *treatment)
+    spec = with_nugget(model._spec(), model.n_isos, *treatment)
     priors = (prior or _own_priors(spec)).for_gene(spec.kernel, model.n_isos)
     sigma = np.asarray(model._sigma_in_force().detach().to("cpu", torch.float64).numpy())
     return OuterDensity.of_gene(spec, counts, priors, sigma[gene])

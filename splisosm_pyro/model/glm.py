@@ -168,6 +168,8 @@ class MultinomGLM(BaseModel, nn.Module):
     ) -> Any:
         """Draw from the posterior of every gene; it needs no fit and leaves the model as it is.
 
+        After a marginal fit the mode is looked for from there.
+
         Parameters
         ----------
         method : {'auto', 'laplace', 'nested_laplace', 'marginal_nuts', 'nuts'}
@@ -194,7 +196,8 @@ class MultinomGLM(BaseModel, nn.Module):
             How the white part of the field is eliminated from the outer posterior (GLMM).
         smooth : {'ep', 'laplace'}, optional
             How the smooth part is: by expectation propagation, the default with ``'quadrature'``
-            and nearly exact, or by Laplace's method, which is off where counts are few.
+            for up to three isoforms and nearly exact, or by Laplace's method, which is off where
+            counts are few. The attributes say which.
         names : mapping, optional
             Names of ``'gene'`` (G), ``'spot'`` (S) and ``'isoform'`` (P); places by default.
         warmup : int, optional

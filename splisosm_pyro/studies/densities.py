@@ -34,7 +34,7 @@ class Densities:
         design = data.design.numpy()
         if data.kernel is None:
             return cls(None, design, np.empty((model.n_genes, 0)), prior or PosteriorPriors())
-        spec = with_nugget(model._spec(), nugget)
+        spec = with_nugget(model._spec(), model.n_isos, nugget)
         own = prior or PosteriorPriors.of_model(
             spec.prior, spec.theta_prior, spec.coefficient_priors
         )

@@ -273,6 +273,17 @@ def test_a_gene_whose_replicates_break_leaves_nothing(monkeypatch):
     assert (out["prior_predictive"]["counts"].isel(gene=0) >= 0).all()
 
 
+@pytest.mark.parametrize(
+    ("n_isos", "asked", "used"), [(3, None, "ep"), (5, None, "laplace"), (5, "ep", "ep")]
+)
+def test_more_than_three_isoforms_go_by_laplace_unless_asked(n_isos, asked, used):
+    counts = np.random.default_rng(0).poisson(0.7, (1, 4, n_isos)).astype(float)
+    model = MultinomGLMM(var_fix_sigma=False)
+    model.setup_data(counts, BATCH.V[:4, :4])
+    out = model.posterior("laplace", draws=2, chains=1, smooth=asked)
+    assert out["posterior"].attrs["smooth"] == used
+
+
 def test_a_fixed_sigma_stays():
     model = MultinomGLMM(var_fix_sigma=True)
     model.setup_data(BATCH.counts, BATCH.V)
