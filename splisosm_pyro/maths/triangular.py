@@ -5,7 +5,7 @@
 
 import numpy as np
 
-from splisosm_pyro.maths.compiled import compiled
+from splisosm_pyro.maths.compiled import compiled, compiled_sums
 from splisosm_pyro.maths.fronts import BLAS_MULTIPLICATIONS, Array, front_panel
 from splisosm_pyro.maths.ordering import Ints
 from splisosm_pyro.maths.symbolic import Tree
@@ -55,21 +55,13 @@ def backward_vector(tree: Tree, q: int, panel: Array, x: Array, work: Array) -> 
             head[0, k] = (head[0, k] - known) / u11[k, k]
 
 
-@compiled
+@compiled_sums
 def row_dot(a: Array, k: int, b: Array, j: int, start: int, stop: int) -> float:
-    """Row k of a times row j of b, in four partial sums, which a processor can overlap."""
-    s0, s1, s2, s3 = 0.0, 0.0, 0.0, 0.0
-    i = start
-    while i + 3 < stop:
-        s0 += a[k, i] * b[j, i]
-        s1 += a[k, i + 1] * b[j, i + 1]
-        s2 += a[k, i + 2] * b[j, i + 2]
-        s3 += a[k, i + 3] * b[j, i + 3]
-        i += 4
-    while i < stop:
-        s0 += a[k, i] * b[j, i]
-        i += 1
-    return (s0 + s1) + (s2 + s3)
+    """Row k of a times row j of b."""
+    total = 0.0
+    for i in range(start, stop):
+        total += a[k, i] * b[j, i]
+    return total
 
 
 @compiled
