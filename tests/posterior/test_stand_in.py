@@ -38,7 +38,7 @@ def test_a_corrected_chain_has_the_law_of_the_other_density():
     stayed = (np.diff(chains.positions, axis=1) == 0.0).all(axis=-1)
     rejected = chains.stats["accepted"][:, 1:] == 0.0
     assert stayed[rejected].all()
-    assert stayed[~rejected].mean() < 0.2  # a transition of NUTS may end where it began
+    assert stayed[~rejected].mean() < 0.05  # a transition of NUTS may end where it began
     assert 0.5 < chains.stats["accepted"].mean() < 0.95
     # without a correction worth the name it has the law of what it moves by
     idle = run_chains(wide, starts, 250, 60, [1, 2], correction=lambda x: Exact(0.0, 0.0, x))
