@@ -5,6 +5,7 @@ every draw. Of a Gaussian the first needs no draws, and the second draws at occu
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -91,9 +92,9 @@ class GaussianField:
     given: GivenOuter | None
     noise: Noise
 
-    @property
+    @cached_property
     def eta(self) -> FloatArray:
-        """Joint draws (S, Q, N), other ones every time."""
+        """Joint draws (S, Q, N), made when first asked for."""
         eta = self.mean[:, :, None] + self.response @ self.apart.T
         if self.given is not None:
             eta += self.given.draws(len(self.apart), self.noise)

@@ -390,3 +390,15 @@ def test_the_whole_program_against_long_chains(gold):
         error = np.sqrt(sd**2 / ess + np.square(truth["mcse_mean"]))
         assert (np.abs(mean - np.array(truth["mean"])) < 5 * error).all(), name
         assert (ess > 20).all()
+
+
+def test_replicates_are_made_of_the_draws_that_are_kept():
+    usage = np.random.default_rng(0).uniform(0.3, 0.7, len(BATCH.V))
+    counts = np.round(10_000 * np.column_stack([usage, 1.0 - usage]))
+    model = MultinomGLMM(var_fix_sigma=False)
+    model.setup_data(counts, BATCH.V)
+    out = model.posterior("laplace", draws=100, chains=2, nugget="laplace", predictive=True)
+    expected = 10_000 * plain(out["posterior"])["isoform_ratio"].isel(isoform=0)
+    replicate = plain(out["posterior_predictive"])["counts"].isel(isoform=0)
+    apart = (replicate - expected) / np.sqrt(expected * (1.0 - expected / 10_000))
+    assert abs(float((apart**2).mean()) - 1.0) < 0.15  # 3 if they were of other draws
