@@ -2,8 +2,8 @@
 
     python tests/benchmarks/nugget_study.py --genes 50 --jobs 2
 
-needs the real slide (``--data``, or the folder in the environment variable ``SPLISOSM_DATA``) and
-writes ``nugget_*.csv``, ``nugget_*.md`` and ``nugget.png`` into ``--docs``. Seconds are those of
+needs the real slide (``--data``, or ``data`` in the folder ``SPLISOSM_PYRO_SHARED``) and writes
+``nugget_*.csv``, ``nugget_*.md`` and ``nugget.png`` into ``--docs``. Seconds are those of
 the processor, one thread a gene. The reference implementation takes part where an interpreter has
 it: this one, or that of ``--other-python``; without one its rows are left out.
 """
@@ -229,9 +229,10 @@ def main() -> None:
     parser.add_argument("--genes", type=int, default=50, help="genes of each simulated cell")
     parser.add_argument("--real-genes", type=int, default=None, help="default: all")
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("SPLISOSM_DATA", ".")))
-    docs = Path(__file__).resolve().parents[2] / "docs"
-    parser.add_argument("--docs", type=Path, default=docs)
+    root = Path(__file__).resolve().parents[2]
+    shared = Path(os.environ.get("SPLISOSM_PYRO_SHARED", root.parent / "shared"))
+    parser.add_argument("--data", type=Path, default=shared / "data")
+    parser.add_argument("--docs", type=Path, default=root / "docs")
     parser.add_argument("--part", choices=(*PARTS, "all"), default="all")
     parser.add_argument("--other-python", default=None, help="an interpreter that has splisosm")
     given = parser.parse_args()
