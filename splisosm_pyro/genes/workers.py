@@ -54,12 +54,16 @@ def shuffled(slide: Slide) -> list[GeneInput]:
     return [genes[i] for i in np.random.default_rng(0).permutation(len(genes))]
 
 
-def fit_batch(job: Job, genes: list[GeneInput], owner: int) -> list[Outcome]:
-    """Fit a batch of genes with one thread; ``owner`` is the process that asked for it."""
+def fit_batch(job: Job, genes: list[GeneInput], owner: int, *, local: bool) -> list[Outcome]:
+    """Fit a batch of genes with one thread.
+
+    ``owner`` is the process that asked for it, the parent of this one if both are ``local``; it may
+    be gone by now.
+    """
     if os.getpid() != owner and threading.current_thread() is threading.main_thread():
         # Ctrl-C is for the process that asked: it ends the workers
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if os.getppid() == owner:
+    if local and os.getpid() != owner:
         end_with(owner)
     with threadpool_limits(limits=1):
         bench = job.bench()
@@ -130,12 +134,12 @@ def _cut(genes: Sequence[GeneInput], largest: int, parts: int) -> Iterator[list[
 
 def run_batches(job: Job, parts: Iterator[list[GeneInput]], n_jobs: int) -> Iterator[list[Outcome]]:
     """Yield the outcomes of batch after batch, in the order in which they end."""
-    owner = os.getpid()
+    owner, local = os.getpid(), on_this_machine()
     if n_jobs == 1:
         for part in parts:
-            yield fit_batch(job, part, owner)
+            yield fit_batch(job, part, owner, local=local)
         return
-    tasks = (delayed(fit_batch)(job, part, owner) for part in parts)
+    tasks = (delayed(fit_batch)(job, part, owner, local=local) for part in parts)
     try:
         pool = Parallel(n_jobs=n_jobs, batch_size=1, return_as="generator_unordered")
     except ValueError:  # a backend, such as Ray's, that gives nothing before all is done

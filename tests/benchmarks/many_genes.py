@@ -29,6 +29,8 @@ from timing import peak_memory
 
 COLUMNS = {"group_iso_by": "gene_symbol", "covariates": ["region"]}
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+# Seconds that a run takes to start its workers.
+STARTING = 6.0
 
 
 def workers(args: argparse.Namespace) -> None:
@@ -65,7 +67,7 @@ def kills(args: argparse.Namespace) -> None:
     killed = [*command, "--out", folder / "killed", "--resume"]
     for kill in range(args.kills):
         process = subprocess.Popen(killed, env=ENVIRONMENT)
-        time.sleep(rng.uniform(0.0, 2.0 * whole / args.kills) + 3.0)
+        time.sleep(rng.uniform(0.0, 2.0 * whole / args.kills) + STARTING)
         process.send_signal(signal.SIGKILL)
         process.wait()
         print(f"kill {kill + 1}: {_records(folder / 'killed')}", flush=True)

@@ -47,3 +47,17 @@ def test_a_worker_ends_with_the_process_that_asked():
     while alive(worker) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not alive(worker)
+
+
+def test_a_worker_whose_asker_was_gone_before_its_first_batch_ends():
+    """Such a process has another parent by then."""
+    code = (
+        "import os, time\n"
+        "from splisosm_pyro.genes.workers import fit_batch\n"
+        "class Gone:\n"
+        "    def bench(self):\n"
+        "        time.sleep(120)\n"
+        "fit_batch(Gone(), [], os.getpid() + 1, local=True)\n"
+    )
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    assert subprocess.run([sys.executable, "-c", code], env=env, timeout=100).returncode == 1
