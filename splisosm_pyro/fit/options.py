@@ -20,6 +20,20 @@ PROPAGATED_ISOFORMS = 3
 OPTIMISERS = ("adam", "sgd", "lbfgs")
 
 
+def smooth_by_default(nugget: str, n_isos: int) -> str:
+    """Return how the smooth part of a gene of P isoforms goes where nobody says.
+
+    By expectation propagation where the nugget goes by quadrature and that is affordable, else by
+    Laplace's method.
+
+    Examples
+    --------
+    >>> smooth_by_default("quadrature", 3), smooth_by_default("quadrature", 4)
+    ('ep', 'laplace')
+    """
+    return "ep" if nugget == "quadrature" and n_isos <= PROPAGATED_ISOFORMS else "laplace"
+
+
 def choose(name: str, value: object, valid: Sequence[str]) -> str:
     """Return ``value`` if it is one of ``valid``.
 

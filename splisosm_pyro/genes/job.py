@@ -12,7 +12,7 @@ from scipy.sparse import csc_array
 
 from splisosm_pyro.fit.glm_rows import DesignRows
 from splisosm_pyro.fit.glmm import GLMMSpec
-from splisosm_pyro.fit.options import PROPAGATED_ISOFORMS, SMOOTHS, GLMMOptions, boolean, choose
+from splisosm_pyro.fit.options import SMOOTHS, GLMMOptions, boolean, choose, smooth_by_default
 from splisosm_pyro.genes.covariates import Design, design_of
 from splisosm_pyro.genes.slide import Floats, Slide, graph_of
 from splisosm_pyro.maths.axes import as_design
@@ -98,8 +98,7 @@ class RunOptions:
         """Return ``fitting_configs`` of the GLMM of a gene of P isoforms."""
         given, smooth = {"nugget": self.nugget, **self.fitting_configs}, self.smooth
         if smooth == "auto":
-            cheap = given["nugget"] == "quadrature" and n_isos <= PROPAGATED_ISOFORMS
-            smooth = "ep" if cheap else "laplace"
+            smooth = smooth_by_default(given["nugget"], n_isos)
         return {"smooth": smooth, **given}
 
     def glmm_options(self, n_isos: int = 2) -> GLMMOptions:

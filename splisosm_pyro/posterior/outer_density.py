@@ -19,7 +19,7 @@ from splisosm_pyro.fit.glm import fit_glm
 from splisosm_pyro.fit.glmm import START_SIGMAS, START_THETA_LOGITS, GLMMSpec
 from splisosm_pyro.fit.marginal_fit import MarginalObjective
 from splisosm_pyro.fit.mode import ModeError
-from splisosm_pyro.fit.options import NUGGETS, PROPAGATED_ISOFORMS, choose
+from splisosm_pyro.fit.options import NUGGETS, choose, smooth_by_default
 from splisosm_pyro.fit.outer import Evaluation
 from splisosm_pyro.fit.parameters import OuterSpace
 from splisosm_pyro.fit.smooth import MarginalState
@@ -293,11 +293,6 @@ def log_theta_jacobian(theta: FloatArray) -> FloatArray:
 
 
 def with_nugget(spec: GLMMSpec, n_isos: int, nugget: str, smooth: str | None = None) -> GLMMSpec:
-    """Return the specification of a posterior that integrates the field out in that way.
-
-    By default the smooth part goes by expectation propagation where the nugget goes by quadrature
-    and a gene has few enough isoforms for that, else by Laplace's method.
-    """
+    """Return the specification of a posterior that integrates the field out in that way."""
     choose("nugget", nugget, NUGGETS)
-    cheap = nugget == "quadrature" and n_isos <= PROPAGATED_ISOFORMS
-    return spec.with_nugget(nugget, smooth or ("ep" if cheap else "laplace"))
+    return spec.with_nugget(nugget, smooth or smooth_by_default(nugget, n_isos))

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from run import ROWS
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parents[1]
@@ -36,20 +37,7 @@ def rows(tmp_path_factory):
 
 
 def test_every_row_is_there(rows):
-    assert list(rows) == [
-        *("one_gene", "selected_inverse", "glm_grid", "glm_real", "joint", "two_cores"),
-        *(
-            "nugget_two",
-            "nugget_three",
-            "smooth_two",
-            "smooth_three",
-            "growth",
-            "low_rank",
-            "accelerator",
-            "marginal",
-            "marginal_real",
-        ),
-    ]
+    assert list(rows) == list(ROWS)
     for row in rows.values():
         measured = row["ours"] is not None and row["ours"] > 0.0 and row["memory"] > 0.0
         assert measured or row["note"].startswith("not run")
