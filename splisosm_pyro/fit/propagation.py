@@ -47,6 +47,9 @@ SITE_ROUNDING = 1e-5
 MAX_SWEEPS = 200
 # The smooth part of a cavity's mean grows with D^1/2 up to this: counts hold it back.
 MOST_GROWTH = 2.0
+# Nats that the integrals over all spots together may be off, however rough they are asked for; most
+# of that is the same at all parameters.
+MOST_OFF = 5e-3
 # A sweep that leaves more than this of the residual is damped by half the next time.
 SHRINKS, LEAST_DAMPING = 0.9, 0.05
 
@@ -71,6 +74,7 @@ def followed_sites(
     old: PropagatedMode,
     coefficients: FloatArray,
     variances: Variances,
+    error: float = 0.0,
 ) -> Sites:
     """Give the sites that the spots call for if their cavities just move with the parameters.
 
@@ -81,11 +85,15 @@ def followed_sites(
     smooth = old.cavity_mean - problem.gene.design @ old.coefficients
     mean = problem.gene.design @ coefficients + np.minimum(grown, MOST_GROWTH) * smooth
     cavity = grown[:, None] * old.cavity * grown
-    return wanted_sites(problem, mean, cavity, variances)[1]
+    return wanted_sites(problem, mean, cavity, variances, error)[1]
 
 
 def propagate(
-    problem: LatentProblem, start: Mode, variances: Variances, tolerance: float = SITE_TOLERANCE
+    problem: LatentProblem,
+    start: Mode,
+    variances: Variances,
+    tolerance: float = SITE_TOLERANCE,
+    error: float = 0.0,
 ) -> PropagatedMode:
     """Return the fixed point, factorised.
 
@@ -100,6 +108,8 @@ def propagate(
         Where the field's variances are now.
     tolerance
         The residual to stop at.
+    error
+        Nats that the integral over a spot may be off; 0 for all its digits.
 
     Returns
     -------
@@ -120,7 +130,7 @@ def propagate(
     damping, before, residual = 1.0, np.inf, np.inf
     for _ in range(MAX_SWEEPS):
         try:
-            sweep = _Sweep(problem, start.coefficients, variances, tau, shift)
+            sweep = _Sweep(problem, start.coefficients, variances, tau, shift, error)
         except (NotPositiveDefinite, np.linalg.LinAlgError) as error:
             raise ModeError(f"no posterior under the sites: {error}") from error
         residual = sweep.residual
@@ -146,6 +156,7 @@ class _Sweep:
         variances: Variances,
         tau: FloatArray,  # (n, Q, Q)
         shift: FloatArray,  # (n, Q) b
+        error: float,
     ) -> None:
         self.problem, self.coefficients, self.tau = problem, coefficients, tau
         self.nugget, self.root = variances.nugget, np.sqrt(variances.spatial)
@@ -159,7 +170,7 @@ class _Sweep:
         self.r = shift - _times(tau, self.x)
         self.cov = self.root[:, None] * factor.blocks() * self.root
         self.cavity, self.mean, self.log_det, self.quad = cavities(self.cov, tau, self.x, self.r)
-        spots, wanted = wanted_sites(problem, self.mean, self.cavity, variances)
+        spots, wanted = wanted_sites(problem, self.mean, self.cavity, variances, error)
         self.value, self.score, self.neg_hessian = spots
         self.site_precision, self.site_shift = wanted
         self.residual = mismatch(self.cov, tau, self.site_precision, self.r, self.score)
@@ -195,11 +206,16 @@ class _Sweep:
 
 
 def wanted_sites(
-    problem: LatentProblem, mean: FloatArray, cavity: FloatArray, variances: Variances
+    problem: LatentProblem,
+    mean: FloatArray,
+    cavity: FloatArray,
+    variances: Variances,
+    error: float,
 ) -> tuple[tuple[FloatArray, FloatArray, FloatArray], Sites]:
     """Return ``g``, ``a`` and ``A`` of every spot in its cavity, and the sites that follow."""
     assert isinstance(problem.spots, QuadratureNugget)
-    spots = problem.spots.blurred(mean, cavity + np.diag(variances.nugget))
+    error = min(error, MOST_OFF / max(len(mean), 1))
+    spots = problem.spots.blurred(mean, cavity + np.diag(variances.nugget), error)
     return spots, sites(cavity, mean, spots[1], spots[2])
 
 

@@ -98,10 +98,19 @@ class LaplaceSmooth:
 
 @dataclass(frozen=True)
 class PropagatedSmooth:
-    """``w`` by expectation propagation; the nugget has to be integrated out as well."""
+    """``w`` by expectation propagation; the nugget has to be integrated out as well.
+
+    Attributes
+    ----------
+    tolerance, refined
+        How nearly right the sites are for a value, and for its gradient.
+    spot_error
+        Nats that the integral over a spot may be off; 0 for all its digits.
+    """
 
     tolerance: float = SITE_TOLERANCE
     refined: float = SITE_TOLERANCE
+    spot_error: float = 0.0
 
     def start(
         self, problem: LatentProblem, B: FloatArray, variances: Variances, old: MarginalState | None
@@ -110,27 +119,30 @@ class PropagatedSmooth:
         if old is None:
             return cold_start(problem, B, variances.spatial, variances.nugget)
         assert isinstance(old.mode, PropagatedMode)
-        tau, shift = followed_sites(problem, old.mode, B, variances)
+        tau, shift = followed_sites(problem, old.mode, B, variances, self.spot_error)
         return replace(old.mode, coefficients=B, next_tau=tau, next_shift=shift)
 
     def settle(self, problem: LatentProblem, start: Mode, variances: Variances) -> Mode:
         """Sweep until the sites settle."""
-        return propagate(problem, start, variances, self.tolerance)
+        return propagate(problem, start, variances, self.tolerance, self.spot_error)
 
     def refine(self, problem: LatentProblem, mode: Mode, variances: Variances) -> Mode:
         """Sweep on."""
         assert isinstance(mode, PropagatedMode)
         if mode.residual <= self.refined:
             return mode
-        return propagate(problem, mode, variances, self.refined)
+        return propagate(problem, mode, variances, self.refined, self.spot_error)
 
     def gradient(self, problem: LatentProblem, mode: Mode) -> MarginalGradient:
         """Differentiate at fixed sites."""
         return propagation_gradient(problem, mode)
 
     def rough(self, tolerance: float) -> SmoothPart:
-        """Return the sweeps stopped early: the value is right to the square of what is left."""
-        return PropagatedSmooth(tolerance, tolerance)
+        """Return the sweeps stopped early: the value is right to the square of what is left.
+
+        Spots take as few nodes as that leaves right.
+        """
+        return PropagatedSmooth(tolerance, tolerance, tolerance**2)
 
     def for_search(self) -> SmoothPart:
         """Stop early where a value is wanted, and sweep on where its gradient is."""

@@ -104,9 +104,14 @@ class QuadratureNugget:
         )
         return SpotDerivatives(out[:, 0], out[:, 1], out[:, 2], out[:, 3:])
 
-    def blurred(self, x: FloatArray, cov: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return ``g``, ``g'`` and ``-g''`` of every spot for noise of covariance (n, Q, Q)."""
-        return blur_spots(self._counts, x, cov, self._rules[0])
+    def blurred(
+        self, x: FloatArray, cov: FloatArray, error: float = 0.0
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return ``g``, ``g'`` and ``-g''`` of every spot for noise of covariance (n, Q, Q).
+
+        Fewer nodes where values may be off by ``error`` nats a spot.
+        """
+        return blur_spots(self._counts, x, cov, self._rules[0], error)
 
     def _pair_table(self, nugget: float) -> Table:
         """Keep the table of the nugget last asked for; its entries are the same whoever asks."""

@@ -26,11 +26,13 @@ LATTICE: dict[int, tuple[Rule, int]] = {
     2: ((0.98, 1.4, 23.0, 0), 320),
     3: ((1.05, 1.5, 20.0, 0), 40),
 }
+COARSE: tuple[Rule, int] = ((1.15, 1.7, 15.0, 0), 14)
 # Squared correlations up to REGULAR are inverted. Where a cell of the plane is smaller than this,
 # in sd, a line of lines is cheaper; it serves up to so many reads.
 REGULAR, SMALLEST_PRODUCT = 1.0 - 1e-6, 1e-40
-SMALLEST_CELL, MOST_READS = 0.12, 100.0
-COARSE: tuple[Rule, int] = ((1.15, 1.7, 15.0, 0), 14)
+SMALLEST_CELL, SMALLEST_COARSE_CELL, MOST_READS = 0.12, 0.02, 100.0
+# A rule for an error: its step in strips per step in sd, and the nats of its drop beyond the error.
+STRIPS, BEYOND = 1.45, 2.0
 
 
 def blur_spots(
@@ -38,6 +40,7 @@ def blur_spots(
     x: FloatArray,  # (n, Q)
     cov: FloatArray,  # (n, Q, Q)
     rule: Rule,
+    error: float = 0.0,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Give ``g``, ``g'`` and ``-g''`` of every spot, (n,), (n, Q), (n, Q, Q), with its own noise.
 
@@ -49,6 +52,8 @@ def blur_spots(
         Mean logits and the covariance of the noise about them, symmetric positive semi-definite.
     rule
         The line's rule, for two isoforms.
+    error
+        Nats a spot that the value may be off, if that is more than the errors below: fewer nodes.
 
     Returns
     -------
@@ -59,7 +64,8 @@ def blur_spots(
     Notes
     -----
     Costs about 0.3 us a spot for two isoforms, 3 to 8 for three (100 for an sd of 15), 200 for four
-    and 1,000 for five, more for noise of a large variance.
+    and 1,000 for five, more for noise of a large variance. With an error of 1e-5 three isoforms
+    take 2 (20 to 30 for an sd of 15).
 
     Examples
     --------
@@ -71,9 +77,27 @@ def blur_spots(
     """
     n_logits = x.shape[1]
     if n_logits == 1:
-        return _blur_lines(counts, x[:, 0], cov[:, 0, 0], rule)
+        return _blur_lines(counts, x[:, 0], cov[:, 0, 0], coarser(rule, error))
     lattice, most = LATTICE.get(n_logits, COARSE)
-    return _blur_lattices(counts, x, np.ascontiguousarray(cov), lattice, most)
+    cell = SMALLEST_COARSE_CELL if error > 0.0 else SMALLEST_CELL
+    return _blur_lattices(counts, x, np.ascontiguousarray(cov), coarser(lattice, error), most, cell)
+
+
+def coarser(rule: Rule, error: float) -> Rule:
+    """Return the rule whose Gaussian sums are off by ``error``, or ``rule`` if that is coarser.
+
+    A step of h sd is off by ``2 exp(-2 pi^2 / h^2)``. A number of nodes that is fixed stays.
+
+    Examples
+    --------
+    >>> [round(part, 2) for part in coarser((0.98, 1.4, 23.0, 0), 1e-5)]
+    [1.27, 1.84, 14.21, 0]
+    """
+    if error <= 0.0 or rule[3] > 0:
+        return rule
+    digits = math.log(2.0 / error)
+    step = math.pi * math.sqrt(2.0 / digits)
+    return max(rule[0], step), max(rule[1], STRIPS * step), min(rule[2], digits + BEYOND), 0
 
 
 @compiled
@@ -92,7 +116,7 @@ def _blur_lines(
 
 @compiled
 def _blur_lattices(
-    counts: FloatArray, x: FloatArray, cov: FloatArray, rule: Rule, most: int
+    counts: FloatArray, x: FloatArray, cov: FloatArray, rule: Rule, most: int, cell: float
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """More isoforms: a lattice at every spot, for three in the plane where it is regular."""
     n, n_logits = x.shape
@@ -103,7 +127,7 @@ def _blur_lattices(
             noise = cov[s, 0, 0], cov[s, 0, 1], cov[s, 1, 1]
             mode = plane_mode(counts[s], x[s], noise)
             at = plane(counts[s], x[s], noise, rule, mode)
-            if at.h0 * at.h1 > SMALLEST_CELL or at.m > MOST_READS:
+            if at.h0 * at.h1 > cell or at.m > MOST_READS:
                 plane_sums(at, rule, sums)
                 value[s] = plane_value(at, sums, score[s], neg_hessian[s])
             else:

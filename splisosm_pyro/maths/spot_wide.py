@@ -30,8 +30,9 @@ from splisosm_pyro.maths.spot_line import (
     unstretch,
 )
 
-STEP = 0.22  # of the outer nodes, before they are stretched
-SHARE = 0.85  # their step in sd of the posterior at most
+STEP = 0.22 / 1.4  # of the outer nodes, before they are stretched: times the rule's step in strips
+SHARE = 0.85 / 0.98  # their step in sd of the posterior at most: times the rule's in sd
+LEAST_DROP = 2.0  # nats to which an inner line is followed at least
 
 
 @compiled
@@ -52,7 +53,8 @@ def wide(
     slope = cov[0, 1] / var
     rest = max(cov[i, i] - slope * cov[0, 1], 0.0)
     v0 = unstretch(x[o] + e[o], SIDE, SIDE)
-    h = min(STEP, SHARE * sd[o] / (LINEAR + SIDE + abs(x[o] + e[o]) + 4.0 * sd[o]))
+    at_most = SHARE * rule[0] * sd[o] / (LINEAR + SIDE + abs(x[o] + e[o]) + 4.0 * sd[o])
+    h = min(STEP * rule[1], at_most)
     sums = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     top, origin = -math.inf, 0.0
     for side in range(2):
@@ -61,7 +63,9 @@ def wide(
         for _ in range(MOST):
             eta = stretch(v, SIDE, SIDE)
             noise, a = eta - x[o], log1p_exp(eta)
-            g = line(BINOMIAL, y[i], total, x[i] + slope * noise - a, rest, rule)
+            left = rule[2] if before == -math.inf else max(rule[2] + before - top, LEAST_DROP)
+            inner = rule[0], rule[1], left, rule[3]
+            g = line(BINOMIAL, y[i], total, x[i] + slope * noise - a, rest, inner)
             log = y[o] * eta - (total - y[i]) * a + g[0] - 0.5 * noise * noise / var
             if top == -math.inf:
                 origin = log

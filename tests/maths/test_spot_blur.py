@@ -5,8 +5,8 @@ import pytest
 from scipy.special import logsumexp, roots_hermitenorm
 
 from splisosm_pyro.maths.nugget_quadrature import QuadratureNugget
-from splisosm_pyro.maths.spot_blur import LATTICE, blur_spots
-from splisosm_pyro.maths.spot_line import AUTO
+from splisosm_pyro.maths.spot_blur import LATTICE, blur_spots, coarser
+from splisosm_pyro.maths.spot_line import AUTO, fixed_rule
 from splisosm_pyro.maths.spot_plane import plane, plane_mode, plane_sums, plane_value
 from splisosm_pyro.maths.spot_wide import wide
 
@@ -80,6 +80,37 @@ def test_a_diagonal_covariance_is_the_nugget(n_logits, sigma, total):
     np.testing.assert_allclose(score, terms.score, atol=1e-7, rtol=1e-7)
     scale = np.abs(terms.neg_hessian).max()
     np.testing.assert_allclose(neg_hessian, terms.neg_hessian, atol=5e-8 + 1e-6 * scale)
+
+
+@pytest.mark.parametrize("error", [1e-5, 1e-7])
+@pytest.mark.parametrize("sigma", [0.3, 2.0, 15.0])
+@pytest.mark.parametrize("n_logits", [1, 2, 3])
+def test_fewer_nodes_stay_near_the_error_asked_for(n_logits, sigma, error):
+    y, x, cov = draw(n_logits, (1, 2, 5, 14, 60, 200), min(sigma, 3.0) if n_logits > 2 else sigma)
+    sd = np.sqrt(np.diagonal(cov, axis1=1, axis2=2))
+    strong = np.full((n_logits, n_logits), 0.995) + 0.005 * np.eye(n_logits)
+    cov[1::2] = (strong * sd[:, :, None] * sd[:, None])[1::2]
+    fine, rough = (blur_spots(y, x, cov, AUTO, off) for off in (0.0, error))
+    off = np.abs(rough[0] - fine[0]).max()
+    assert 0.02 * error < off < max(2.0 * n_logits * error, 2e-6)
+    np.testing.assert_allclose(sd * rough[1], sd * fine[1], atol=20.0 * error + 1e-6)
+    both = sd[:, :, None] * sd[:, None]
+    np.testing.assert_allclose(both * rough[2], both * fine[2], atol=2e-2 if sigma > 3 else 2e-3)
+
+
+@pytest.mark.parametrize("sigma", [0.5, 15.0])
+@pytest.mark.parametrize("n_logits", [1, 2])
+def test_the_error_of_fewer_nodes_hardly_changes_along_a_path(n_logits, sigma):
+    y, x, cov = draw(n_logits, (1, 2, 9, 40), sigma)
+    path = [(y, x + 0.01 * k, cov * np.exp(0.01 * k)) for k in range(40)]
+    errors = [blur_spots(*at, AUTO, 1e-5)[0] - blur_spots(*at, AUTO)[0] for at in path]
+    assert np.ptp(errors, axis=0).max() < 4e-6
+    assert np.abs(np.diff(errors, n=2, axis=0)).max() < 1e-6
+
+
+def test_nodes_that_are_fixed_stay_as_many():
+    assert coarser(fixed_rule(9), 1e-5) == fixed_rule(9)
+    assert coarser((1.5, 2.0, 9.0, 0), 1e-5) == (1.5, 2.0, 9.0, 0)
 
 
 def test_a_gaussian_mean_joins_the_nugget():

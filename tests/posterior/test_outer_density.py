@@ -10,7 +10,7 @@ from scipy import stats
 from splisosm_pyro.fit.glmm import GLMMSpec
 from splisosm_pyro.fit.options import GLMMOptions
 from splisosm_pyro.maths.priors import GammaPrior, InvGammaPrior, NoPrior
-from splisosm_pyro.posterior.gene import outer_mode
+from splisosm_pyro.posterior.gene import SLOPE_SITES, WEIGHT_SITES, outer_mode
 from splisosm_pyro.posterior.glm_density import GLMDensity
 from splisosm_pyro.posterior.outer_density import OuterDensity
 from splisosm_pyro.posterior.priors import PosteriorPriors
@@ -66,6 +66,24 @@ def test_the_value_is_the_marginal_and_the_priors(name, prior, fix):
     given = u[case.sigma.shape[1] :] if fix else u
     assert density.size == given.size
     assert density.value(given, None)[0] == pytest.approx(truth, rel=1e-9)
+
+
+@pytest.mark.parametrize("sites", [SLOPE_SITES, WEIGHT_SITES])
+@pytest.mark.parametrize("name", ["two_isoforms", "three_isoforms"])
+def test_a_rough_density_is_right_to_a_hundredth(name, sites):
+    """Values in nats, and gradients where they are wanted, a sd being 0.3 or more."""
+    density = density_of(cases.CASES[name], how=("quadrature", "ep"))
+    mode = outer_mode(density, [point_of(cases.CASES[name])])
+    rough = density.rough(sites)
+    root = np.linalg.cholesky(mode.covariance)
+    for z in np.random.default_rng(0).normal(size=(6, density.size)):
+        u = mode.mean + 1.5 * root @ z
+        exact = density.evaluate(u, mode.at)
+        value, slope, state = rough.with_slope(u, mode.at)
+        assert state.mode.residual > 1e-12  # it has stopped early
+        assert 0.0 < abs(value - exact.value) < 0.01
+        if sites == SLOPE_SITES:
+            np.testing.assert_allclose(root.T @ slope, root.T @ exact.gradient, atol=0.02)
 
 
 @pytest.mark.parametrize("how", [("laplace", "laplace"), ("quadrature", "ep")])
