@@ -149,9 +149,17 @@ class SparseKernel:
     def sample(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """Draws of ``N(0, V)``, ``(*shape, S)``."""
         noise = torch.randn((*shape, self.n_spots), generator=generator, dtype=torch.float64)
-        columns = noise.reshape(-1, self.n_spots).numpy().T[:, None, :]
-        draws = self._factor.sqrt_solve(columns)[:, 0, :] / self._scale[:, None]
+        draws = self.coloured(noise.reshape(-1, self.n_spots).numpy().T)
         return torch.from_numpy(np.ascontiguousarray(draws.T)).reshape(*shape, self.n_spots)
+
+    def coloured(
+        self,
+        noise: Array,  # (S,k)
+    ) -> Array:  # (S,k)
+        """Draws of ``N(0, V)`` made of white noise, by one triangular solve each."""
+        return np.asarray(
+            self._factor.sqrt_solve(noise[:, None, :])[:, 0, :] / self._scale[:, None]
+        )
 
     @cached_property
     def _stored(self) -> Array:

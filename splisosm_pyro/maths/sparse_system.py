@@ -91,8 +91,15 @@ class SparsePosterior:
         z: Array,  # (SQ,k)
     ) -> Array:  # (n,Q,k)
         """Draws of N(0, H^-1) by one triangular solve each."""
+        return self.sample_everywhere(z)[self.occupied]
+
+    def sample_everywhere(
+        self,
+        z: Array,  # (SQ,k)
+    ) -> Array:  # (S,Q,k)
+        """Return those draws at all spots."""
         shape = (self.factor.symbolic.n_spots, self.factor.n_logits, z.shape[1])
-        return self.factor.sqrt_solve(z.reshape(shape))[self.occupied]
+        return self.factor.sqrt_solve(z.reshape(shape))
 
 
 def prefer_dense(symbolic: Symbolic, n_occupied: int, n_logits: int, stored: bool) -> bool:

@@ -1,13 +1,13 @@
 """Draws of the linear predictor given the outer parameters.
 
-At a mode the smooth part has the Gaussian posterior ``w ~ N(w^, H^-1)``. With ``w0 ~ N(0, V)`` and
-``z ~ N(0, I)``, both independent, ``w0 + H^-1 (G^1/2 z - G w0)`` is a draw of ``N(0, H^-1)``: one
-solve with a factor that is there already. Given it, with ``x = offset + D^1/2 w``,
+At a mode the smooth part has the Gaussian posterior ``w ~ N(w^, H^-1)``. A sparse factor of H makes
+draws of white noise by half a solve. For others, with ``w0 ~ N(0, V)`` and ``z ~ N(0, I)``, both
+independent, ``w0 + H^-1 (G^1/2 z - G w0)`` is a draw of ``N(0, H^-1)``: one solve with a factor
+that is there already. Given it, with ``x = offset + D^1/2 w``,
 
     eta | x ~ N(x + T h'(x), T - T A T)   at an occupied spot,   N(x, T)   at an empty one,
 
-where the mean is taken to first order about the mode. A few steps of an independence sampler turn
-that into draws from the exact density at the spot, ``exp(l(eta)) N(eta; x, T)``.
+where the mean is taken to first order about the mode; ``spot_sampler.py`` goes on from there.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,10 +18,13 @@ import numpy.typing as npt
 import torch
 
 from splisosm_pyro.fit.latent import LatentProblem
+from splisosm_pyro.fit.mode import Mode
 from splisosm_pyro.fit.smooth import MarginalState
 from splisosm_pyro.fit.uncertainty import given_covariance
 from splisosm_pyro.maths.low_rank import LowRankKernel
 from splisosm_pyro.maths.protocols import Kernel
+from splisosm_pyro.maths.sparse_kernel import SparseKernel
+from splisosm_pyro.maths.sparse_system import SparsePosterior
 from splisosm_pyro.maths.spot import FloatArray
 from splisosm_pyro.posterior.noise import Noise
 
@@ -30,8 +33,7 @@ SingleArray = npt.NDArray[np.float32]
 WHOLE = 500
 # Added to its diagonal, as a share of the largest entry, so that it has a root.
 JITTER = 1e-12
-# Variances of the spots' proposals below this share of T are rounding.
-LEAST_SPREAD = 1e-12
+SMALLEST = 1e-300
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,26 +48,47 @@ class FieldDraws:
         (n, Q, N) the smooth part with the offset, and the mean of ``eta`` given it.
     root
         (n, Q, Q) square root of the covariance of ``eta`` given ``x``.
+    white
+        (n, Q, N) the noise: ``eta = centre + root white``.
     """
 
     eta: FloatArray
     x: FloatArray
     centre: FloatArray
     root: FloatArray
-
-    def moved(self, by: FloatArray, occupied: npt.NDArray[np.intp]) -> "FieldDraws":
-        """Return the draws about means that are moved (S, Q, N); ``x`` moves as ``eta`` does."""
-        there = by[occupied]
-        return FieldDraws(self.eta + by, self.x + there, self.centre + there, self.root)
+    white: SingleArray
 
 
-def smooth_draws(kernel: Kernel, shape: tuple[int, ...], generator: torch.Generator) -> FloatArray:
-    """Draws of ``N(0, V_smooth)``, (*shape, S)."""
+def smooth_draws(
+    kernel: Kernel, n_logits: int, n_draws: int, generator: torch.Generator
+) -> FloatArray:  # (S, Q, N)
+    """Draws of ``N(0, V_smooth)``."""
+    size, shape = n_logits * n_draws, (kernel.n_spots, n_logits, n_draws)
+    if isinstance(kernel, SparseKernel):
+        return kernel.coloured(normals((kernel.n_spots, size), generator)).reshape(shape)
+    if isinstance(kernel, LowRankKernel):
+        noise = normals((kernel.basis.shape[1], size), generator)
+        return np.asarray(kernel.basis @ noise).reshape(shape)
     if kernel.residual == 0.0:
-        return np.asarray(kernel.sample(shape, generator).numpy())
-    if not isinstance(kernel, LowRankKernel):
-        raise TypeError(f"no draws of the smooth part of a {type(kernel).__name__}")
-    return normals((*shape, kernel.basis.shape[1]), generator) @ kernel.basis.T
+        draws = kernel.sample((n_logits, n_draws), generator).numpy()
+        return np.ascontiguousarray(draws.transpose(2, 0, 1))
+    raise TypeError(f"no draws of the smooth part of a {type(kernel).__name__}")
+
+
+def _posterior_draws(
+    problem: LatentProblem, mode: Mode, n_draws: int, generator: torch.Generator
+) -> FloatArray:  # (S, Q, N)
+    """Draws of ``N(0, H^-1)`` at all spots, by the factor alone where it knows them all."""
+    factor, precision = mode.linearisation.factor, mode.linearisation.precision
+    if isinstance(factor, SparsePosterior):
+        return factor.sample_everywhere(normals((factor.n_noise, n_draws), generator))
+    kernel, occupied = problem.kernel, problem.gene.occupied
+    before = smooth_draws(kernel, precision.shape[1], n_draws, generator)
+    noise = normals((*precision.shape[:2], n_draws), generator)
+    push = symmetric_root(precision) @ noise - precision @ before[occupied]
+    d_alpha = push - precision @ factor.solve(push)
+    before += kernel.smooth(d_alpha.reshape(occupied.size, -1), occupied).reshape(before.shape)
+    return before
 
 
 def gaussian_draws(
@@ -74,69 +97,29 @@ def gaussian_draws(
     design: FloatArray,  # (S, F+1)
     n_draws: int,
     generator: torch.Generator,
+    moved: FloatArray | None = None,  # (S, Q, n_draws)
 ) -> FieldDraws:
-    """Draw ``eta`` given the outer parameters of a factorised mode, every part Gaussian."""
-    mode, kernel = state.mode, problem.kernel
-    occupied, nugget, root = problem.gene.occupied, state.variances.nugget, mode.root
-    before = smooth_draws(kernel, (nugget.size, n_draws), generator)  # (Q, N, S)
-    before = np.ascontiguousarray(before.transpose(2, 0, 1))  # (S, Q, N)
-    precision = mode.linearisation.precision
-    noise = normals((occupied.size, nugget.size, n_draws), generator)
-    push = symmetric_root(precision) @ noise - precision @ before[occupied]
-    d_alpha = push - precision @ mode.linearisation.factor.solve(push)
-    pulled = kernel.smooth(d_alpha.reshape(occupied.size, -1), occupied).reshape(before.shape)
-    d_smooth = root[:, None] * (before + pulled)
-    image = nugget[:, None] * mode.terms.neg_hessian  # T A
-    there = np.broadcast_to(np.diag(np.sqrt(nugget)), (kernel.n_spots, *image.shape[1:])).copy()
-    there[occupied] = symmetric_root(np.diag(nugget) - image * nugget)
-    mean = eta_mean(problem, state, design)
-    d_x = d_smooth[occupied]
-    d_smooth[occupied] -= image @ d_x
-    centre = mean[:, :, None] + d_smooth
-    eta = centre + there @ normals(d_smooth.shape, generator)
-    return FieldDraws(eta, mode.terms.x[:, :, None] + d_x, centre[occupied], there[occupied])
+    """Draw ``eta`` given the outer parameters of a factorised mode, every part Gaussian.
 
-
-def refine(
-    problem: LatentProblem,
-    nugget: FloatArray,
-    draws: FieldDraws,
-    n_steps: int,
-    generator: torch.Generator,
-) -> FloatArray:  # (S, Q, N)
-    """Move ``eta`` at the occupied spots towards its exact density given the smooth part.
-
-    ``n_steps`` of an independence Metropolis sampler whose proposal is the spot's Gaussian. Logits
-    without nugget stay.
+    By ``moved`` the mean is off at every draw, that of the smooth part as well.
     """
-    counts = problem.gene.counts[:, :, None]
-    noisy = nugget > 0
-    covariance = draws.root @ draws.root + LEAST_SPREAD * np.diag(nugget + (~noisy))
-    inverse = np.linalg.inv(covariance)
-    weight = np.divide(1.0, nugget, out=np.zeros_like(nugget), where=noisy)[:, None]
-
-    def log_ratio(eta: FloatArray) -> FloatArray:  # (n, N)
-        top = np.maximum(eta.max(axis=1), 0.0)
-        norm = top + np.log(np.exp(-top) + np.exp(eta - top[:, None]).sum(axis=1))
-        log_lik = (counts[:, :-1] * eta).sum(axis=1) - counts.sum(axis=1) * norm
-        apart = eta - draws.centre
-        proposed = (apart * (inverse @ apart)).sum(axis=1)
-        return np.asarray(
-            log_lik - 0.5 * (weight * (eta - draws.x) ** 2).sum(axis=1) + 0.5 * proposed
-        )
-
-    out = draws.eta.copy()
-    now = out[problem.gene.occupied]
-    here = log_ratio(now)
-    for _ in range(n_steps):
-        new = draws.centre + draws.root @ normals(now.shape, generator)
-        there = log_ratio(new)
-        chance = torch.rand(here.shape, generator=generator, dtype=torch.float64).numpy()
-        accepted = np.log(chance) < there - here
-        now = np.where(accepted[:, None], new, now)
-        here = np.where(accepted, there, here)
-    out[problem.gene.occupied] = now
-    return out
+    mode, occupied, nugget = state.mode, problem.gene.occupied, state.variances.nugget
+    eta = _posterior_draws(problem, mode, n_draws, generator)
+    eta *= mode.root[:, None]
+    d_x = eta[occupied]
+    x = mode.terms.x[:, :, None] + d_x
+    if moved is not None:
+        x += moved[occupied]
+        eta += moved
+    eta += eta_mean(problem, state, design)[:, :, None]
+    image = nugget[:, None] * mode.terms.neg_hessian  # T A
+    centre = eta[occupied] - image @ d_x
+    root = symmetric_root(np.diag(nugget) - image * nugget)
+    white = singles(eta.shape, generator)
+    eta += np.sqrt(nugget)[:, None] * white
+    here = white[occupied]
+    eta[occupied] = centre + root @ here
+    return FieldDraws(eta, x, centre, root, here)
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,6 +201,12 @@ def symmetric_root(blocks: FloatArray) -> FloatArray:
     """Return the symmetric square roots of positive semi-definite blocks (n, Q, Q)."""
     if blocks.shape[1] == 1:
         return np.asarray(np.sqrt(np.maximum(blocks, 0.0)))
+    if blocks.shape[1] == 2:  # Cayley and Hamilton: (A + sqrt|A| I) / sqrt(tr A + 2 sqrt|A|)
+        det = blocks[:, 0, 0] * blocks[:, 1, 1] - blocks[:, 0, 1] * blocks[:, 1, 0]
+        det_root = np.sqrt(np.maximum(det, 0.0))
+        square = blocks[:, 0, 0] + blocks[:, 1, 1] + 2.0 * det_root
+        share = np.where(square > 0.0, 1.0 / np.sqrt(np.maximum(square, SMALLEST)), 0.0)
+        return np.asarray((blocks + det_root[:, None, None] * np.eye(2)) * share[:, None, None])
     values, vectors = np.linalg.eigh(0.5 * (blocks + blocks.transpose(0, 2, 1)))
     scaled = vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]
     return np.asarray(scaled @ vectors.transpose(0, 2, 1))

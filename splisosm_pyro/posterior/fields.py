@@ -9,12 +9,12 @@ from functools import cached_property
 from typing import Protocol
 
 import numpy as np
-import torch
 from scipy.special import gammaln
 
 from splisosm_pyro.maths.spot import FloatArray
 from splisosm_pyro.posterior.field import SingleArray
 from splisosm_pyro.posterior.noise import Noise
+from splisosm_pyro.posterior.spot_sampler import log_norm
 from splisosm_pyro.posterior.summary import Summary, summaries_of_draws, summaries_of_gaussian
 
 
@@ -146,14 +146,4 @@ def log_lik_by_spot(counts: FloatArray, eta: FloatArray | SingleArray) -> FloatA
         weighted = np.multiply(eta[:, q], counts[:, q, None], dtype=eta.dtype, casting="same_kind")
         np.add(out, weighted, out=out)
     np.add(out, coefficient[:, None], out=out, casting="same_kind")
-    return out
-
-
-def log_norm(eta: FloatArray | SingleArray) -> FloatArray:
-    """Return ``log(1 + sum_q exp eta_q)`` (S, N) of logits (S, Q, N)."""
-    logits = torch.from_numpy(eta)
-    total = torch.nn.functional.softplus(logits[:, 0], threshold=40.0)  # vectorised
-    for q in range(1, eta.shape[1]):
-        total = torch.logaddexp(total, logits[:, q])
-    out: FloatArray = total.numpy()
     return out

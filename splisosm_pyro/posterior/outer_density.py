@@ -27,11 +27,12 @@ from splisosm_pyro.fit.variance import Variances
 from splisosm_pyro.maths.errors import NotPositiveDefinite
 from splisosm_pyro.maths.spot import FloatArray
 from splisosm_pyro.posterior.anchors import anchors, coefficient_response, refactorised
-from splisosm_pyro.posterior.field import FieldAtMode, eta_means, gaussian_draws, refine
+from splisosm_pyro.posterior.field import FieldAtMode, eta_means, gaussian_draws
 from splisosm_pyro.posterior.fields import Field, GaussianField
 from splisosm_pyro.posterior.mode import OuterMode, one_sided_hessian
 from splisosm_pyro.posterior.noise import Noise
 from splisosm_pyro.posterior.priors import PosteriorPriors
+from splisosm_pyro.posterior.spot_sampler import refine
 
 # Coefficients (F+1, Q), sigma (C,) and theta_logit (C,).
 Fitted = tuple[FloatArray, FloatArray, FloatArray]
@@ -215,17 +216,15 @@ class OuterDensity:
         """
         problem, n_variance = self.marginal.problem, self.space.n_variance
         _, response = mode.linear(eta_means(problem, [mode.at.state, *mode.steps], design))
-        response = response[:, :, :n_variance]
         owner = anchors(points[:, :n_variance], values, u[:, :n_variance])
         out = np.empty((len(design), self.space.free.shape[1], len(u)))
         for i in np.unique(owner):
             state, mine = states[i], np.flatnonzero(owner == i)
             state = replace(state, mode=refactorised(problem, state.mode))
-            apart = u[mine] - points[i]
-            draws = gaussian_draws(problem, state, design, mine.size, noise.torch)
-            moved = response @ apart[:, :n_variance].T
-            moved += coefficient_response(problem, state, design) @ apart[:, n_variance:].T
-            draws = draws.moved(moved, problem.gene.occupied)
+            response[:, :, n_variance:] = coefficient_response(problem, state, design)
+            moved = response.reshape(-1, self.size) @ (u[mine] - points[i]).T
+            moved = moved.reshape(*response.shape[:2], -1)
+            draws = gaussian_draws(problem, state, design, mine.size, noise.torch, moved)
             nugget = state.variances.nugget
             out[:, :, mine] = refine(problem, nugget, draws, SPOT_STEPS, noise.torch)
         return out

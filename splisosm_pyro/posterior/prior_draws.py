@@ -38,7 +38,7 @@ def _prior_field(
     kernel: Kernel, sigma: FloatArray, theta: FloatArray, n_logits: int, noise: Noise
 ) -> FloatArray:  # (S, Q, N)
     """Draw the random effect given its variances (N, C)."""
-    smooth = smooth_draws(kernel, (n_logits, len(sigma)), noise.torch).transpose(2, 0, 1)
+    smooth = smooth_draws(kernel, n_logits, len(sigma), noise.torch)
     variances = [
         Variances(s, t, n_logits, kernel.residual) for s, t in zip(sigma, theta, strict=True)
     ]

@@ -32,11 +32,25 @@ def ratios(eta: FloatArray) -> FloatArray:
     if eta.shape[1] == 1:
         first = expit(eta)
         return np.concatenate([first, expit(-eta)], axis=1)
-    top = np.maximum(eta.max(axis=1, keepdims=True), 0.0)
-    weights = np.concatenate([eta - top, -top], axis=1)
-    np.exp(weights, out=weights)
-    weights /= weights.sum(axis=1, keepdims=True)
-    return weights
+    out = np.empty((len(eta), eta.shape[1] + 1, eta.shape[2]))
+    step = max(1, CACHED_ENTRIES // (eta.shape[1] * eta.shape[2]))
+    for i in range(0, len(eta), step):
+        _fill_ratios(eta[i : i + step], out[i : i + step])
+    return out
+
+
+def _fill_ratios(eta: FloatArray, out: FloatArray) -> None:
+    """Write the ratios (S, P, N) of few spots; loops over logits are faster than short axes."""
+    top = np.maximum(eta[:, 0], 0.0)
+    for q in range(1, eta.shape[1]):
+        np.maximum(top, eta[:, q], out=top)
+    np.subtract(eta, top[:, None], out=out[:, :-1])
+    np.negative(top, out=out[:, -1])
+    np.exp(out, out=out)
+    total = out[:, 0].copy()
+    for q in range(1, out.shape[1]):
+        total += out[:, q]
+    out /= total[:, None]
 
 
 def summary_of_draws(value: FloatArray) -> Summary:

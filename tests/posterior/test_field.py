@@ -12,9 +12,10 @@ from splisosm_pyro.posterior.field import (
     FieldDraws,
     eta_mean,
     gaussian_draws,
-    refine,
     smooth_draws,
+    symmetric_root,
 )
+from splisosm_pyro.posterior.spot_sampler import refine
 
 
 def with_intercept(case):
@@ -24,9 +25,27 @@ def with_intercept(case):
 @pytest.mark.parametrize("form", FORMS)
 def test_smooth_draws_have_the_smooth_covariance(form):
     kernel = kernel_of("batch", form)
-    draws = smooth_draws(kernel, (20_000,), torch.Generator().manual_seed(0))
+    draws = smooth_draws(kernel, 2, 10_000, torch.Generator().manual_seed(0))
     smooth = kernel.dense().numpy() - kernel.residual * np.eye(kernel.n_spots)
-    np.testing.assert_allclose(np.cov(draws.T), smooth, atol=0.05)
+    assert np.abs(np.corrcoef(draws[0])[0, 1]) < 0.05  # logits are independent
+    np.testing.assert_allclose(np.cov(draws.reshape(len(draws), -1)), smooth, atol=0.05)
+
+
+@pytest.mark.parametrize("n_logits", [1, 2, 3])
+def test_symmetric_roots_also_of_singular_blocks(n_logits):
+    rng = np.random.default_rng(0)
+    left = (
+        rng.normal(size=(5, n_logits, n_logits))
+        * np.array([1e-6, 1.0, 1e6, 1.0, 0.0])[:, None, None]
+    )
+    left[3, :, 1:] = 0.0  # rank one
+    blocks = left @ left.transpose(0, 2, 1)
+    blocks[4] -= 1e-18 * np.eye(n_logits)  # rounding below zero is zero
+    root = symmetric_root(blocks)
+    scale = np.abs(blocks).max(axis=(1, 2), keepdims=True) + 1e-12
+    np.testing.assert_allclose(root @ root / scale, blocks / scale, atol=1e-6)
+    np.testing.assert_allclose(root, root.transpose(0, 2, 1), rtol=1e-12)
+    assert (np.linalg.eigvalsh(root / np.sqrt(scale)) > -1e-7).all()
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -74,10 +93,10 @@ def test_refined_draws_are_exact_at_a_spot():
     n, n_draws, nugget = len(gene.counts), 20_000, np.array([6.0])
     x = np.repeat(np.linspace(-1.0, 1.0, n)[:, None, None], n_draws, axis=2)
     generator = torch.Generator().manual_seed(3)
-    noise = torch.randn((n, 1, n_draws), generator=generator, dtype=torch.float64).numpy()
+    noise = torch.randn((n, 1, n_draws), generator=generator)
     root = np.full((n, 1, 1), 3.0)
-    given = FieldDraws(np.zeros((kernel.n_spots, 1, n_draws)), x, x, root)
-    given.eta[gene.occupied] = x + 3.0 * noise
+    given = FieldDraws(np.zeros((kernel.n_spots, 1, n_draws)), x, x, root, noise.numpy())
+    given.eta[gene.occupied] = x + 3.0 * noise.numpy()
     found = refine(objective.problem, nugget, given, 60, generator)[gene.occupied, 0]
     grid = np.linspace(-25, 25, 4001)
     for s in range(n):
@@ -99,7 +118,7 @@ def test_without_a_nugget_nothing_moves():
     draws = gaussian_draws(objective.problem, state, with_intercept(case), 3, generator)
     eta = draws.eta.copy()
     eta[objective.problem.gene.occupied] = draws.centre
-    still = FieldDraws(eta, draws.centre, draws.centre, np.zeros_like(draws.root))
+    still = FieldDraws(eta, draws.centre, draws.centre, np.zeros_like(draws.root), draws.white)
     moved = refine(objective.problem, np.zeros(1), still, 3, generator)
     np.testing.assert_allclose(moved[objective.problem.gene.occupied], draws.centre, atol=1e-5)
 
