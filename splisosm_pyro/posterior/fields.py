@@ -14,8 +14,13 @@ from scipy.special import gammaln
 from splisosm_pyro.maths.spot import FloatArray
 from splisosm_pyro.posterior.field import SingleArray
 from splisosm_pyro.posterior.noise import Noise
-from splisosm_pyro.posterior.spot_sampler import log_norm
-from splisosm_pyro.posterior.summary import Summary, summaries_of_draws, summaries_of_gaussian
+from splisosm_pyro.posterior.spot_sampler import Floats, log_norm
+from splisosm_pyro.posterior.summary import (
+    Summary,
+    cached_parts,
+    summaries_of_draws,
+    summaries_of_gaussian,
+)
 
 
 class Field(Protocol):
@@ -124,13 +129,13 @@ class GaussianField:
         return log_lik(counts[occupied], eta)
 
 
-def log_lik(counts: FloatArray, eta: FloatArray | SingleArray) -> FloatArray:
+def log_lik(counts: FloatArray, eta: Floats) -> FloatArray:
     """Return ``log p(Y | eta)`` (N,) of all spots together."""
     by_spot = log_lik_by_spot(counts, eta)
     return np.asarray(by_spot.sum(axis=0, dtype=np.float64))
 
 
-def log_lik_by_spot(counts: FloatArray, eta: FloatArray | SingleArray) -> FloatArray:
+def log_lik_by_spot(counts: FloatArray, eta: Floats) -> Floats:
     """Return ``log p(Y_s | eta_s)`` (S, N), with the multinomial coefficient, as precise as eta.
 
     Examples
@@ -138,12 +143,14 @@ def log_lik_by_spot(counts: FloatArray, eta: FloatArray | SingleArray) -> FloatA
     >>> log_lik_by_spot(np.array([[1.0, 1.0]]), np.zeros((1, 1, 1))).round(6)
     array([[-0.693147]])
     """
+    out = np.empty((len(eta), eta.shape[2]), dtype=eta.dtype)
     totals = counts.sum(axis=1)
     coefficient = gammaln(totals + 1.0) - gammaln(counts + 1.0).sum(axis=1)
-    out = log_norm(eta)  # in place from here on, as these are the largest arrays there are
-    np.multiply(out, -totals[:, None], out=out, casting="same_kind")
-    for q in range(eta.shape[1]):
-        weighted = np.multiply(eta[:, q], counts[:, q, None], dtype=eta.dtype, casting="same_kind")
-        np.add(out, weighted, out=out)
-    np.add(out, coefficient[:, None], out=out, casting="same_kind")
+    for part in cached_parts(eta):
+        parts = (of[part, ..., None] for of in (counts, totals, coefficient))
+        y, total, constant = (np.asarray(of, dtype=eta.dtype) for of in parts)
+        rows: Floats = constant - total * log_norm(eta[part])
+        for q in range(eta.shape[1]):
+            rows += y[:, q] * eta[part, q]
+        out[part] = rows
     return out

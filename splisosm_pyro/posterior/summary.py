@@ -1,8 +1,10 @@
 """What is kept of the field at a spot where its draws are not: mean, sd and quantiles."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy.special import expit, ndtri
 
 from splisosm_pyro.maths.spot import FloatArray
@@ -33,10 +35,15 @@ def ratios(eta: FloatArray) -> FloatArray:
         first = expit(eta)
         return np.concatenate([first, expit(-eta)], axis=1)
     out = np.empty((len(eta), eta.shape[1] + 1, eta.shape[2]))
-    step = max(1, CACHED_ENTRIES // (eta.shape[1] * eta.shape[2]))
-    for i in range(0, len(eta), step):
-        _fill_ratios(eta[i : i + step], out[i : i + step])
+    for part in cached_parts(eta):
+        _fill_ratios(eta[part], out[part])
     return out
+
+
+def cached_parts(eta: npt.NDArray[Any]) -> list[slice]:
+    """Return few spots of draws (S, Q, N) at a time, as many as the cache holds."""
+    step = max(1, CACHED_ENTRIES // max(eta.shape[1] * eta.shape[2], 1))
+    return [slice(first, first + step) for first in range(0, len(eta), step)]
 
 
 def _fill_ratios(eta: FloatArray, out: FloatArray) -> None:
@@ -66,8 +73,7 @@ def summary_of_draws(value: FloatArray) -> Summary:
 
 def summaries_of_draws(eta: FloatArray) -> dict[str, Summary]:
     """Summarise draws of the logits (S, Q, N) and of the ratios they make."""
-    step = max(1, CACHED_ENTRIES // (eta.shape[1] * eta.shape[2]))
-    parts = [_some_spots(eta[i : i + step]) for i in range(0, len(eta), step)]
+    parts = [_some_spots(eta[part]) for part in cached_parts(eta)]
     logits, by_ratio = (_joined(list(kind)) for kind in zip(*parts, strict=True))
     return {"eta": logits, "isoform_ratio": by_ratio}
 

@@ -1,5 +1,7 @@
 """Draws of the field: their covariance in every form of the kernel, and the exact spot."""
 
+from dataclasses import replace
+
 import cases
 import numpy as np
 import pytest
@@ -7,11 +9,13 @@ import torch
 from problems import FORMS, kernel_of, objective_of
 
 from splisosm_pyro.fit.uncertainty import field_posterior
+from splisosm_pyro.maths.nugget_quadrature import QuadratureNugget
 from splisosm_pyro.posterior.anchors import coefficient_response
 from splisosm_pyro.posterior.field import (
     FieldDraws,
     eta_mean,
     gaussian_draws,
+    singles,
     smooth_draws,
     symmetric_root,
 )
@@ -108,6 +112,33 @@ def test_refined_draws_are_exact_at_a_spot():
         sd = np.sqrt(p @ (grid - mean) ** 2)
         assert abs(found[s].mean() - mean) < 0.05 * sd
         assert abs(found[s].std() / sd - 1) < 0.05
+
+
+@pytest.mark.parametrize("factor", [1.0, 3000.0])  # the latter in double precision
+@pytest.mark.parametrize("name", ["two_isoforms", "three_isoforms"])
+def test_refined_draws_have_the_moments_that_quadrature_gives(name, factor):
+    """``E[eta | x] = x + T g'`` and ``Cov[eta | x] = T - T A T``, from proposals that are off."""
+    objective, _ = objective_of(cases.CASES[name], kernel_of(name, "dense"))
+    problem, gene = objective.problem, objective.problem.gene
+    counts, n_draws, n_logits = factor * gene.counts, 40_000, gene.n_logits
+    nugget = np.linspace(4.0, 2.5, n_logits)
+    at = np.linspace(-1.0, 1.0, counts[:, 1:].size).reshape(-1, n_logits)
+    truth = QuadratureNugget(counts).evaluate(at, nugget)
+    mean = at + nugget * truth.score
+    cov = np.diag(nugget) - nugget[:, None] * truth.neg_hessian * nugget
+    root = symmetric_root(1.3 * cov)
+    sd = np.sqrt(np.diagonal(cov, axis1=1, axis2=2))
+    x, centre = (np.repeat(v[:, :, None], n_draws, axis=2) for v in (at, mean + 0.2 * sd))
+    generator = torch.Generator().manual_seed(4)
+    white = singles(x.shape, generator)
+    eta = np.zeros((problem.kernel.n_spots, n_logits, n_draws))
+    problem = replace(problem, gene=replace(gene, counts=counts))
+    found = refine(problem, nugget, FieldDraws(eta, x, centre, root, white), 25, generator)
+    found = found[gene.occupied]
+    assert np.abs((found.mean(axis=2) - mean) / sd).max() < 0.05
+    spread = np.stack([np.cov(spot).reshape(n_logits, -1) for spot in found])
+    scale = sd[:, :, None] * sd[:, None]
+    np.testing.assert_allclose(spread / scale, cov / scale, atol=0.06)
 
 
 def test_without_a_nugget_nothing_moves():
