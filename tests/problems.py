@@ -6,15 +6,19 @@ import cases
 import numpy as np
 import oracles
 
+from splisosm_pyro.fit.glmm import GLMMSpec
 from splisosm_pyro.fit.latent import GeneData, LatentProblem
 from splisosm_pyro.fit.marginal_fit import MarginalObjective
 from splisosm_pyro.fit.mode import cold_start, find_mode
+from splisosm_pyro.fit.options import GLMMOptions
 from splisosm_pyro.fit.parameters import OuterSpace
 from splisosm_pyro.fit.variance import Variances
 from splisosm_pyro.maths.car import CARKernel
 from splisosm_pyro.maths.covariance import DenseKernel, LowRankKernel, as_kernel
 from splisosm_pyro.maths.nugget_laplace import LaplaceNugget
-from splisosm_pyro.maths.priors import NoPrior
+from splisosm_pyro.maths.priors import GammaPrior, InvGammaPrior, NoPrior
+from splisosm_pyro.posterior.outer_density import OuterDensity
+from splisosm_pyro.posterior.priors import PosteriorPriors
 
 
 def _eigenpairs(case):
@@ -110,3 +114,25 @@ def central(function, u, i, step=1e-3):
         moved[i] += k * step
         sides.append(np.asarray(function(moved), dtype=float))
     return (sides[0] - 8 * sides[1] + 8 * sides[2] - sides[3]) / (12 * step)
+
+
+OUTER_PRIORS = {
+    "gamma": PosteriorPriors(2.0, 3.0, GammaPrior()),
+    "inv_gamma": PosteriorPriors(2.0, 3.0, InvGammaPrior()),
+}
+
+
+def density_of(case, form="dense", prior="gamma", *, how=("laplace",) * 2, fix=False, gene=0):
+    """The outer density of a case's gene."""
+    options = GLMMOptions.from_configs("joint_gd", None)
+    shared = case.sigma.shape[1] == 1
+    spec = GLMMSpec(kernel_of(case.name, form), case.design, shared, fix, NoPrior(), options)
+    spec = spec.with_nugget(*how)
+    return OuterDensity.of_gene(spec, case.counts[gene], OUTER_PRIORS[prior], case.sigma[gene])
+
+
+def point_of(case, gene=0):
+    """A case's own parameters, unconstrained."""
+    theta = np.clip(case.theta[gene], 0.05, 0.95)
+    parts = [np.log(case.sigma[gene]), np.log(theta / (1 - theta)), case.B(gene).ravel()]
+    return np.concatenate(parts)

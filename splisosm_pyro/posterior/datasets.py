@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from scipy.special import expit
 
 from splisosm_pyro.fit.parameters import OuterSpace
 from splisosm_pyro.maths.spot import FloatArray
 from splisosm_pyro.posterior.chain_check import ChainCheck
 from splisosm_pyro.posterior.fields import Field, log_lik_by_spot
 from splisosm_pyro.posterior.gene import GeneDraws
-from splisosm_pyro.posterior.outer_density import log_theta_jacobian
+from splisosm_pyro.posterior.outer_priors import log_priors, named_parameters
 from splisosm_pyro.posterior.priors import PosteriorPriors
 from splisosm_pyro.posterior.request import Labels, Request
 from splisosm_pyro.posterior.summary import QUANTILES, ratios
@@ -70,11 +69,10 @@ class DrawStore:
         """Take the draws of the gene at ``place`` among those asked for; counts (S, P)."""
         self.words["method"][place] = method
         self._field(place, draws.field, counts)
-        named = named_parameters(draws.u, space)
-        for name, value in named.items():
+        for name, value in named_parameters(draws.u, space).items():
             self._put("posterior", name, place, value)
         self._stats(place, draws)
-        self._densities(place, draws, named, sigma_is_free=space.n_sigma > 0)
+        self._densities(place, draws, space)
 
     def _stats(self, place: int, draws: GeneDraws) -> None:
         """Keep what the method says of itself."""
@@ -85,19 +83,9 @@ class DrawStore:
         if "lp" not in draws.stats and np.isfinite(draws.log_density).all():
             self._put("sample_stats", "lp", place, draws.log_density)
 
-    def _densities(
-        self, place: int, draws: GeneDraws, named: Mapping[str, FloatArray], *, sigma_is_free: bool
-    ) -> None:
+    def _densities(self, place: int, draws: GeneDraws, space: OuterSpace) -> None:
         """Keep the log prior of every parameter; what is left is the marginal likelihood."""
-        coefficients = np.concatenate([named["beta"], named["bias_eta"][:, None]], axis=1)
-        parts = self.priors.by_name(coefficients)
-        jacobian = np.zeros(len(coefficients))
-        if "theta" in named:
-            parts["theta"] = self.priors.theta.value(named["theta"]).sum(-1)
-            jacobian += log_theta_jacobian(named["theta"])
-        if sigma_is_free:
-            parts[self.priors.sigma.variable] = self.priors.sigma.value(named["sigma"]).sum(-1)
-            jacobian += self.priors.log_sigma_jacobian(named["sigma"])
+        parts, jacobian = log_priors(draws.u, space, self.priors)
         for name, value in parts.items():
             self._put("log_prior", name, place, value)
         if np.isfinite(draws.log_density).all():
@@ -164,21 +152,6 @@ def _dims(group: str, name: str, rank: int) -> tuple[str, ...]:
     if rank == 4:
         return (*SAMPLE, "gene", "spot")
     return ("gene",) if rank == 1 else (*SAMPLE, "gene")
-
-
-def named_parameters(u: FloatArray, space: OuterSpace) -> dict[str, FloatArray]:
-    """Return the documented parameters, (N, *) each, of unconstrained vectors (N, K)."""
-    shape = space.free.shape
-    coefficients = u[:, space.n_variance :].reshape(len(u), *shape)
-    named = {"beta": coefficients[:, :-1], "bias_eta": coefficients[:, -1]}
-    if not space.n_components:
-        return named
-    logit = u[:, space.n_sigma : space.n_variance]
-    if space.fixed_sigma is None:
-        sigma = np.exp(u[:, : space.n_sigma])
-    else:
-        sigma = np.repeat(space.fixed_sigma[None], len(u), axis=0)
-    return named | {"sigma": sigma, "theta": expit(logit), "theta_logit": logit}
 
 
 def check_figures(check: Weights | ChainCheck) -> dict[str, float]:

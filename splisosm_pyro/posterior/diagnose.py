@@ -27,9 +27,10 @@ def diagnose(posterior: Any) -> pd.DataFrame:
     -------
     DataFrame
         Index ``gene``. ``method``; ``trusted``; the figures of that method, NaN for others:
-        ``khat`` (Pareto, up to 0.7), ``effective_points`` (of weighted points), ``r_hat`` (up to
-        1.01), ``ess_bulk`` and ``ess_tail`` (from 100 a chain; the worst of the outer parameters),
-        ``divergences`` (transitions; up to 1 %); ``reason`` and ``remedy`` where not trusted.
+        ``khat`` (Pareto, up to 0.7), ``effective_points`` (of weighted points or draws), ``r_hat``
+        (up to 1.01), ``ess_bulk`` and ``ess_tail`` (from 100 a chain; the worst of the outer
+        parameters), ``divergences`` (transitions; up to 1 %); ``reason`` and ``remedy`` where not
+        trusted.
 
     Raises
     ------

@@ -20,26 +20,23 @@ from splisosm_pyro.maths.spot import FloatArray
 from splisosm_pyro.posterior.chain_check import ChainCheck
 from splisosm_pyro.posterior.fields import DrawnField, Field
 from splisosm_pyro.posterior.glm_density import GLMDensity
+from splisosm_pyro.posterior.interpolated import weighed
 from splisosm_pyro.posterior.mode import OuterMode, one_sided_hessian
 from splisosm_pyro.posterior.noise import Noise
 from splisosm_pyro.posterior.outer_density import LEAST_CURVATURE, OuterDensity
 from splisosm_pyro.posterior.proposal import weigh
 from splisosm_pyro.posterior.surrogate import explore
-from splisosm_pyro.posterior.weights import Weights, smoothed_weights, systematic
+from splisosm_pyro.posterior.weights import Weights, systematic
 
 Density = OuterDensity | GLMDensity
-# Draws of the Gaussian at which the density is evaluated, for k-hat: the fewest that have a tail,
-# and more where it decides which method is used.
-CHECKED, CHECKED_TO_CHOOSE = 25, 64
 # The search for the mode ends so near to it, in nats; a Newton step does the rest.
-SEARCH_TOLERANCE = 1e-6
+SEARCH_TOLERANCE = 1e-5
 # In more dimensions, and where the interpolation fails its check, points are weighted and drawn
 # from again; most points of each stage of that.
 MOST_INTERPOLATED = 8
 STAGES = (128, 128, 128, 256)
-# How nearly right the sites of expectation propagation have to be for that search, and for weights
-# that are good to a hundredth of a nat.
-SEARCH_SITES, WEIGHT_SITES = 3e-4, 0.1
+# How nearly right the sites of expectation propagation have to be for that search.
+SEARCH_SITES = 3e-4
 # The same for gradients, right to a hundredth of an sd.
 SLOPE_SITES = 5e-3
 
@@ -55,10 +52,10 @@ class GeneDraws:
     field
         The logits at all spots.
     log_density
-        (N,) unnormalised log density of ``u``, NaN where it was not evaluated.
+        (N,) unnormalised log density of ``u``, interpolated by some methods, NaN where unknown.
     check
-        What says whether to trust them: the importance weights of the points at which the density
-        was evaluated, or the chains' figures.
+        What says whether to trust them: importance weights, of the draws or of the points at which
+        the density was evaluated, or the chains' figures.
     stats
         (C, N / C) each: what a chain says of every transition, by ArviZ's names.
     """
@@ -95,18 +92,12 @@ def laplace_draws(
     design: FloatArray,  # (S, F+1)
     n_draws: int,
     noise: Noise,
-    checked: int = CHECKED,
 ) -> GeneDraws:
-    """Draw from the Gaussian at the mode, and evaluate the density at the first of the draws."""
+    """Draw from the Gaussian at the mode, and weigh the draws by the density interpolated."""
     root = np.linalg.cholesky(mode.covariance)
     z = noise.numpy.standard_normal((n_draws, density.size))
     u = mode.mean + z @ root.T
-    log_density = np.full(n_draws, np.nan)
-    checked = min(checked, n_draws)
-    rough = density.rough(WEIGHT_SITES)
-    log_density[:checked] = [rough.log_density(row, mode.at)[0] for row in u[:checked]]
-    log_ratio = log_density[:checked] + 0.5 * (z[:checked] ** 2).sum(axis=1)
-    weights = smoothed_weights(log_ratio)
+    log_density, weights = weighed(density.rough(SLOPE_SITES), mode, u, -0.5 * (z**2).sum(axis=1))
     field = density.field_linear(mode, u, design, noise)
     return GeneDraws(u, field, log_density, weights)
 

@@ -8,9 +8,10 @@ import numpy.typing as npt
 
 from splisosm_pyro.maths.protocols import Kernel
 from splisosm_pyro.maths.spot import FloatArray
-from splisosm_pyro.posterior.datasets import DIMS, FIELD_BUDGET, SAMPLE, named_parameters
+from splisosm_pyro.posterior.datasets import DIMS, FIELD_BUDGET, SAMPLE
 from splisosm_pyro.posterior.gene import Density, GeneDraws
 from splisosm_pyro.posterior.noise import Noise
+from splisosm_pyro.posterior.outer_priors import named_parameters
 from splisosm_pyro.posterior.prior_draws import prior_draws
 from splisosm_pyro.posterior.request import Labels, Request
 from splisosm_pyro.posterior.summary import ratios

@@ -6,11 +6,11 @@ from scipy.special import logit
 from splisosm_pyro.fit.variance import Variances
 from splisosm_pyro.maths.protocols import Kernel
 from splisosm_pyro.maths.spot import FloatArray
-from splisosm_pyro.posterior.datasets import named_parameters
 from splisosm_pyro.posterior.field import normals, smooth_draws
 from splisosm_pyro.posterior.fields import DrawnField
 from splisosm_pyro.posterior.gene import Density, GeneDraws
 from splisosm_pyro.posterior.noise import Noise
+from splisosm_pyro.posterior.outer_priors import named_parameters
 from splisosm_pyro.posterior.weights import smoothed_weights
 
 

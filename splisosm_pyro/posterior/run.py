@@ -12,8 +12,6 @@ from splisosm_pyro.maths.spot import FloatArray
 from splisosm_pyro.posterior.container import to_container
 from splisosm_pyro.posterior.datasets import DrawStore, as_datasets
 from splisosm_pyro.posterior.gene import (
-    CHECKED,
-    CHECKED_TO_CHOOSE,
     Density,
     GeneDraws,
     laplace_draws,
@@ -32,9 +30,7 @@ from splisosm_pyro.posterior.sampling import marginal_nuts_draws, nuts_of_gene
 from splisosm_pyro.posterior.weights import Weights
 
 SAMPLERS: dict[str, Callable[[Density, OuterMode, FloatArray, Request, Noise], GeneDraws]] = {
-    "laplace": lambda d, mode, x, request, noise: laplace_draws(
-        d, mode, x, request.size, noise, CHECKED_TO_CHOOSE if request.method == "auto" else CHECKED
-    ),
+    "laplace": lambda d, mode, x, request, noise: laplace_draws(d, mode, x, request.size, noise),
     "nested_laplace": lambda d, mode, x, request, noise: nested_draws(
         d, mode, x, request.size, noise
     ),

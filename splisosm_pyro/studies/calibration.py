@@ -20,9 +20,9 @@ from splisosm_pyro.fit.options import choose, positive_int
 from splisosm_pyro.fit.result import failed
 from splisosm_pyro.maths.protocols import Kernel
 from splisosm_pyro.maths.spot import FloatArray
-from splisosm_pyro.posterior.datasets import named_parameters
 from splisosm_pyro.posterior.gene import Density, GeneDraws
 from splisosm_pyro.posterior.noise import Noise
+from splisosm_pyro.posterior.outer_priors import named_parameters
 from splisosm_pyro.posterior.predictive import predictive_counts
 from splisosm_pyro.posterior.prior_draws import prior_draws
 from splisosm_pyro.posterior.priors import PosteriorPriors
