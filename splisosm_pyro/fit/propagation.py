@@ -50,6 +50,8 @@ MOST_GROWTH = 2.0
 # Nats that the integrals over all spots together may be off, however rough they are asked for; most
 # of that is the same at all parameters.
 MOST_OFF = 5e-3
+# Where they are asked for roughly, a start for the sites may be off by this at every spot.
+START_OFF = 1e-3
 # A sweep that leaves more than this of the residual is damped by half the next time.
 SHRINKS, LEAST_DAMPING = 0.9, 0.05
 
@@ -85,7 +87,7 @@ def followed_sites(
     smooth = old.cavity_mean - problem.gene.design @ old.coefficients
     mean = problem.gene.design @ coefficients + np.minimum(grown, MOST_GROWTH) * smooth
     cavity = grown[:, None] * old.cavity * grown
-    return wanted_sites(problem, mean, cavity, variances, error)[1]
+    return _wanted_sites(problem, mean, cavity, variances, START_OFF if error > 0.0 else 0.0)[1]
 
 
 def propagate(
@@ -170,7 +172,8 @@ class _Sweep:
         self.r = shift - _times(tau, self.x)
         self.cov = self.root[:, None] * factor.blocks() * self.root
         self.cavity, self.mean, self.log_det, self.quad = cavities(self.cov, tau, self.x, self.r)
-        spots, wanted = wanted_sites(problem, self.mean, self.cavity, variances, error)
+        each = min(error, MOST_OFF / max(len(tau), 1))
+        spots, wanted = _wanted_sites(problem, self.mean, self.cavity, variances, each)
         self.value, self.score, self.neg_hessian = spots
         self.site_precision, self.site_shift = wanted
         self.residual = mismatch(self.cov, tau, self.site_precision, self.r, self.score)
@@ -205,7 +208,7 @@ class _Sweep:
         )
 
 
-def wanted_sites(
+def _wanted_sites(
     problem: LatentProblem,
     mean: FloatArray,
     cavity: FloatArray,
@@ -214,7 +217,6 @@ def wanted_sites(
 ) -> tuple[tuple[FloatArray, FloatArray, FloatArray], Sites]:
     """Return ``g``, ``a`` and ``A`` of every spot in its cavity, and the sites that follow."""
     assert isinstance(problem.spots, QuadratureNugget)
-    error = min(error, MOST_OFF / max(len(mean), 1))
     spots = problem.spots.blurred(mean, cavity + np.diag(variances.nugget), error)
     return spots, sites(cavity, mean, spots[1], spots[2])
 

@@ -50,6 +50,9 @@ class Plane(NamedTuple):
     half1: float
     h0: float  # steps in z
     h1: float
+    up: float  # exp(b00 h0) - 1, exp(-b00 h0) - 1, and the bend of the normal density over a step
+    down: float
+    bend: float
     score0: float  # derivatives in x of the log integrand at the mode
     score1: float
     peak: float  # log of mode value times the volume of a cell over (2 pi)
@@ -65,9 +68,9 @@ def plane_mode(y: FloatArray, x: FloatArray, cov: Cov) -> tuple[float, float]:
     e0 = g0 / (1.0 + g0) * (math.log((y0 + 0.3) / (y[2] + 0.3)) - x[0])
     e1 = g1 / (1.0 + g1) * (math.log((y1 + 0.3) / (y[2] + 0.3)) - x[1])
     quad = e0 * (i00 * e0 + 2.0 * i01 * e1) + i11 * e1 * e1
-    value = _height(y0, y1, m, x[0] + e0, x[1] + e1) - 0.5 * quad
+    value, p0, p1, p2 = _height(y0, y1, m, x[0] + e0, x[1] + e1)
+    value -= 0.5 * quad
     for _ in range(200):
-        p0, p1, p2 = _ratios(x[0] + e0, x[1] + e1)
         w00, w01, w11 = m * p0 * (1.0 - p0), -m * p0 * p1, m * p1 * (1.0 - p1)
         r0, r1 = y0 - m * p0 - i00 * e0 - i01 * e1, y1 - m * p1 - i01 * e0 - i11 * e1
         h00, h01, h11 = w00 + i00, w01 + i01, w11 + i11
@@ -78,14 +81,14 @@ def plane_mode(y: FloatArray, x: FloatArray, cov: Cov) -> tuple[float, float]:
             break
         for _ in range(60):
             a0, a1 = e0 + s0, e1 + s1
-            new = _height(y0, y1, m, x[0] + a0, x[1] + a1)
+            new, r0, r1, r2 = _height(y0, y1, m, x[0] + a0, x[1] + a1)
             new -= 0.5 * (a0 * (i00 * a0 + 2.0 * i01 * a1) + i11 * a1 * a1)
             if new > value:
                 break
             s0, s1 = 0.5 * s0, 0.5 * s1
         if not new > value:
             break
-        e0, e1, value = a0, a1, new
+        e0, e1, value, p0, p1, p2 = a0, a1, new, r0, r1, r2
     return e0, e1
 
 
@@ -97,27 +100,22 @@ def _inverse(cov: Cov) -> tuple[float, float, float, float]:
 
 
 @compiled
-def _height(y0: float, y1: float, m: float, u0: float, u1: float) -> float:
-    """Give the log-likelihood of the spot without its coefficient."""
-    top = max(u0, u1, 0.0)
-    norm = math.exp(u0 - top) + math.exp(u1 - top) + math.exp(-top)
-    return y0 * u0 + y1 * u1 - m * (top + math.log(norm))
-
-
-@compiled
-def _ratios(u0: float, u1: float) -> tuple[float, float, float]:
-    """Give the isoform ratios."""
+def _height(
+    y0: float, y1: float, m: float, u0: float, u1: float
+) -> tuple[float, float, float, float]:
+    """Give the log-likelihood of the spot without its coefficient, and the isoform ratios."""
     top = max(u0, u1, 0.0)
     q0, q1, q2 = math.exp(u0 - top), math.exp(u1 - top), math.exp(-top)
     norm = q0 + q1 + q2
-    return q0 / norm, q1 / norm, q2 / norm
+    value = y0 * u0 + y1 * u1 - m * (top + math.log(norm))
+    return value, q0 / norm, q1 / norm, q2 / norm
 
 
 @compiled
 def plane(y: FloatArray, x: FloatArray, cov: Cov, rule: Rule, e: tuple[float, float]) -> Plane:
     """Lay out the lattice of one spot about its mode x + e."""
     m, t00, t01, t11 = y[0] + y[1] + y[2], cov[0], cov[1], cov[2]
-    p0, p1, p2 = _ratios(x[0] + e[0], x[1] + e[1])
+    peak, p0, p1, p2 = _height(y[0], y[1], m, x[0] + e[0], x[1] + e[1])
     w00, w01, w11 = m * p0 * (1.0 - p0), -m * p0 * p1, m * p1 * (1.0 - p1)
     i00, i01, i11, det_inverse = _inverse(cov)
     volume, det_cov = m * m * p0 * p1 * p2, 1.0 / det_inverse
@@ -134,7 +132,6 @@ def plane(y: FloatArray, x: FloatArray, cov: Cov, rule: Rule, e: tuple[float, fl
     h1 = even_step(rule, 1.0, 0.0, stiff * reach * reach)
     r0, r1 = y[0] - m * p0, y[1] - m * p1
     lean0, lean1 = i00 * e[0] + i01 * e[1], i01 * e[0] + i11 * e[1]
-    peak = _height(y[0], y[1], m, x[0] + e[0], x[1] + e[1])
     peak -= 0.5 * (e[0] * lean0 + e[1] * lean1)
     peak += math.log(h0 * h1 / (2.0 * math.pi * math.sqrt(det)))
     few = m <= MANY and m == math.floor(m)
@@ -161,6 +158,9 @@ def plane(y: FloatArray, x: FloatArray, cov: Cov, rule: Rule, e: tuple[float, fl
         0.5 * i11,
         h0,
         h1,
+        math.expm1(b00 * h0),
+        math.expm1(-b00 * h0),
+        math.exp(-i00 * (b00 * h0) ** 2),
         c00 * r0 + c10 * r1 + k00 * e[0] + k01 * e[1],
         c01 * r0 + c11 * r1 + k01 * e[0] + k11 * e[1],
         peak,
@@ -202,18 +202,21 @@ def _row(
     rise1 = math.expm1(du1)
     fixed = du1 * (at.tilt1 - at.half1 * du1)
     tilt = at.tilt0 - 2.0 * at.half01 * du1
-    size = at.b00 * at.h0
-    bend = math.exp(-2.0 * at.half0 * size * size)
-    best, top, origin, before = start, -1.0, 0.0, -1.0
-    for side in range(2):
-        count = MOST if n == 0 else (n + 1 - side) // 2
-        i, sign = (start, 1) if side == 0 else (start - 1, -1)
-        step = sign * size
-        du0 = at.b01 * z + (i + shift) * size
-        rise0, factor = math.expm1(du0), math.expm1(step)
-        grown, growth = math.exp(du0), math.exp(step)
+    step, factor = at.b00 * at.h0, at.up
+    du0 = at.b01 * z + (start + shift) * step
+    rise0, normal, ratio = math.expm1(du0), 1.0, 1.0
+    if at.few:
         normal = math.exp(fixed + du0 * (tilt - at.half0 * du0))
         ratio = math.exp(step * (tilt - at.half0 * (2.0 * du0 + step)))
+    first = du0, rise0, normal, at.bend / ratio
+    best, top, origin, before, i, sign = start, -1.0, 0.0, -1.0, start, 1
+    for side in range(2):
+        if side == 1:  # the other way, from one step off the start
+            i, sign, step, factor = start - 1, -1, -step, at.down
+            du0, rise0, ratio = first[0] + step, first[1] + factor * (1.0 + first[1]), first[3]
+            normal, ratio, before = first[2] * ratio, ratio * at.bend, origin
+        count = MOST if n == 0 else (n + 1 - side) // 2
+        grown, growth = 1.0 + rise0, 1.0 + factor
         for k in range(count):
             load = at.p0 * rise0 + at.p1 * rise1
             rest = 1.0 / (1.0 + load)
@@ -242,8 +245,7 @@ def _row(
             grown *= growth
             rise0 = rise0 + factor * (1.0 + rise0) if abs(du0) < NEAR else grown - 1.0
             normal *= ratio
-            ratio *= bend
-        before = origin
+            ratio *= at.bend
     return best, top
 
 
