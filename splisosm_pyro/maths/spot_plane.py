@@ -175,9 +175,8 @@ def plane_sums(at: Plane, rule: Rule, sums: FloatArray) -> None:
     shift = 0.5 if n > 0 and n % 2 == 0 else 0.0
     first = 0 * sums.size  # not a literal, for which ``_row`` would be compiled once more
     for side in range(2):
-        count = MOST if n == 0 else (n + 1 - side) // 2
         best, before = first, math.inf
-        for k in range(count):
+        for k in range(_nodes_to(side, n)):
             z = ((k if side == 0 else -(k + 1)) + shift) * at.h1
             best, top = _row(at, z, best if n == 0 else 0, shift, rule, sums)
             if side == 0 and k == 0:
@@ -185,6 +184,12 @@ def plane_sums(at: Plane, rule: Rule, sums: FloatArray) -> None:
             if top < math.exp(-rule[2]) and top <= before:
                 break
             before = top
+
+
+@compiled
+def _nodes_to(side: int, n: int) -> int:
+    """Give how many of n nodes lie to a side, or how many there may be at most."""
+    return MOST if n == 0 else (n + 1 - side) // 2
 
 
 @compiled
@@ -197,33 +202,30 @@ def _row(
     powers instead of a logarithm: then a node costs no transcendental function.
     """
     n, floor, plain = rule[3], math.exp(-rule[2]), sums.size == 11
-    power = int(at.m) if at.few else 0
     du1 = at.b11 * z
     rise1 = math.expm1(du1)
     fixed = du1 * (at.tilt1 - at.half1 * du1)
     tilt = at.tilt0 - 2.0 * at.half01 * du1
     step, factor = at.b00 * at.h0, at.up
     du0 = at.b01 * z + (start + shift) * step
-    rise0, normal, ratio = math.expm1(du0), 1.0, 1.0
+    rise0, normal, ratio, power = math.expm1(du0), 1.0, 1.0, 0
     if at.few:
+        power = int(at.m)
         normal = math.exp(fixed + du0 * (tilt - at.half0 * du0))
         ratio = math.exp(step * (tilt - at.half0 * (2.0 * du0 + step)))
     first = du0, rise0, normal, at.bend / ratio
-    best, top, origin, before, i, sign = start, -1.0, 0.0, -1.0, start, 1
+    best, top, before, i = start, -1.0, -1.0, start
     for side in range(2):
         if side == 1:  # the other way, from one step off the start
-            i, sign, step, factor = start - 1, -1, -step, at.down
+            i, step, factor = start - 1, -step, at.down
             du0, rise0, ratio = first[0] + step, first[1] + factor * (1.0 + first[1]), first[3]
-            normal, ratio, before = first[2] * ratio, ratio * at.bend, origin
-        count = MOST if n == 0 else (n + 1 - side) // 2
+            normal, ratio, before = first[2] * ratio, ratio * at.bend, top
         grown, growth = 1.0 + rise0, 1.0 + factor
-        for k in range(count):
+        for k in range(_nodes_to(side, n)):
             load = at.p0 * rise0 + at.p1 * rise1
             rest = 1.0 / (1.0 + load)
             if at.few:
-                w = normal
-                for _ in range(power):
-                    w *= rest
+                w = _few_weight(normal, rest, power)
             else:
                 psi = fixed + du0 * (tilt - at.half0 * du0)
                 w = math.exp(psi - at.m * math.log1p(load))
@@ -238,15 +240,21 @@ def _row(
             elif w <= before and (side == 1 or k > 0):
                 break
             before = w
-            if side == 0 and k == 0:
-                origin = w
-            i += sign
+            i += 1 - 2 * side
             du0 += step
             grown *= growth
             rise0 = rise0 + factor * (1.0 + rise0) if abs(du0) < NEAR else grown - 1.0
             normal *= ratio
             ratio *= at.bend
     return best, top
+
+
+@compiled
+def _few_weight(normal: float, rest: float, power: int) -> float:
+    """Give normal times rest^power, for few."""
+    for _ in range(power):
+        normal *= rest
+    return normal
 
 
 @compiled
