@@ -8,7 +8,7 @@ the nugget,
 That is all that expectation propagation asks of a spot (``fit/propagation.py``). The covariance
 ``T + v_s`` differs from spot to spot and couples the logits, so no table serves and no product of
 lines. Two isoforms: the line of ``spot_line.py``; three: the plane of ``spot_plane.py`` or, for
-wide noise, a line of lines (``spot_wide.py``); more: the lattice of ``spot_lattice.py``.
+wide noise, a product of lines (``spot_wide.py``); more: the lattice of ``spot_lattice.py``.
 """
 
 import math
@@ -28,9 +28,10 @@ LATTICE: dict[int, tuple[Rule, int]] = {
 }
 COARSE: tuple[Rule, int] = ((1.15, 1.7, 15.0, 0), 14)
 # Squared correlations up to REGULAR are inverted. Where a cell of the plane is smaller than this,
-# in sd, a line of lines is cheaper; it serves up to so many reads.
+# in sd, a product of lines is cheaper; it serves up to so many reads, and where the noise of one
+# logit given the other has more than this share of the other's variance.
 REGULAR, SMALLEST_PRODUCT = 1.0 - 1e-6, 1e-40
-SMALLEST_CELL, SMALLEST_COARSE_CELL, MOST_READS = 0.12, 0.02, 100.0
+SMALLEST_CELL, MOST_READS, LEAST_REST = 0.12, 100.0, 4e-4
 # A rule for an error: its step in strips per step in sd, and the nats of its drop beyond the error.
 STRIPS, BEYOND = 1.45, 2.0
 
@@ -63,9 +64,9 @@ def blur_spots(
 
     Notes
     -----
-    Costs about 0.3 us a spot for two isoforms, 3 to 8 for three (100 for an sd of 15), 200 for four
-    and 1,000 for five, more for noise of a large variance. With an error of 1e-5 three isoforms
-    take 2 (20 to 30 for an sd of 15).
+    Costs about 0.3 us a spot for two isoforms, 2 to 8 for three (10 to 20 for an sd of 15), 200 for
+    four and 1,000 for five, these last two more for noise of a large variance. With an error of
+    1e-5 three isoforms take half of that.
 
     Examples
     --------
@@ -79,8 +80,7 @@ def blur_spots(
     if n_logits == 1:
         return _blur_lines(counts, x[:, 0], cov[:, 0, 0], coarser(rule, error))
     lattice, most = LATTICE.get(n_logits, COARSE)
-    cell = SMALLEST_COARSE_CELL if error > 0.0 else SMALLEST_CELL
-    return _blur_lattices(counts, x, np.ascontiguousarray(cov), coarser(lattice, error), most, cell)
+    return _blur_lattices(counts, x, np.ascontiguousarray(cov), coarser(lattice, error), most)
 
 
 def coarser(rule: Rule, error: float) -> Rule:
@@ -116,7 +116,7 @@ def _blur_lines(
 
 @compiled
 def _blur_lattices(
-    counts: FloatArray, x: FloatArray, cov: FloatArray, rule: Rule, most: int, cell: float
+    counts: FloatArray, x: FloatArray, cov: FloatArray, rule: Rule, most: int
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """More isoforms: a lattice at every spot, for three in the plane where it is regular."""
     n, n_logits = x.shape
@@ -127,7 +127,7 @@ def _blur_lattices(
             noise = cov[s, 0, 0], cov[s, 0, 1], cov[s, 1, 1]
             mode = plane_mode(counts[s], x[s], noise)
             at = plane(counts[s], x[s], noise, rule, mode)
-            if at.h0 * at.h1 > cell or at.m > MOST_READS:
+            if at.h0 * at.h1 > SMALLEST_CELL or at.m > MOST_READS or _thin(cov[s]):
                 plane_sums(at, rule, sums)
                 value[s] = plane_value(at, sums, score[s], neg_hessian[s])
             else:
@@ -143,3 +143,10 @@ def _regular(cov: FloatArray) -> bool:
     """Whether a covariance (2, 2) may be inverted without a loss that matters."""
     product = cov[0, 0] * cov[1, 1]
     return bool(product > SMALLEST_PRODUCT and cov[0, 1] * cov[0, 1] < REGULAR * product)
+
+
+@compiled
+def _thin(cov: FloatArray) -> bool:
+    """Whether what is left of one logit's noise given the other's is too little for its line."""
+    det = cov[0, 0] * cov[1, 1] - cov[0, 1] * cov[0, 1]
+    return bool(det < LEAST_REST * max(cov[0, 0], cov[1, 1]) ** 2)
