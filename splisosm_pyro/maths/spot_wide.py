@@ -90,7 +90,7 @@ def wide(
                 break
             before = top
             j += step
-    return origin + _summarise(o, sums, stride, var, rest, slope, score, neg_hessian)
+    return float(origin) + _summarise(o, sums, stride, var, rest, slope, score, neg_hessian)
 
 
 _Line = tuple[float, float, float]  # sums of 1, d and d^2
