@@ -208,8 +208,12 @@ class CoefficientPriors:
 
     def value(self, coefficients: Array) -> Array:
         """Log density of the coefficients (*, F+1, Q); (*,)."""
-        parts = self.by_name(coefficients)
-        return parts["beta"] + parts["bias_eta"]
+        parts = ((self.beta, coefficients[..., :-1, :]), (self.bias, coefficients[..., -1:, :]))
+        value = np.zeros(coefficients.shape[:-2])
+        for prior, own in parts:
+            if prior.proper and own.size:  # a flat one counts as zero
+                value += prior.value(own).sum(axis=(-1, -2))
+        return value
 
     def log_prob(self, beta: Tensor, bias_eta: Tensor) -> Tensor:
         """Log density of ``beta`` (*, F, Q) and ``bias_eta`` (*, Q); (*,), differentiable."""

@@ -8,15 +8,16 @@ at a point nearby (``anchors.py``), spot by spot beyond the Gaussian (``field.py
 and Chopin (2009), doi:10.1111/j.1467-9868.2008.00700.x.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 from typing import Any
 
 import numpy as np
 
 from splisosm_pyro.fit.options import GLMMOptions
-from splisosm_pyro.fit.outer import DIFFERENCE_STEP, best_start, search
+from splisosm_pyro.fit.outer import DIFFERENCE_STEP, SearchResult, best_start, search
 from splisosm_pyro.maths.spot import FloatArray
+from splisosm_pyro.posterior.averaged import AveragedDensity
 from splisosm_pyro.posterior.chain_check import ChainCheck
 from splisosm_pyro.posterior.fields import DrawnField, Field
 from splisosm_pyro.posterior.glm_density import GLMDensity
@@ -75,8 +76,7 @@ class GeneDraws:
 def outer_mode(density: Density, starts: list[FloatArray]) -> OuterMode:
     """Return the mode of the density, found from the best of ``starts``."""
     options = GLMMOptions.from_configs("marginal_newton", {"tol": SEARCH_TOLERANCE})
-    rough = density.rough(SEARCH_SITES)
-    result = search(rough, best_start(rough, starts), options)
+    result = _searched(density.rough(SEARCH_SITES), starts, options)
     at = density.evaluate(result.best.u, result.best)
     hessian, steps = one_sided_hessian(density, at, DIFFERENCE_STEP)
     values, vectors = np.linalg.eigh(hessian)
@@ -84,6 +84,16 @@ def outer_mode(density: Density, starts: list[FloatArray]) -> OuterMode:
     least = float(values[0])
     mean = at.u + covariance @ at.gradient if least > LEAST_CURVATURE else at.u
     return OuterMode(at, steps, mean, covariance, least, result.converged)
+
+
+def _searched(rough: Density, starts: list[FloatArray], options: GLMMOptions) -> SearchResult[Any]:
+    """Climb to the mode; that of a GLMM in coordinates in which it is nearly a Gaussian's."""
+    if isinstance(rough, GLMDensity):
+        return search(rough, best_start(rough, starts), options)
+    climbed = AveragedDensity(rough)
+    to_y, to_u = climbed.coordinates.from_u, climbed.coordinates.to_u
+    result = search(climbed, best_start(climbed, [to_y(u) for u in starts]), options)
+    return replace(result, best=replace(result.best, u=to_u(result.best.u)))
 
 
 def laplace_draws(

@@ -2,19 +2,11 @@
 
 The priors are known at every draw; only the likelihood, the field integrated out, is dear. It is
 evaluated with its gradient at ``mean +- 2 sd`` along every column of the Gaussian's root and
-interpolated through these and the mode by a Gaussian process (``surrogate.py``). What makes so few
-enough is where it is interpolated: over a logit ``B + nu`` with ``nu ~ N(0, sigma^2)`` ratios
-average about as at
-
-    b = B / sqrt(1 + c^2 sigma^2),   c = 16 sqrt(3) / (15 pi)
-
-(Zeger, Liang and Albert, 1988, doi:10.2307/2531734), and where counts are few they say nothing but
-that average. In ``y = [log sigma, theta_logit, b]`` the likelihood bends far less than in ``u``.
-Where there is no point near it falls back to what it is at the mode, a quadratic that nowhere
-opens upwards.
+interpolated through these and the mode by a Gaussian process (``surrogate.py``) in the coordinates
+of ``averaged.py``, which is what makes so few enough. Where there is no point near it falls back to
+what it is at the mode, a quadratic that nowhere opens upwards.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,6 +15,7 @@ import numpy as np
 from splisosm_pyro.fit.outer import Evaluation
 from splisosm_pyro.fit.parameters import OuterSpace
 from splisosm_pyro.maths.spot import FloatArray
+from splisosm_pyro.posterior.averaged import Averaged
 from splisosm_pyro.posterior.mode import OuterMode
 from splisosm_pyro.posterior.outer_priors import log_prior_slope, log_priors
 from splisosm_pyro.posterior.priors import PosteriorPriors
@@ -30,9 +23,8 @@ from splisosm_pyro.posterior.surrogate import Surrogate
 from splisosm_pyro.posterior.weights import Weights, smoothed_weights
 
 # How far out the values lie, and the length over which the rest of the likelihood varies, in sd.
-# Against 512 values each for 110 genes these two did best.
+# Against 512 values each of 110 genes these did best.
 REACH, LENGTH = 2.0, 3.0
-ATTENUATION = (16.0 * math.sqrt(3.0) / (15.0 * math.pi)) ** 2
 # In more dimensions this costs seconds; so many draws are then evaluated themselves.
 MOST_AXES, CHECKED = 24, 64
 # Step of the central differences that give the curvature of the priors.
@@ -57,38 +49,6 @@ class Sloped(Protocol):
     ) -> tuple[float, FloatArray, object]:
         """Return the log density and its gradient, minus infinity where there is none."""
         ...
-
-
-@dataclass(frozen=True, eq=False)
-class Averaged:
-    """The coordinates ``y``, whose coefficients are those of ratios averaged over the field."""
-
-    space: OuterSpace
-
-    def stretch(self, u: FloatArray) -> FloatArray:
-        """Return ``B / b`` of every coefficient (N, K - k) at ``u`` (N, K), k of it variances."""
-        n_rows, n_logits = self.space.free.shape
-        grown = np.ones((len(u), n_rows, n_logits))
-        if self.space.n_sigma:
-            sigma = np.exp(u[:, : self.space.n_sigma])
-            grown *= np.sqrt(1.0 + ATTENUATION * sigma**2)[:, None]
-        return grown.reshape(len(u), -1)
-
-    def from_u(self, u: FloatArray) -> FloatArray:
-        """Return ``y`` (N, K) at ``u`` (N, K)."""
-        k = self.space.n_variance
-        return np.concatenate([u[:, :k], u[:, k:] / self.stretch(u)], axis=1)
-
-    def slope(self, u: FloatArray) -> FloatArray:
-        """Return ``du / dy`` (K, K) at one ``u`` (K,)."""
-        k, n_logits = self.space.n_variance, self.space.free.shape[1]
-        stretch = self.stretch(u[None])[0]
-        out = np.diag(np.concatenate([np.ones(k), stretch]))
-        if self.space.n_sigma:
-            place = np.arange(stretch.size)
-            component = place % n_logits if self.space.n_sigma > 1 else 0 * place
-            out[k + place, component] = u[k:] * (1.0 - stretch**-2.0)
-        return out
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +78,7 @@ class Interpolated:
         parts, jacobian = log_priors(points, space, density.priors)
         values = values - jacobian - sum(parts.values())
         slopes -= np.stack([log_prior_slope(u, space, density.priors) for u in points])
-        centre, turned = coordinates.from_u(mode.mean[None])[0], coordinates.slope(mode.mean)
+        centre, turned = coordinates.from_u(mode.mean), coordinates.slope(mode.mean)
         back = np.linalg.inv(turned)
         root = np.asarray(np.linalg.cholesky(back @ mode.covariance @ back.T), dtype=np.float64)
         prior = _at_most_all((turned @ root).T @ (_prior_curvature(density, mode) * turned) @ root)
@@ -126,9 +86,9 @@ class Interpolated:
         by_y = np.stack([s @ coordinates.slope(u) for s, u in zip(slopes, points, strict=True)])
         image = z @ prior
         surrogate = Surrogate.through(
-            z,
+            np.asarray(z),
             values - 0.5 * (image * z).sum(axis=1),
-            by_y @ root - image,
+            np.asarray(by_y @ root - image),
             np.zeros(space.size),
             np.eye(space.size),
             lengths=(LENGTH,),

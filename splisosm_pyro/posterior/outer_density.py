@@ -29,7 +29,7 @@ from splisosm_pyro.maths.spot import FloatArray
 from splisosm_pyro.posterior.anchors import anchors, coefficient_response, refactorised
 from splisosm_pyro.posterior.field import FieldAtMode, eta_means, gaussian_draws
 from splisosm_pyro.posterior.fields import Field, GaussianField
-from splisosm_pyro.posterior.mode import OuterMode, one_sided_hessian
+from splisosm_pyro.posterior.mode import OuterMode
 from splisosm_pyro.posterior.noise import Noise
 from splisosm_pyro.posterior.priors import PosteriorPriors
 from splisosm_pyro.posterior.spot_sampler import refine
@@ -38,8 +38,6 @@ from splisosm_pyro.posterior.spot_sampler import refine
 Fitted = tuple[FloatArray, FloatArray, FloatArray]
 # Where a mode is looked for at first whose fit is beyond: proper priors pull it inside.
 INTERIOR_SIGMA, INTERIOR_LOGIT = (0.2, 4.0), 1.5
-# The step of the differences near a mode.
-NEAR_STEP = 0.03
 # Where the curvature is less than this the Gaussian is as wide as if it were this.
 LEAST_CURVATURE = 1e-2
 # Beyond this a fitted coefficient is on its way to infinity.
@@ -133,13 +131,7 @@ class OuterDensity:
         return Evaluation(u, value, gradient, state)
 
     def information(self, at: Evaluation[MarginalState]) -> FloatArray:
-        """Return a first guess of the negative Hessian, that of the priors included.
-
-        Near the mode that by differences: the search then takes two or three steps.
-        """
-        if self.near is not None:
-            values, vectors = np.linalg.eigh(one_sided_hessian(self, at, NEAR_STEP)[0])
-            return np.asarray((vectors * np.maximum(np.abs(values), LEAST_CURVATURE)) @ vectors.T)
+        """Return a first guess of the negative Hessian, that of the priors included."""
         information = self.marginal.information(at)
         theta, shape = at.state.variances.theta, self.space.free.shape
         by_coefficients = np.broadcast_to(self.priors.scales(shape[0]) ** -2.0, shape)
@@ -197,7 +189,12 @@ class OuterDensity:
         """
         problem, at = self.marginal.problem, mode.at
         mean, response = mode.linear(eta_means(problem, [at.state, *mode.steps], design))
-        given = FieldAtMode(problem, lambda: self.value(at.u, at)[1], design)
+
+        def state() -> MarginalState:
+            here: MarginalState = at.state
+            return replace(here, mode=refactorised(problem, here.mode))
+
+        given = FieldAtMode(problem, state, design)
         return GaussianField(mean, response, u - mode.mean, mode.covariance, given, noise)
 
     def eta_near(
