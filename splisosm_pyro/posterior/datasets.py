@@ -15,7 +15,7 @@ from splisosm_pyro.posterior.gene import GeneDraws
 from splisosm_pyro.posterior.outer_priors import log_priors, named_parameters
 from splisosm_pyro.posterior.priors import PosteriorPriors
 from splisosm_pyro.posterior.request import Labels, Request
-from splisosm_pyro.posterior.summary import QUANTILES, ratios
+from splisosm_pyro.posterior.summary import QUANTILES, cached_parts, ratios
 from splisosm_pyro.posterior.weights import Weights
 
 # Draws of eta and isoform_ratio together may take this many bytes; else their quantiles are kept.
@@ -95,16 +95,31 @@ class DrawStore:
     def _field(self, place: int, field: Field, counts: FloatArray) -> None:
         """Keep ``eta``, the ratios and the likelihood of every spot, or summaries and its sum."""
         if self.keep_draws:
-            eta = field.eta
-            for name, value in (("eta", eta), ("isoform_ratio", ratios(eta))):
-                self._put("posterior", name, place, np.moveaxis(value, -1, 0))
-            self._put("log_likelihood", "counts", place, log_lik_by_spot(counts, eta).T)
+            self._field_draws(place, field.eta, counts)
             return
         self._put("log_likelihood", "counts", place, field.log_lik(counts))
         for name, summary in field.summaries().items():
             for kind, row in vars(summary).items():
                 shape = (len(self.labels.gene), *row.shape)
                 self._row("posterior_quantiles", f"{name}_{kind}", shape)[place] = row
+
+    def _field_draws(self, place: int, eta: FloatArray, counts: FloatArray) -> None:
+        """Keep the draws (S, Q, N), few spots at a time: nothing of their size is made beside."""
+        sample = (self.request.chains, self.request.draws)
+        kept = {
+            ("posterior", "eta"): eta.shape[:2],
+            ("posterior", "isoform_ratio"): counts.shape,
+            ("log_likelihood", "counts"): counts.shape[:1],
+        }
+        rows = []
+        for (group, name), shape in kept.items():
+            row = self._row(group, name, (*sample, len(self.labels.gene), *shape))
+            rows.append(np.moveaxis(row[:, :, place], (0, 1), (-2, -1)))  # (S, *, C, D)
+        for part in cached_parts(eta):
+            some = eta[part]
+            values = some, ratios(some), log_lik_by_spot(counts[part], some)
+            for row, value in zip(rows, values, strict=True):
+                row[part] = value.reshape(*value.shape[:-1], *sample)
 
     def _put(self, group: str, name: str, place: int, value: FloatArray) -> None:
         """Put (N, *) at the gene's place of (chain, draw, gene, *)."""
