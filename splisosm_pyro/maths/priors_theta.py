@@ -68,6 +68,10 @@ class UniformTheta(ThetaPrior):
         """Zeros of the shape of theta."""
         return torch.zeros_like(theta)
 
+    def value(self, theta: Array) -> Array:
+        """Zeros of the shape of theta, without a detour through torch."""
+        return np.zeros_like(theta)
+
     def gradient(self, theta: Array) -> Array:
         """Zeros of the shape of theta."""
         return np.zeros_like(theta)
