@@ -1,7 +1,7 @@
 """The outer density at all draws of the Gaussian at its mode, from few values: a check of it.
 
 The priors are known at every draw; only the likelihood, the field integrated out, is dear. It is
-evaluated with its gradient at ``mean +- 2 sd`` along every column of the Gaussian's root and
+evaluated with its gradient at ``mean +- 2 sd`` along the columns of the Gaussian's root and
 interpolated through these and the mode by a Gaussian process (``surrogate.py``) in the coordinates
 of ``averaged.py``, which is what makes so few enough. Where there is no point near it falls back to
 what it is at the mode, a quadratic that nowhere opens upwards.
@@ -17,7 +17,7 @@ from splisosm_pyro.fit.parameters import OuterSpace
 from splisosm_pyro.maths.spot import FloatArray
 from splisosm_pyro.posterior.averaged import Averaged
 from splisosm_pyro.posterior.mode import OuterMode
-from splisosm_pyro.posterior.outer_priors import log_prior_slope, log_priors
+from splisosm_pyro.posterior.outer_priors import log_prior_slopes, log_priors
 from splisosm_pyro.posterior.priors import PosteriorPriors
 from splisosm_pyro.posterior.surrogate import Surrogate
 from splisosm_pyro.posterior.weights import Weights, smoothed_weights
@@ -67,17 +67,16 @@ class Interpolated:
 
     @classmethod
     def about(cls, density: Sloped, mode: OuterMode) -> "Interpolated":
-        """Evaluate the density about a mode; 2 K values and gradients."""
+        """Evaluate the density about a mode; 2 K values and gradients at most."""
         space, coordinates = density.space, Averaged(density.space)
-        steps = REACH * np.linalg.cholesky(mode.covariance).T
-        points = np.concatenate([mode.mean + steps, mode.mean - steps])
+        points = mode.mean + _steps(mode, space)
         found = [density.with_slope(u, mode.at)[:2] for u in points]
         points = np.vstack([mode.at.u, points])
         values = np.array([mode.at.value, *(value for value, _ in found)])
         slopes = np.stack([mode.at.gradient, *(slope for _, slope in found)])
         parts, jacobian = log_priors(points, space, density.priors)
         values = values - jacobian - sum(parts.values())
-        slopes -= np.stack([log_prior_slope(u, space, density.priors) for u in points])
+        slopes -= log_prior_slopes(points, space, density.priors)
         centre, turned = coordinates.from_u(mode.mean), coordinates.slope(mode.mean)
         back = np.linalg.inv(turned)
         root = np.asarray(np.linalg.cholesky(back @ mode.covariance @ back.T), dtype=np.float64)
@@ -104,6 +103,17 @@ class Interpolated:
         return np.asarray(log_lik + jacobian + sum(parts.values()))
 
 
+def _steps(mode: OuterMode, space: OuterSpace) -> FloatArray:  # (n, K)
+    """Return the steps from the mode to where the density is evaluated.
+
+    Along the last columns coefficients move alone. In a GLMM one side of them does, away from zero,
+    where the likelihood flattens: the other changed nothing.
+    """
+    steps, both = REACH * np.linalg.cholesky(mode.covariance).T, space.n_variance or space.size
+    outwards = np.where(mode.mean < 0.0, -1.0, 1.0)[both:, None] * steps[both:]
+    return np.concatenate([steps[:both], -steps[:both], outwards])
+
+
 def weighed(
     density: Sloped, mode: OuterMode, u: FloatArray, log_proposal: FloatArray
 ) -> tuple[FloatArray, Weights]:
@@ -124,10 +134,8 @@ def weighed(
 
 def _prior_curvature(density: Sloped, mode: OuterMode) -> FloatArray:
     """Return the negative second derivatives (K, 1) of the log priors, which are independent."""
-    above, below = (
-        log_prior_slope(mode.mean + step, density.space, density.priors)
-        for step in (PRIOR_STEP, -PRIOR_STEP)
-    )
+    pair = mode.mean + PRIOR_STEP * np.array([[1.0], [-1.0]])
+    above, below = log_prior_slopes(pair, density.space, density.priors)
     return np.asarray((below - above) / (2.0 * PRIOR_STEP))[:, None]
 
 

@@ -5,7 +5,7 @@ from scipy.special import expit
 
 from splisosm_pyro.fit.parameters import OuterSpace
 from splisosm_pyro.maths.spot import FloatArray
-from splisosm_pyro.posterior.outer_density import added_slope, log_theta_jacobian
+from splisosm_pyro.posterior.outer_density import log_theta_jacobian
 from splisosm_pyro.posterior.priors import PosteriorPriors
 
 
@@ -44,8 +44,15 @@ def log_priors(
     return parts, jacobian
 
 
-def log_prior_slope(u: FloatArray, space: OuterSpace, priors: PosteriorPriors) -> FloatArray:
-    """Return the gradient (K,) of that sum at one ``u`` (K,)."""
-    coefficients, variances = space.unpack(u)
-    slope = added_slope(space, priors, coefficients, variances)
-    return np.asarray(slope + space.prior_gradient(variances, coefficients))
+def log_prior_slopes(u: FloatArray, space: OuterSpace, priors: PosteriorPriors) -> FloatArray:
+    """Return the gradients (N, K) of that sum at ``u`` (N, K)."""
+    k, own = space.n_variance, priors.coefficients
+    coefficients = u[:, k:].reshape(len(u), *space.free.shape)
+    sigma, theta = np.exp(u[:, : space.n_sigma]), expit(u[:, space.n_sigma : k])
+    parts = (
+        space.prior.gradient(sigma) + priors.jacobian_slope,
+        space.theta_prior.gradient(theta) + 1.0 - 2.0 * theta,
+        own.beta.gradient(coefficients[:, :-1]),
+        own.bias.gradient(coefficients[:, -1:]),
+    )
+    return np.concatenate([part.reshape(len(u), -1) for part in parts], axis=1)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy.special import expit, ndtri
 
 from splisosm_pyro.maths.spot import FloatArray
@@ -151,7 +152,7 @@ def _two_isoforms(logits: Summary) -> Summary:
     z = np.linspace(-END, END, NODES)
     weights = np.exp(-0.5 * z**2)
     weights /= weights.sum()
-    value = expit(logits.mean + logits.sd * z)  # (S, NODES)
+    value = torch.sigmoid(torch.from_numpy(logits.mean + logits.sd * z)).numpy()  # (S, NODES)
     mean = value @ weights
     variance = (value - mean[:, None]) ** 2 @ weights
     first = Summary(expit(logits.quantile), mean[:, None], np.sqrt(variance)[:, None])

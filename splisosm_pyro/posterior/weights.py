@@ -18,8 +18,9 @@ SMALLEST_TAIL = 5
 PRIOR_WEIGHTS = 10
 # The proposal is trusted below this k-hat.
 KHAT_TRUSTED = 0.7
-# Weights are nearly equal where this share of them is effective.
-EQUAL_SHARE = 0.9
+# Weights are nearly equal where this share of them is effective: one that a mean off by a tenth of
+# an sd in two directions leaves.
+EQUAL_SHARE = 0.98
 # Where this share is effective the largest weights are a few times the mean, whatever k-hat says.
 BOUNDED_SHARE = 0.75
 

@@ -16,7 +16,7 @@ from splisosm_pyro.posterior.gene import outer_mode
 from splisosm_pyro.posterior.glm_density import GLMDensity
 from splisosm_pyro.posterior.interpolated import Interpolated, weighed
 from splisosm_pyro.posterior.mode import OuterMode
-from splisosm_pyro.posterior.outer_priors import log_prior_slope, log_priors
+from splisosm_pyro.posterior.outer_priors import log_prior_slopes, log_priors
 from splisosm_pyro.posterior.priors import PosteriorPriors
 from splisosm_pyro.posterior.weights import smoothed_weights
 
@@ -150,7 +150,7 @@ def test_it_is_the_density_at_every_draw(name):
     truth = np.array([density.log_density(row, mode.at)[0] for row in u])
     error = Interpolated.about(density, mode).log_density(u) - truth
     wrong = truth - mode.at.value + 0.5 * (z**2).sum(axis=1)  # of the Gaussian
-    assert np.sqrt(np.mean(error**2)) < 0.35 * np.sqrt(np.mean(wrong**2))
+    assert np.sqrt(np.mean(error**2)) < 0.4 * np.sqrt(np.mean(wrong**2))
     at = Interpolated.about(density, mode).log_density(mode.at.u[None])
     assert at[0] == pytest.approx(mode.at.value, abs=1e-3)
 
@@ -166,7 +166,7 @@ def test_the_priors_have_their_derivatives(name, fix):
         parts, jacobian = log_priors(v[None], density.space, density.priors)
         return float((jacobian + sum(parts.values()))[0])
 
-    slope = log_prior_slope(u, density.space, density.priors)
+    slope = log_prior_slopes(u[None], density.space, density.priors)[0]
     for i in range(u.size):
         assert slope[i] == pytest.approx(central(whole, u, i), rel=1e-6, abs=1e-7)
 
