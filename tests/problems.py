@@ -5,6 +5,7 @@ from functools import cache, partial
 import cases
 import numpy as np
 import oracles
+from scipy import stats
 
 from splisosm_pyro.fit.glmm import GLMMSpec
 from splisosm_pyro.fit.latent import GeneData, LatentProblem
@@ -136,3 +137,11 @@ def point_of(case, gene=0):
     theta = np.clip(case.theta[gene], 0.05, 0.95)
     parts = [np.log(case.sigma[gene]), np.log(theta / (1 - theta)), case.B(gene).ravel()]
     return np.concatenate(parts)
+
+
+def skewed(u):
+    """A log gamma and a logistic variable that leans on it."""
+    apart = u[1] - 0.5 * u[0]
+    lean = -np.tanh(apart / 2.0)  # of the logistic's log density
+    slope = np.array([2.0 - np.exp(u[0]) - 0.5 * lean, lean])
+    return 2.0 * u[0] - np.exp(u[0]) + stats.logistic.logpdf(apart), slope, None

@@ -62,6 +62,17 @@ class Averaged:
             out[at, component] = u[k:] * (1.0 - stretch**-2.0)
         return out
 
+    def log_det(self, y: FloatArray) -> float:
+        """Return ``log |du / dy|`` at one ``y`` (K,)."""
+        return float(np.log(self.stretch(y)).sum()) if self.space.n_sigma else 0.0
+
+    def log_det_slope(self, y: FloatArray) -> FloatArray:
+        """Return its gradient (K,)."""
+        out, n_sigma = np.zeros(y.size), self.space.n_sigma
+        if n_sigma:
+            out[:n_sigma] = (1.0 - self.stretch(y) ** -2.0).reshape(-1, n_sigma).sum(axis=0)
+        return out
+
 
 @dataclass(frozen=True, eq=False)
 class AveragedDensity:

@@ -28,8 +28,8 @@ OUTER, FIELD = "outer", "field"
 SETTLING = 20
 MAX_TREE_DEPTH = 10
 TARGET_ACCEPTANCE = 0.8
-# Likewise of corrected chains: where all directions are alike, few and small steps are enough.
-CORRECTED_TREE_DEPTH, CORRECTED_ACCEPTANCE = 3, 0.9
+# Likewise of corrected chains: where all directions are alike, few steps are enough.
+CORRECTED_TREE_DEPTH, CORRECTED_ACCEPTANCE = 3, 0.6
 
 
 class Exact(NamedTuple):

@@ -10,6 +10,7 @@ and Chopin (2009), doi:10.1111/j.1467-9868.2008.00700.x.
 
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,14 +20,14 @@ from splisosm_pyro.fit.outer import DIFFERENCE_STEP, SearchResult, best_start, s
 from splisosm_pyro.maths.spot import FloatArray
 from splisosm_pyro.posterior.averaged import AveragedDensity
 from splisosm_pyro.posterior.chain_check import ChainCheck
+from splisosm_pyro.posterior.explore import Explored, explore
 from splisosm_pyro.posterior.fields import DrawnField, Field
 from splisosm_pyro.posterior.glm_density import GLMDensity
-from splisosm_pyro.posterior.interpolated import weighed
+from splisosm_pyro.posterior.interpolated import Interpolated, weighed
 from splisosm_pyro.posterior.mode import OuterMode, one_sided_hessian
 from splisosm_pyro.posterior.noise import Noise
 from splisosm_pyro.posterior.outer_density import LEAST_CURVATURE, OuterDensity
-from splisosm_pyro.posterior.proposal import weigh
-from splisosm_pyro.posterior.surrogate import explore
+from splisosm_pyro.posterior.proposal import StudentT, weigh
 from splisosm_pyro.posterior.weights import Weights, systematic
 
 Density = OuterDensity | GLMDensity
@@ -38,6 +39,9 @@ MOST_INTERPOLATED = 8
 STAGES = (128, 128, 128, 256)
 # How nearly right the sites of expectation propagation have to be for that search.
 SEARCH_SITES = 3e-4
+# A density is interpolated about a Gaussian wider than the one at its mode: draws that are too wide
+# are found out and mended, what is too narrow has none where it matters.
+WIDER = 1.3
 # The same for gradients, right to a hundredth of an sd.
 SLOPE_SITES = 5e-3
 
@@ -112,25 +116,36 @@ def laplace_draws(
     return GeneDraws(u, field, log_density, weights)
 
 
+def explored(
+    density: Density, mode: OuterMode, n_draws: int, noise: Noise
+) -> tuple[FloatArray, FloatArray, Explored[Interpolated]]:
+    """Interpolate the outer density; see ``explore``."""
+    rough, box = density.rough(SLOPE_SITES), density.space.box()
+    root = np.asarray(np.linalg.cholesky(mode.covariance), dtype=np.float64)
+    return explore(
+        lambda u: rough.with_slope(u, mode.at),
+        partial(Interpolated.through, rough, mode, width=WIDER, fading=True),
+        StudentT(mode.mean, root),
+        (box.lower, box.upper),
+        n_draws,
+        noise.numpy,
+    )
+
+
 def nested_draws(
     density: Density, mode: OuterMode, design: FloatArray, n_draws: int, noise: Noise
 ) -> GeneDraws:
     """Draw from the outer density, interpolated if it can be; ``design`` (S, F+1)."""
-    rough, box = density.rough(SLOPE_SITES), density.space.box()
-
-    def slope_at(u: FloatArray) -> tuple[float, FloatArray, Any]:
-        return rough.with_slope(u, mode.at)
-
+    rough = density.rough(SLOPE_SITES)
     if density.size <= MOST_INTERPOLATED:
-        ends, highest = (box.lower, box.upper), mode.at.value
-        u, log_density, found = explore(
-            slope_at, mode.mean, highest, mode.covariance, ends, n_draws, noise.numpy
-        )
+        u, log_density, found = explored(density, mode, n_draws, noise)
         if found.usable:
             places = (found.points, found.values, found.states)
             eta = rough.eta_near(*places, mode, u, design, noise)
             return GeneDraws(u, DrawnField(eta), log_density, found.weights)
-    weighted = weigh(slope_at, mode.mean, mode.covariance, STAGES, noise.numpy)
+    weighted = weigh(
+        lambda u: rough.with_slope(u, mode.at), mode.mean, mode.covariance, STAGES, noise.numpy
+    )
     index = noise.numpy.permutation(systematic(weighted.shares, n_draws, noise.numpy))
     u, log_density = weighted.points[index], weighted.log_density[index]
     places = (weighted.points, weighted.log_density, weighted.states)

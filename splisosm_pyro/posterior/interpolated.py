@@ -7,6 +7,7 @@ of ``averaged.py``, which is what makes so few enough. Where there is no point n
 what it is at the mode, a quadratic that nowhere opens upwards.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -25,6 +26,8 @@ from splisosm_pyro.posterior.weights import Weights, smoothed_weights
 # How far out the values lie, and the length over which the rest of the likelihood varies, in sd.
 # Against 512 values each of 110 genes these did best.
 REACH, LENGTH = 2.0, 3.0
+# The likelihood is so many nats above its value at the best point at most.
+MARGIN = 1.0
 # In more dimensions this costs seconds; so many draws are then evaluated themselves.
 MOST_AXES, CHECKED = 24, 64
 # Step of the central differences that give the curvature of the priors.
@@ -55,7 +58,8 @@ class Sloped(Protocol):
 class Interpolated:
     """A log density whose likelihood is interpolated in ``z``, ``y = centre + root z``.
 
-    ``surrogate`` holds the likelihood plus ``-1/2 z' prior z``, which stands for the priors.
+    ``surrogate`` holds the likelihood plus ``-1/2 z' prior z``, which stands for the priors. The
+    log likelihood is nowhere taken to be above ``highest``.
     """
 
     density: Sloped
@@ -64,22 +68,46 @@ class Interpolated:
     root: FloatArray
     prior: FloatArray
     surrogate: Surrogate
+    highest: float
 
     @classmethod
     def about(cls, density: Sloped, mode: OuterMode) -> "Interpolated":
         """Evaluate the density about a mode; 2 K values and gradients at most."""
-        space, coordinates = density.space, Averaged(density.space)
-        points = mode.mean + _steps(mode, space)
+        points = mode.mean + _steps(mode, density.space)
         found = [density.with_slope(u, mode.at)[:2] for u in points]
-        points = np.vstack([mode.at.u, points])
-        values = np.array([mode.at.value, *(value for value, _ in found)])
-        slopes = np.stack([mode.at.gradient, *(slope for _, slope in found)])
+        return cls.through(
+            density,
+            mode,
+            np.vstack([mode.at.u, points]),
+            np.array([mode.at.value, *(value for value, _ in found)]),
+            np.stack([mode.at.gradient, *(slope for _, slope in found)]),
+            (LENGTH,),
+        )
+
+    @classmethod
+    def through(
+        cls,
+        density: Sloped,
+        mode: OuterMode,
+        points: FloatArray,  # (n, K)
+        values: FloatArray,  # (n,)
+        slopes: FloatArray,  # (n, K)
+        lengths: Sequence[float],
+        width: float = 1.0,
+        *,
+        fading: bool = False,
+    ) -> "Interpolated":
+        """Interpolate the points that have a value, about the Gaussian at a mode or a wider one."""
+        space, coordinates = density.space, Averaged(density.space)
+        known = np.isfinite(values)
+        points, values, slopes = points[known], values[known], slopes[known]
         parts, jacobian = log_priors(points, space, density.priors)
         values = values - jacobian - sum(parts.values())
-        slopes -= log_prior_slopes(points, space, density.priors)
+        slopes = slopes - log_prior_slopes(points, space, density.priors)
         centre, turned = coordinates.from_u(mode.mean), coordinates.slope(mode.mean)
         back = np.linalg.inv(turned)
         root = np.asarray(np.linalg.cholesky(back @ mode.covariance @ back.T), dtype=np.float64)
+        root *= width
         prior = _at_most_all((turned @ root).T @ (_prior_curvature(density, mode) * turned) @ root)
         z = np.linalg.solve(root, (coordinates.from_u(points) - centre).T).T
         by_y = np.stack([s @ coordinates.slope(u) for s, u in zip(slopes, points, strict=True)])
@@ -90,17 +118,42 @@ class Interpolated:
             np.asarray(by_y @ root - image),
             np.zeros(space.size),
             np.eye(space.size),
-            lengths=(LENGTH,),
+            lengths=lengths,
+            fading=fading,
         )
-        return cls(density, coordinates, centre, root, prior, surrogate)
+        highest = float(values.max()) + MARGIN
+        return cls(density, coordinates, centre, root, prior, surrogate, highest)
+
+    @property
+    def length(self) -> float:
+        """Over which the remainder varies, in sd."""
+        return self.surrogate.length
 
     def log_density(self, u: FloatArray) -> FloatArray:
         """Return the log density (N,) at ``u`` (N, K)."""
-        apart = self.coordinates.from_u(u) - self.centre
-        z = np.asarray(np.linalg.solve(self.root, apart.T).T, dtype=np.float64)
         parts, jacobian = log_priors(u, self.density.space, self.density.priors)
-        log_lik = self.surrogate.log_density(z) + 0.5 * ((z @ self.prior) * z).sum(axis=1)
+        log_lik = np.minimum(self._log_lik(self._z(u)), self.highest)
         return np.asarray(log_lik + jacobian + sum(parts.values()))
+
+    def with_slope(self, u: FloatArray) -> tuple[float, FloatArray]:
+        """Return ``log_density`` at one point (K,), and its gradient."""
+        z = self._z(u[None])
+        slope = log_prior_slopes(u[None], self.density.space, self.density.priors)[0]
+        if self._log_lik(z)[0] < self.highest:
+            by_z = self.surrogate.with_slope(z[0])[1] + self.prior @ z[0]
+            by_y = np.linalg.solve(self.root.T, by_z)
+            slope += np.linalg.solve(self.coordinates.slope(u).T, by_y)
+        return float(self.log_density(u[None])[0]), slope
+
+    def _z(self, u: FloatArray) -> FloatArray:
+        """Return ``z`` (N, K) at ``u`` (N, K)."""
+        apart = self.coordinates.from_u(u) - self.centre
+        return np.asarray(np.linalg.solve(self.root, apart.T).T, dtype=np.float64)
+
+    def _log_lik(self, z: FloatArray) -> FloatArray:
+        """Return the likelihood (N,) as the surrogate has it."""
+        image = np.asarray(z @ self.prior)
+        return np.asarray(self.surrogate.log_density(z) + 0.5 * (image * z).sum(axis=1))
 
 
 def _steps(mode: OuterMode, space: OuterSpace) -> FloatArray:  # (n, K)

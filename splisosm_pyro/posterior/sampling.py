@@ -15,33 +15,33 @@ import numpy as np
 
 from splisosm_pyro.fit.glm import fit_glm
 from splisosm_pyro.fit.outer import Evaluation
-from splisosm_pyro.fit.smooth import MarginalState
 from splisosm_pyro.maths.protocols import Kernel
 from splisosm_pyro.maths.spot import FloatArray
+from splisosm_pyro.posterior.averaged import Averaged
 from splisosm_pyro.posterior.chain_check import ChainCheck
 from splisosm_pyro.posterior.chains import Chains, Exact, Slope, run_chains
+from splisosm_pyro.posterior.coordinates import Coordinates
+from splisosm_pyro.posterior.explore import Explored
 from splisosm_pyro.posterior.fields import DrawnField
-from splisosm_pyro.posterior.gene import STAGES, Density, GeneDraws
+from splisosm_pyro.posterior.gene import Density, GeneDraws, explored
 from splisosm_pyro.posterior.glm_density import GLMDensity
+from splisosm_pyro.posterior.interpolated import Interpolated
 from splisosm_pyro.posterior.joint_density import JointDensity
 from splisosm_pyro.posterior.mode import OuterMode
 from splisosm_pyro.posterior.noise import Noise
 from splisosm_pyro.posterior.outer_density import OuterDensity
-from splisosm_pyro.posterior.proposal import WeightedPoints, weigh
 from splisosm_pyro.posterior.request import Request
 from splisosm_pyro.posterior.stand_in import StandIn
-from splisosm_pyro.posterior.warp import Warp, WarpedDensity
+from splisosm_pyro.posterior.warp import Warp
 
 # Transitions before the draws, unless the user says how many.
 WARMUP = {"stand_in": 100, "marginal_nuts": 250, "nuts": 600}
-# Of the run that comes before those of the stand-in, which adds to the points.
-PILOT_CHAINS, PILOT_DRAWS, PILOT_WARMUP = 4, 30, 50
+# Draws by which the stand-in's coordinates are chosen.
+STAND_IN_DRAWS = 4000
 # How nearly right the sites of expectation propagation are at every draw: to 0.01 nats.
 SITES = 0.03
-# A stand-in that is off by more nats than this costs half of the transitions or more.
-LARGEST_ERROR = 1.0
-# It needs so many effective points an unknown.
-LEAST_EFFECTIVE = 5.0
+# Where a smaller share of the stand-in's draws is effective, too few transitions would stand.
+LEAST_SHARE = 0.5
 # Starts of ``nuts`` are spread by as much, uniformly, in every coordinate; the GLM's coefficients
 # are taken within these bounds, since its maximum may be at infinity.
 SPREAD = 1.0
@@ -54,13 +54,9 @@ def marginal_nuts_draws(
     """Run NUTS over the outer density; ``design`` (S, F+1)."""
     seeds = chain_seeds(request.chains, noise)
     if isinstance(density, OuterDensity):
-        warped = WarpedDensity(density.rough(SITES), Warp.of(density), mode.at)
-        centre, covariance = warped.gaussian(mode.covariance)
-        found = weigh(warped.with_slope, centre, covariance, STAGES, noise.numpy)
-        if found.weights.effective >= LEAST_EFFECTIVE * density.size:
-            walk = _Walk.after_pilot(warped, found, design, noise)
-            if walk.stand_in.error <= LARGEST_ERROR:
-                return walk.draws(request, seeds)
+        draws, _, found = explored(density, mode, STAND_IN_DRAWS, noise)
+        if found.weights.share >= LEAST_SHARE:
+            return _Walk(density, mode, found, draws, design, noise).draws(request, seeds)
     return _gradient_draws(density, mode, design, request, seeds, noise)
 
 
@@ -68,63 +64,55 @@ class _Walk:
     """Chains that move by a stand-in; the field is drawn with every position evaluated."""
 
     def __init__(
-        self, warped: WarpedDensity, found: WeightedPoints, design: FloatArray, noise: Noise
+        self,
+        density: OuterDensity,
+        mode: OuterMode,
+        found: Explored[Interpolated],
+        draws: FloatArray,  # (N, K) of the surrogate
+        design: FloatArray,  # (S, F+1)
+        noise: Noise,
     ) -> None:
-        self.warped, self.found, self.design, self.noise = warped, found, design, noise
-        self.stand_in = StandIn.through(found, warped.density.space.n_variance)
-        self.seen: list[tuple[FloatArray, float, MarginalState | None]] = []
-        self.remembers = False
-        self.usable = np.flatnonzero([state is not None for state in found.states])
-
-    @classmethod
-    def after_pilot(
-        cls, warped: WarpedDensity, found: WeightedPoints, design: FloatArray, noise: Noise
-    ) -> "_Walk":
-        """Let the stand-in interpolate the points of a short run as well."""
-        pilot = cls(warped, found, design, noise)
-        pilot.remembers = True
-        pilot.run(PILOT_DRAWS, PILOT_WARMUP, chain_seeds(PILOT_CHAINS, noise))
-        points, values, states = zip(*pilot.seen, strict=True)
-        kept = np.isfinite(values)
-        more = WeightedPoints(
-            np.concatenate([found.points, np.stack(points)[kept]]),
-            np.append(found.log_density, np.array(values)[kept]),
-            found.slopes,
-            found.states + [state for state in states if state is not None],
-            shares=np.append(found.shares, np.zeros(kept.sum())),
+        self.density, self.at, self.design, self.noise = (
+            density.rough(SITES),
+            mode.at,
+            design,
+            noise,
         )
-        return cls(warped, more, design, noise)
+        self.coordinates = Coordinates.of(Averaged(density.space), Warp.of(density), draws)
+        self.stand_in = StandIn.of(found.interpolant, self.coordinates, draws)
+        self.starts = self.coordinates.from_u(draws)
+        known = np.flatnonzero([state is not None for state in found.states])
+        self.states = [found.states[i] for i in known]
+        self.scale = draws.std(axis=0)
+        self.points = found.points[known] / self.scale
 
     def exact(self, z: FloatArray) -> Exact:
         """Evaluate the density, from the field of the nearest point, and draw the field."""
-        stand_in, density = self.stand_in, self.warped.density
-        apart = ((stand_in.points[self.usable] - z) ** 2).sum(axis=1)
-        near = self.found.states[self.usable[apart.argmin()]]
-        x = stand_in.place(z)
-        value, state = self.warped.log_density(x, near)
-        if self.remembers:
-            self.seen.append((x, value, state))
-        if state is None:
-            nowhere = (len(self.design), density.space.free.shape[1])
-            return Exact(value, value, np.full(nowhere, np.nan))
-        eta = density.eta_given(state, 1, self.design, self.noise)[:, :, 0]
-        value += float(stand_in.log_det(z))
-        return Exact(value, value - stand_in.with_slope(z)[0], eta)
-
-    def run(self, n_draws: int, warmup: int, seeds: list[int]) -> Chains:
-        """Run chains from points that are drawn by their weights."""
-        shares = self.found.shares
-        index = self.noise.numpy.choice(shares.size, size=len(seeds), p=shares)
-        starts, slope = self.stand_in.points[index], self.stand_in.with_slope
-        return run_chains(slope, starts, n_draws, warmup, seeds, correction=self.exact)
+        u = self.coordinates.to_u(z)
+        nearest = ((self.points - u / self.scale) ** 2).sum(axis=1).argmin()
+        value, state = self.density.log_density(u, replace(self.at, state=self.states[nearest]))
+        if state is None or not self.coordinates.inside(z):
+            nowhere = (len(self.design), self.density.space.free.shape[1])
+            return Exact(-np.inf, -np.inf, np.full(nowhere, np.nan))
+        eta = self.density.eta_given(state, 1, self.design, self.noise)[:, :, 0]
+        ratio = value + self.coordinates.log_det(z) - self.stand_in.with_slope(z)[0]
+        return Exact(value, ratio, eta)
 
     def draws(self, request: Request, seeds: list[int]) -> GeneDraws:
-        """Return the draws of the chains asked for."""
-        chains = self.run(request.draws, _warmup(request, "stand_in"), seeds)
+        """Run a chain from a draw of the stand-in for each seed."""
+        starts = self.noise.numpy.choice(self.starts, size=len(seeds))
+        chains = run_chains(
+            self.stand_in.with_slope,
+            starts,
+            request.draws,
+            _warmup(request, "stand_in"),
+            seeds,
+            correction=self.exact,
+        )
         if chains.kept is None or not np.isfinite(chains.stats["lp"]).all():
             raise ArithmeticError("a chain of marginal_nuts found no place with a density")
         field = DrawnField(np.moveaxis(chains.kept, 0, -1))
-        u = self.warped.warp.to_u(self.stand_in.place(chains.flat))
+        u = self.coordinates.to_u(chains.flat)
         return GeneDraws(u, field, chains.stats["lp"].ravel(), check_of(u, chains), chains.stats)
 
 

@@ -6,7 +6,7 @@
 
 under its own prior; ``B`` stays. Where the counts say little, as on the way to sigma = 0, to
 theta = 0 and to theta = 1, a posterior with long tails in ``u`` is then as short-tailed as a normal
-one, and chains and proposals need not know of tails. The distribution functions are sums over a
+one, and chains need not know of tails. The distribution functions are sums over a
 fine grid, kept as logarithms, with an exponential tail beyond the box; ``u(x)`` is a cubic spline
 through it. A density in ``x`` has the spline's own derivative, so that its errors cancel.
 """
@@ -17,8 +17,7 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 from scipy.special import ndtri_exp
 
-from splisosm_pyro.fit.outer import Box, Evaluation
-from splisosm_pyro.fit.smooth import MarginalState
+from splisosm_pyro.fit.outer import Box
 from splisosm_pyro.maths.spot import FloatArray
 from splisosm_pyro.posterior.outer_density import OuterDensity, added_log_prior
 
@@ -61,11 +60,10 @@ class Warp:
         return u
 
     def from_u(self, u: FloatArray) -> FloatArray:
-        """Return ``x`` (K,) at ``u`` (K,), at most at the ends of the splines."""
-        x = u.copy()
+        """Return ``x`` (*, K) at ``u`` (*, K), at most at the ends of the splines."""
+        x = np.array(u)
         for k, spline in enumerate(self.splines):
-            inside = np.clip(u[k], spline(spline.x[0]), spline(spline.x[-1]))
-            x[k] = np.interp(inside, spline(spline.x), spline.x)
+            x[..., k] = np.interp(u[..., k], spline(spline.x), spline.x)
         return x
 
     def rates(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -79,41 +77,6 @@ class Warp:
     def inside(self, x: FloatArray) -> bool:
         """Whether there is a ``u``."""
         return bool(((self.lower <= x) & (x <= self.upper)).all())
-
-
-@dataclass(frozen=True, eq=False)
-class WarpedDensity:
-    """An outer density as one of ``x``; fields are looked for from that of ``at``."""
-
-    density: OuterDensity
-    warp: Warp
-    at: Evaluation[MarginalState]
-
-    def gaussian(self, covariance: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return the Gaussian at ``at`` in ``x``: centre (K,) and covariance (K, K)."""
-        centre = self.warp.from_u(self.at.u)
-        rate, _ = self.warp.rates(centre)
-        return centre, np.asarray(covariance / np.multiply.outer(rate, rate))
-
-    def log_density(self, x: FloatArray, near: MarginalState) -> tuple[float, MarginalState | None]:
-        """Return the log density at ``x``, minus infinity where there is none."""
-        if not self.warp.inside(x):
-            return -np.inf, None
-        start = Evaluation(self.at.u, self.at.value, self.at.gradient, near)
-        value, state = self.density.log_density(self.warp.to_u(x), start)
-        rate, _ = self.warp.rates(x)
-        if not (rate > 0.0).all():
-            return -np.inf, None
-        return value + float(np.log(rate).sum()), state
-
-    def with_slope(self, x: FloatArray) -> tuple[float, FloatArray, MarginalState | None]:
-        """Return ``log_density`` with its gradient, zero where there is no value."""
-        value, state = self.log_density(x, self.at.state)
-        if state is None:
-            return value, np.zeros(x.size), None
-        slope, state = self.density.gradient(self.warp.to_u(x), state)
-        rate, bend = self.warp.rates(x)
-        return value, slope * rate + bend, state
 
 
 def _log_prior(density: OuterDensity, box: Box, k: int, grid: FloatArray) -> FloatArray:

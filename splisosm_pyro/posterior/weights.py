@@ -38,12 +38,17 @@ class Weights:
         return float(1.0 / np.sum(self.values**2))
 
     @property
+    def share(self) -> float:
+        """The share of the draws that is effective."""
+        return self.effective / self.values.size
+
+    @property
     def trusted(self) -> bool:
         """Whether the draws can be used: a light tail, or weights that are nearly equal.
 
         Of nearly equal weights the tail is a matter of ripples, and its shape says nothing.
         """
-        return self.khat < KHAT_TRUSTED or self.effective >= BOUNDED_SHARE * self.values.size
+        return self.khat < KHAT_TRUSTED or self.share >= BOUNDED_SHARE
 
     def words(self) -> str:
         """Say what is wrong, nothing where all is well."""
@@ -52,7 +57,7 @@ class Weights:
     @property
     def equal(self) -> bool:
         """Whether the weights are nearly equal."""
-        return self.effective >= EQUAL_SHARE * self.values.size
+        return self.share >= EQUAL_SHARE
 
 
 def smoothed_weights(log_ratios: FloatArray) -> Weights:

@@ -1,5 +1,7 @@
 """The check of a Gaussian by the interpolated density: what it accepts, what it catches."""
 
+from dataclasses import replace
+
 import cases
 import numpy as np
 import pytest
@@ -153,6 +155,25 @@ def test_it_is_the_density_at_every_draw(name):
     assert np.sqrt(np.mean(error**2)) < 0.4 * np.sqrt(np.mean(wrong**2))
     at = Interpolated.about(density, mode).log_density(mode.at.u[None])
     assert at[0] == pytest.approx(mode.at.value, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["two_isoforms", "three_isoforms"])
+def test_its_slope_is_that_of_its_value_and_its_likelihood_has_a_top(name):
+    case = cases.CASES[name]
+    density = density_of(case, how=("quadrature", "ep"))
+    mode = outer_mode(density, density.starts(case.counts[0], case.design))
+    found = Interpolated.about(density, mode)
+    capped = replace(found, highest=found.highest - 100.0)
+    u = mode.mean + 0.7 * np.linalg.cholesky(mode.covariance)[:, 0]
+    for between in (found, capped):
+        value, slope = between.with_slope(u)
+        assert value == between.log_density(u[None])[0]
+        for i in range(u.size):
+            expected = central(lambda p, one=between: one.with_slope(p)[0], u, i)
+            assert slope[i] == pytest.approx(expected, rel=1e-5, abs=1e-5)
+    parts, jacobian = log_priors(u[None], density.space, density.priors)
+    flat = float((jacobian + sum(parts.values()))[0])
+    assert capped.with_slope(u)[0] == pytest.approx(flat + capped.highest)
 
 
 @pytest.mark.parametrize("fix", [False, True])

@@ -1,32 +1,10 @@
-"""An interpolated density: exact at its points, close between them, caught where it is not."""
+"""An interpolated function: exact at its points, close between them."""
 
 import numpy as np
 import pytest
-from scipy import stats
+from problems import central, skewed
 
-from splisosm_pyro.posterior.anchors import MOST_ANCHORS, anchors
-from splisosm_pyro.posterior.surrogate import CHECKED, FEWEST, Surrogate, explore
-
-BOX = (np.full(2, -50.0), np.full(2, 50.0))
-# E log G = digamma(2), var = trigamma(2) for a gamma of shape 2; the logistic has pi^2 / 3
-# and the log density at the mode, log 2 and half of it
-TOP = 2.0 * np.log(2.0) - 2.0 - np.log(4.0)
-MEAN, VARIANCE = 0.4227843351, 0.6449340668
-
-
-def skewed(u):
-    """A log gamma and a logistic variable that leans on it."""
-    apart = u[1] - 0.5 * u[0]
-    lean = -np.tanh(apart / 2.0)  # of the logistic's log density
-    slope = np.array([2.0 - np.exp(u[0]) - 0.5 * lean, lean])
-    return 2.0 * u[0] - np.exp(u[0]) + stats.logistic.logpdf(apart), slope, None
-
-
-def bent(u):
-    """A ridge that no Gaussian follows."""
-    apart = u[1] - 0.5 * u[0] ** 2
-    value = -0.5 * u[0] ** 2 - 2.0 * apart**2
-    return value, np.array([-u[0] + 4.0 * apart * u[0], -4.0 * apart]), None
+from splisosm_pyro.posterior.surrogate import Surrogate
 
 
 def evaluated(density, points):
@@ -74,62 +52,33 @@ def test_points_without_a_value_are_left_out():
     np.testing.assert_array_equal(found.log_density(points), some.log_density(points))
 
 
-def test_draws_have_the_moments_of_a_skewed_density():
-    draws, log_density, found = explore(
-        skewed, np.array([0.7, 0.3]), TOP, np.diag([0.5, 2.0]), BOX, 4000, np.random.default_rng(3)
-    )
-    expected = np.array([[VARIANCE, VARIANCE / 2], [VARIANCE / 2, VARIANCE / 4 + np.pi**2 / 3]])
-    away = (draws.mean(0) - [MEAN, 0.5 * MEAN]) / np.sqrt(expected.diagonal())
-    assert np.abs(away).max() < 0.07
-    np.testing.assert_allclose(draws.std(0) / np.sqrt(expected.diagonal()), 1.0, atol=0.05)
-    assert np.corrcoef(draws.T)[0, 1] == pytest.approx(expected[0, 1] / 1.4919, abs=0.03)
-    assert found.weights.trusted
-    assert len(np.unique(draws, axis=0)) > 3000
-    truth = np.array([skewed(u)[0] for u in draws[:200]])
-    assert np.abs(log_density[:200] - truth).mean() < 0.02
+def test_the_slope_is_that_of_the_value():
+    points = np.random.default_rng(0).normal(size=(20, 2))
+    root = np.array([[0.9, 0.0], [0.3, 1.4]])
+    found = Surrogate.through(*evaluated(skewed, points), np.array([0.6, 0.3]), root)
+    for u in (points[3], points[3] + 0.4, np.array([5.0, -4.0])):
+        value, slope = found.with_slope(u)
+        assert value == pytest.approx(found.log_density(u[None])[0], rel=1e-10)
+        for i in range(2):
+            assert slope[i] == pytest.approx(
+                central(lambda p: found.with_slope(p)[0], u, i), rel=1e-5, abs=1e-6
+            )
 
 
-def test_no_draw_is_outside_the_box():
-    box = (np.array([-0.5, -50.0]), np.array([50.0, 50.0]))
-
-    def boxed(u):
-        return skewed(u) if u[0] >= -0.5 else (-np.inf, np.zeros(2), None)
-
-    draws, _, found = explore(
-        boxed, np.array([0.7, 0.3]), TOP, np.diag([0.5, 2.0]), box, 500, np.random.default_rng(0)
-    )
-    assert draws[:, 0].min() >= -0.5
-    assert found.weights.trusted
-
-
-def test_a_bent_ridge_is_followed():
-    args = (np.zeros(2), 0.0, np.diag([1.0, 0.25]), BOX, 4000)
-    draws, _, found = explore(bent, *args, np.random.default_rng(0))
-    assert found.values.size >= FEWEST + CHECKED
-    assert draws[:, 0].std() == pytest.approx(1.0, abs=0.1)
-    assert (draws[:, 1] - 0.5 * draws[:, 0] ** 2).std() == pytest.approx(0.5, rel=0.1)
-
-
-def test_what_it_cannot_follow_is_said(monkeypatch):
-    """Ripples shorter than the points are apart, and no more points allowed."""
-    monkeypatch.setattr("splisosm_pyro.posterior.surrogate.MOST_CHECKS", 1)
-
-    def rippled(u):
-        wave = 5.0 * np.sin(9.0 * u)
-        return -0.5 * u @ u + wave.sum(), -u + 45.0 * np.cos(9.0 * u), None
-
-    found = explore(rippled, np.zeros(2), 9.7, np.eye(2), BOX, 100, np.random.default_rng(0))[2]
-    assert not found.weights.trusted
-
-
-def test_anchors_are_few_near_and_worth_it():
+def test_what_happens_far_out_makes_no_ripples_in_the_bulk():
+    """Points as deep as 20 nats whose values no smooth function goes through."""
     rng = np.random.default_rng(0)
-    points, draws = rng.normal(size=(200, 2)), rng.normal(size=(1000, 2))
+    points = rng.normal(size=(40, 2)) * 2.2
     values = -0.5 * (points**2).sum(1)
-    values[7] = -np.inf
-    owner = anchors(points, values, draws)
-    assert np.unique(owner).size <= MOST_ANCHORS
-    assert 7 not in owner
-    apart = np.linalg.norm(points[owner] - draws, axis=1)
-    anyone = np.linalg.norm(points[rng.integers(200, size=1000)] - draws, axis=1)
-    assert apart.mean() < 0.3 * anyone.mean()
+    deep = values < -6.0
+    values[deep] += rng.normal(size=deep.sum())
+    known, there = (points, values, -points), 0.8 * rng.normal(size=(200, 2))
+    gaussian = np.zeros(2), 1.3 * np.eye(2)
+    off, strict = (
+        np.abs(Surrogate.through(*known, *gaussian, fading=how).log_density(there) + true).max()
+        for true in [0.5 * (there**2).sum(1)]
+        for how in (True, False)
+    )
+    assert deep.sum() > 5
+    assert off < 0.15
+    assert strict > 2.0 * off
