@@ -11,7 +11,7 @@ from splisosm_pyro.fit.smooth import MarginalState
 from splisosm_pyro.maths.spot import FloatArray
 
 # At most so many modes serve a gene's draws.
-MOST_ANCHORS = 32
+MOST_ANCHORS = 64
 # Points so many nats below the best are no anchors.
 DEEPEST = 12.0
 

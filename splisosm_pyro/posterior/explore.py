@@ -22,6 +22,8 @@ FIRST_EACH, FEWEST, MOST_FIRST = 14, 48, 160
 CHECKED = 32
 # Points that are further out than draws are likely to come, and by how much.
 SCOUTS, FAR = 16, 2.0
+# With them come the candidates of the largest weights: what is wrongly high far out is among them.
+HEAVIEST = 4
 # No further points where this share of the checked draws is effective.
 CLOSE_SHARE = 0.97
 # Nor beyond so many checks.
@@ -120,7 +122,7 @@ def explore(
     found: Explored[Between] = Explored(np.empty((0, size)), np.empty(0), np.empty((0, size)))
     first = min(max(FIRST_EACH * size, FEWEST), MOST_FIRST)
     found.add(density, proposal.points(first, generator))
-    proposal, _, _ = _draws(found.interpolate(how, LENGTHS), proposal, box, CHECKED, generator)
+    proposal, *_ = _draws(found.interpolate(how, LENGTHS), proposal, box, CHECKED, generator)
     far = StudentT(proposal.centre, FAR * proposal.root)
     found.add(density, far.points(SCOUTS, generator))
     lengths: Sequence[float] = LENGTHS
@@ -130,10 +132,11 @@ def explore(
         if found.weights.share >= CLOSE_SHARE or full:
             break
         lengths = (between.length,)
-        proposal, draws, expected = _draws(between, proposal, box, CHECKED, generator)
+        proposal, draws, expected, heaviest = _draws(between, proposal, box, CHECKED, generator)
         draws, places = np.unique(draws, axis=0, return_index=True)
         found.weights = _check(found.add(density, draws) - expected[places])
-    _, draws, expected = _draws(between, proposal, box, n_draws, generator)
+        found.add(density, heaviest)
+    _, draws, expected, _ = _draws(between, proposal, box, n_draws, generator)
     return draws, expected, found
 
 
@@ -155,8 +158,8 @@ def _draws(
     box: tuple[FloatArray, FloatArray],
     n_draws: int,
     generator: np.random.Generator,
-) -> tuple[StudentT, FloatArray, FloatArray]:
-    """Return a better proposal, draws in random order, and their log densities."""
+) -> tuple[StudentT, FloatArray, FloatArray, FloatArray]:
+    """Return a better proposal, draws in random order, their log densities, the heaviest points."""
     candidates = proposal.points(max(CANDIDATES, CANDIDATES_EACH * n_draws), generator)
     values = between.log_density(candidates)
     values[((candidates < box[0]) | (candidates > box[1])).any(axis=1)] = -np.inf
@@ -167,4 +170,5 @@ def _draws(
     moments = (apart * shares[:, None]).T @ apart
     mixed = KEPT * moments + (1.0 - KEPT) * proposal.root @ proposal.root.T
     root = np.asarray(np.linalg.cholesky(mixed), dtype=np.float64)
-    return StudentT(mean, root), candidates[index], values[index]
+    heaviest = candidates[np.argsort(shares)[-HEAVIEST:]]
+    return StudentT(mean, root), candidates[index], values[index], heaviest
