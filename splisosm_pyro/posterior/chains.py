@@ -221,13 +221,18 @@ class _Walker:
         return steps
 
     def move(self, *, corrected: bool) -> tuple[FloatArray, dict[str, float]]:
-        """Make a transition; the position and the record."""
+        """Make a transition; the position and the record.
+
+        A trajectory that ends where it began asks nothing, and what was drawn there stays too.
+        """
         proposed = self.kernel.sample(self.params)
         position, record = _flat(proposed), self.kernel.record
         if self.correction is None or not corrected:
             self.params = proposed
             return position, record
-        there = self.correction(position)
+        here = self.exact
+        stayed = here is not None and np.array_equal(position, _flat(self.params))
+        there = here if here is not None and stayed else self.correction(position)
         accepted = _stands(self.exact, there, float(torch.rand(())))
         if accepted:
             self.params, self.exact = proposed, there

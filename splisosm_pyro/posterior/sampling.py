@@ -68,16 +68,12 @@ class _Walk:
         density: OuterDensity,
         mode: OuterMode,
         found: Explored[Interpolated],
-        draws: FloatArray,  # (N, K) of the surrogate
+        draws: FloatArray,  # (N, K) of what is between the points
         design: FloatArray,  # (S, F+1)
         noise: Noise,
     ) -> None:
-        self.density, self.at, self.design, self.noise = (
-            density.rough(SITES),
-            mode.at,
-            design,
-            noise,
-        )
+        self.density, self.at = density.rough(SITES), mode.at
+        self.design, self.noise = design, noise
         self.coordinates = Coordinates.of(Averaged(density.space), Warp.of(density), draws)
         self.stand_in = StandIn.of(found.interpolant, self.coordinates, draws)
         self.starts = self.coordinates.from_u(draws)
