@@ -20,12 +20,14 @@ from splisosm_pyro.posterior.weights import Weights, smoothed_weights, systemati
 # Points at first for every unknown, the fewest and the most of them; points of every check.
 FIRST_EACH, FEWEST, MOST_FIRST = 14, 48, 160
 CHECKED = 32
-# Points that are further out than draws are likely to come, and by how much.
-SCOUTS, FAR = 16, 2.0
+# Points that are further out than draws are likely to come, and by how much; two more on every
+# axis, so many sd out.
+SCOUTS, FAR, END = 8, 2.0, 3.0
 # With them come the candidates of the largest weights: what is wrongly high far out is among them.
 HEAVIEST = 4
-# No further points where this share of the checked draws is effective.
-CLOSE_SHARE = 0.97
+# No further points where this share of the checked draws is effective; with so many unknowns, twice
+# running.
+CLOSE_SHARE, MANY = 0.97, 6
 # Nor beyond so many checks.
 MOST_CHECKS = 10
 # Nor beyond so many values and slopes, which are interpolated in a second.
@@ -125,11 +127,15 @@ def explore(
     proposal, *_ = _draws(found.interpolate(how, LENGTHS), proposal, box, CHECKED, generator)
     far = StudentT(proposal.centre, FAR * proposal.root)
     found.add(density, far.points(SCOUTS, generator))
+    steps = END * proposal.root.T
+    found.add(density, np.clip(proposal.centre + np.concatenate([steps, -steps]), *box))
     lengths: Sequence[float] = LENGTHS
+    passed, needed = 0, 1 if size < MANY else 2
     for _ in range(1 + MOST_CHECKS):
         between = found.interpolate(how, lengths)
         full = (found.values.size + CHECKED) * (size + 1) > MOST_DATA
-        if found.weights.share >= CLOSE_SHARE or full:
+        passed = passed + 1 if found.weights.share >= CLOSE_SHARE else 0
+        if passed == needed or full:
             break
         lengths = (between.length,)
         proposal, draws, expected, heaviest = _draws(between, proposal, box, CHECKED, generator)
