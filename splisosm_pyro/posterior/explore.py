@@ -22,7 +22,7 @@ FIRST_EACH, FEWEST, MOST_FIRST = 14, 48, 160
 CHECKED = 32
 # Points that are further out than draws are likely to come, and by how much; two more on every
 # axis, so many sd out.
-SCOUTS, FAR, END = 8, 2.0, 3.0
+SCOUTS, FAR, END = 16, 2.0, 3.0
 # With them come the candidates of the largest weights: what is wrongly high far out is among them.
 HEAVIEST = 4
 # No further points where this share of the checked draws is effective; with so many unknowns, twice
