@@ -113,7 +113,10 @@ class DrawStore:
         }
         rows = []
         for (group, name), shape in kept.items():
-            row = self._row(group, name, (*sample, len(self.labels.gene), *shape))
+            whole = (*sample, len(self.labels.gene), *shape)
+            if len(self.labels.gene) == 1:  # about to be written whole: no NaN first
+                self.values.setdefault(f"{group}/{name}", np.empty(whole))
+            row = self._row(group, name, whole)
             rows.append(np.moveaxis(row[:, :, place], (0, 1), (-2, -1)))  # (S, *, C, D)
         for part in cached_parts(eta):
             some = eta[part]
