@@ -1,10 +1,10 @@
-"""The outer density at all draws of the Gaussian at its mode, from few values: a check of it.
+"""The outer density between few points, and what it says of the Gaussian at its mode.
 
-The priors are known at every draw; only the likelihood, the field integrated out, is dear. It is
-evaluated with its gradient at ``mean +- 2 sd`` along the columns of the Gaussian's root and
-interpolated through these and the mode by a Gaussian process (``surrogate.py``) in the coordinates
-of ``averaged.py``, which is what makes so few enough. Where there is no point near it falls back to
-what it is at the mode, a quadratic that nowhere opens upwards.
+The priors are known everywhere; only the likelihood, the field integrated out, is dear. It is
+interpolated through its values and gradients by a Gaussian process (``surrogate.py``) in the
+coordinates of ``averaged.py``, which is what makes few enough. Where there is no point near it
+falls back to what it is at the mode, a quadratic that nowhere opens upwards. For the check of the
+Gaussian the points are the mode and ``mean +- 2 sd`` along the columns of the Gaussian's root.
 """
 
 from collections.abc import Sequence
@@ -131,19 +131,23 @@ class Interpolated:
 
     def log_density(self, u: FloatArray) -> FloatArray:
         """Return the log density (N,) at ``u`` (N, K)."""
-        parts, jacobian = log_priors(u, self.density.space, self.density.priors)
-        log_lik = np.minimum(self._log_lik(self._z(u)), self.highest)
-        return np.asarray(log_lik + jacobian + sum(parts.values()))
+        return self._with_priors(u, self._log_lik(self._z(u)))
 
     def with_slope(self, u: FloatArray) -> tuple[float, FloatArray]:
         """Return ``log_density`` at one point (K,), and its gradient."""
         z = self._z(u[None])
+        log_lik = self._log_lik(z)
         slope = log_prior_slopes(u[None], self.density.space, self.density.priors)[0]
-        if self._log_lik(z)[0] < self.highest:
+        if log_lik[0] < self.highest:
             by_z = self.surrogate.with_slope(z[0])[1] + self.prior @ z[0]
             by_y = np.linalg.solve(self.root.T, by_z)
             slope += np.linalg.solve(self.coordinates.slope(u).T, by_y)
-        return float(self.log_density(u[None])[0]), slope
+        return float(self._with_priors(u[None], log_lik)[0]), slope
+
+    def _with_priors(self, u: FloatArray, log_lik: FloatArray) -> FloatArray:
+        """Add the priors at ``u`` (N, K) to the likelihood (N,), which has a top."""
+        parts, jacobian = log_priors(u, self.density.space, self.density.priors)
+        return np.asarray(np.minimum(log_lik, self.highest) + jacobian + sum(parts.values()))
 
     def _z(self, u: FloatArray) -> FloatArray:
         """Return ``z`` (N, K) at ``u`` (N, K)."""

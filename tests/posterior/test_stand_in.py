@@ -168,10 +168,12 @@ def test_the_stand_in_is_near_what_it_stands_for(found):
 def test_the_stand_in_stays_between_two_multiples_of_a_t_and_has_its_slope(found):
     *_, draws, _, between, coordinates = found
     stand_in = StandIn.of(between.interpolant, coordinates, draws)
-    top, size = stand_in.surrogate.level, draws.shape[1]
-    low = replace(stand_in, surrogate=replace(stand_in.surrogate, level=top - 30.0))
-    high = replace(stand_in, surrogate=replace(stand_in.surrogate, level=top))
-    object.__setattr__(high.surrogate, "coefficients", high.surrogate.coefficients + 50.0)
+    size = draws.shape[1]
+    surrogate = stand_in.surrogate
+    low, high = (
+        replace(stand_in, surrogate=replace(surrogate, coefficients=surrogate.coefficients + by))
+        for by in (-50.0, 50.0)
+    )
     places = (np.full(size, 0.3), np.full(size, 3.0), np.full(size, -12.0))
     for one in (stand_in, low, high):
         for z in places:
