@@ -7,11 +7,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from splisosm_pyro.genes.fit import fit_genes
-    from splisosm_pyro.genes.fits import GeneFits
-    from splisosm_pyro.maths.car import CARKernel
-    from splisosm_pyro.maths.covariance import DenseKernel, LowRankKernel
-    from splisosm_pyro.maths.priors_model import ModelPriors
+    from splisosm_pyro.genes.result.gene_fits import GeneFits
+    from splisosm_pyro.genes.run.fit_genes import fit_genes
+    from splisosm_pyro.maths.covariance.as_kernel import DenseKernel, LowRankKernel
+    from splisosm_pyro.maths.covariance.car import CARKernel
+    from splisosm_pyro.maths.priors.of_model import ModelPriors
     from splisosm_pyro.model import MultinomGLM, MultinomGLMM
     from splisosm_pyro.simulate import simulate_tissue
     from splisosm_pyro.utils import get_cov_sp
@@ -32,14 +32,14 @@ __all__ = [
 ]
 
 _HOME = {
-    "CARKernel": "splisosm_pyro.maths.car",
-    "DenseKernel": "splisosm_pyro.maths.covariance",
-    "GeneFits": "splisosm_pyro.genes.fits",
-    "LowRankKernel": "splisosm_pyro.maths.covariance",
-    "ModelPriors": "splisosm_pyro.maths.priors_model",
+    "CARKernel": "splisosm_pyro.maths.covariance.car",
+    "DenseKernel": "splisosm_pyro.maths.covariance.as_kernel",
+    "GeneFits": "splisosm_pyro.genes.result.gene_fits",
+    "LowRankKernel": "splisosm_pyro.maths.covariance.as_kernel",
+    "ModelPriors": "splisosm_pyro.maths.priors.of_model",
     "MultinomGLM": "splisosm_pyro.model",
     "MultinomGLMM": "splisosm_pyro.model",
-    "fit_genes": "splisosm_pyro.genes.fit",
+    "fit_genes": "splisosm_pyro.genes.run.fit_genes",
     "get_cov_sp": "splisosm_pyro.utils",
     "simulate_tissue": "splisosm_pyro.simulate",
 }

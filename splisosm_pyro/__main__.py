@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from splisosm_pyro import __version__
 
 if TYPE_CHECKING:
-    from splisosm_pyro.genes.filters import Filters
-    from splisosm_pyro.genes.fits import GeneFits
+    from splisosm_pyro.genes.data.filters import Filters
+    from splisosm_pyro.genes.data.slide import Slide
     from splisosm_pyro.genes.job import RunOptions
-    from splisosm_pyro.genes.slide import Slide
+    from splisosm_pyro.genes.result.gene_fits import GeneFits
 
 # Those of maths.priors.PRIORS, which takes a second to import.
 PRIOR_NAMES = (
@@ -271,7 +271,7 @@ def _fit(args: argparse.Namespace) -> int:
     """Read, fit, write."""
     folder = None if args.out.suffix.lower() == ".csv" else args.out
     _check_paths(args, folder)  # before the imports, which take seconds
-    from splisosm_pyro.genes.fit import fit_slide
+    from splisosm_pyro.genes.run.fit_genes import fit_slide
 
     slide, options, filters = _asked_for(args)
     start = time.perf_counter()
@@ -301,7 +301,7 @@ def _fit(args: argparse.Namespace) -> int:
 
 def _check_paths(args: argparse.Namespace, folder: Path | None) -> None:
     """Raise if the file is missing, or the place of the results is missing or taken."""
-    from splisosm_pyro.genes.records import has_records
+    from splisosm_pyro.genes.run.records import has_records
 
     if args.file.suffix.lower() in (".npz", ".h5ad") and not args.file.is_file():
         raise FileNotFoundError(f"no such file: {args.file}")
@@ -321,9 +321,9 @@ def _check_paths(args: argparse.Namespace, folder: Path | None) -> None:
 
 def _asked_for(args: argparse.Namespace) -> "tuple[Slide, RunOptions, Filters]":
     """Read the file, and the options."""
-    from splisosm_pyro.genes.filters import Filters
+    from splisosm_pyro.genes.data.filters import Filters
+    from splisosm_pyro.genes.data.read import read_slide
     from splisosm_pyro.genes.job import RunOptions
-    from splisosm_pyro.genes.read import read_slide
 
     options = RunOptions(
         model=args.model,
@@ -358,7 +358,7 @@ def _asked_for(args: argparse.Namespace) -> "tuple[Slide, RunOptions, Filters]":
 
 def _write_folder(fits: "GeneFits", folder: Path, n_figures: int) -> None:
     """Write the result and the figures of the top genes."""
-    from splisosm_pyro.genes.figures import write_figures
+    from splisosm_pyro.genes.result.figures import write_figures
 
     try:
         fits.save(folder)

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from splisosm_pyro.genes.covariates import Covariate
-from splisosm_pyro.genes.fit import fit_slide
-from splisosm_pyro.genes.fits import GeneFits
+from splisosm_pyro.genes.data.covariates import Covariate
+from splisosm_pyro.genes.data.slide import GeneGroup, Slide
 from splisosm_pyro.genes.job import RunOptions
-from splisosm_pyro.genes.slide import GeneGroup, Slide
+from splisosm_pyro.genes.result.gene_fits import GeneFits
+from splisosm_pyro.genes.run.fit_genes import fit_slide
 from splisosm_pyro.plots import GeneMaps, gene_figure
 from splisosm_pyro.simulate import Tissue, simulate_tissue
 

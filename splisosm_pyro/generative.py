@@ -15,14 +15,11 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
 from splisosm_pyro.maths.axes import ArrayLike, Counts, DesignLike, as_counts, as_design
-from splisosm_pyro.maths.density import field_variances
-from splisosm_pyro.maths.distributions import (
-    Flat,
-    MultinomialLogits,
-    SpatialField,
-)
+from splisosm_pyro.maths.covariance.kernel import Kernel
+from splisosm_pyro.maths.density.joint import field_variances
+from splisosm_pyro.maths.density.pyro_distributions import MultinomialLogits, SpatialField
 from splisosm_pyro.maths.priors import NoPrior, Prior, ThetaPrior, UniformTheta
-from splisosm_pyro.maths.protocols import Kernel
+from splisosm_pyro.maths.priors.pyro_improper import Flat
 
 GENES = "genes"  # the plate's name
 
@@ -140,7 +137,7 @@ def multinomial_glmm(
     Examples
     --------
     >>> from pyro import poutine
-    >>> from splisosm_pyro.maths.covariance import DenseKernel
+    >>> from splisosm_pyro.maths.covariance.as_kernel import DenseKernel
     >>> half = torch.full((1, 1), 0.5, dtype=torch.float64)
     >>> values = {"beta": torch.zeros(1, 0, 1), "bias_eta": torch.zeros(1, 1)}
     >>> values |= {"theta": half, "nu": torch.zeros(1, 2, 1, dtype=torch.float64)}

@@ -6,7 +6,7 @@ are those that readers with a colour vision deficiency can read; a spot without 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib import colormaps
@@ -15,10 +15,11 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import Colormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.spatial import cKDTree
 
-Floats = NDArray[np.float64]
+from splisosm_pyro.maths.numeric.arrays import FloatArray
+
 Marker = Literal["auto", "hexagon", "circle"]
 
 EMPTY = "#d9d9d9"  # a spot without a value
@@ -32,6 +33,9 @@ MANY_READS = 20  # at one spot: from here on their colour scale is logarithmic
 # has no meaning.
 LARGEST_ERROR = 0.5
 GREY = f"grey: no reads; in the last column, no error below {LARGEST_ERROR}"
+COLUMNS = 3
+PANEL = (3.4, 2.4)  # inches
+FINE, FLAGGED = "#0072b2", "#d55e00"
 MAPS = {"reads": "cividis", "usage": "viridis", "error": "magma"}
 
 
@@ -54,11 +58,11 @@ class GeneMaps:
     """
 
     title: str
-    counts: Floats
-    ratio: Floats
-    ratio_se: Floats
+    counts: FloatArray
+    ratio: FloatArray
+    ratio_se: FloatArray
     isoform: int = 0
-    truth: Floats | None = None
+    truth: FloatArray | None = None
 
 
 def tissue_map(
@@ -238,7 +242,7 @@ def _add_bar(spots: PolyCollection, axes: list[Axes], label: str, whole: bool = 
     bar.update_ticks()
 
 
-def _checked(coords: ArrayLike, values: ArrayLike) -> tuple[Floats, Floats]:
+def _checked(coords: ArrayLike, values: ArrayLike) -> tuple[FloatArray, FloatArray]:
     """Return coordinates and values as arrays whose lengths agree."""
     xy, shown = np.asarray(coords, dtype=np.float64), np.asarray(values, dtype=np.float64)
     if xy.ndim != 2 or xy.shape[1] != 2 or len(xy) == 0 or not np.isfinite(xy).all():
@@ -248,7 +252,7 @@ def _checked(coords: ArrayLike, values: ArrayLike) -> tuple[Floats, Floats]:
     return xy, shown
 
 
-def _norm(values: Floats, limits: tuple[float, float] | None) -> Normalize:
+def _norm(values: FloatArray, limits: tuple[float, float] | None) -> Normalize:
     """Return a linear colour scale over the limits, or over the finite values."""
     if limits is not None:
         return Normalize(*limits)
@@ -256,14 +260,14 @@ def _norm(values: Floats, limits: tuple[float, float] | None) -> Normalize:
     return Normalize(finite.min(), finite.max()) if len(finite) else Normalize(0, 1)
 
 
-def _reads_norm(reads: Floats) -> Normalize:
+def _reads_norm(reads: FloatArray) -> Normalize:
     """Return a scale for reads: linear for a few, logarithmic for many."""
     seen = reads[np.isfinite(reads)]
     low, top = float(seen.min(initial=1.0)), float(seen.max(initial=2.0))
     return LogNorm(1, top) if top > MANY_READS else Normalize(low, top)
 
 
-def _markers(xy: Floats, marker: Marker) -> Floats:  # (S, corners, 2)
+def _markers(xy: FloatArray, marker: Marker) -> FloatArray:  # (S, corners, 2)
     """Return the corners of each spot's marker."""
     pitch, angle, order = _lattice(xy)
     if marker not in ("auto", "hexagon", "circle"):
@@ -277,7 +281,7 @@ def _markers(xy: Floats, marker: Marker) -> Floats:  # (S, corners, 2)
     return np.asarray(xy[:, None] + corners, dtype=np.float64)
 
 
-def _lattice(xy: Floats) -> tuple[float, float, float]:
+def _lattice(xy: FloatArray) -> tuple[float, float, float]:
     """Return the distance of neighbours, their direction modulo 60 degrees, and how hexagonal."""
     if len(xy) < 3:
         gap = float((xy.max(0) - xy.min(0)).max())
@@ -291,7 +295,7 @@ def _lattice(xy: Floats) -> tuple[float, float, float]:
     return pitch or 1.0, float(np.angle(resultant)) / 6, float(np.abs(resultant))
 
 
-def _height_of_row(xy: Floats) -> float:
+def _height_of_row(xy: FloatArray) -> float:
     """Return the height in inches that a panel of the tissue's shape needs."""
     width, height = np.maximum(xy.max(0) - xy.min(0), 1e-12)
     return float(np.clip(1.95 * height / width, 1.2, 5.0))
@@ -314,3 +318,14 @@ def _draw_scale_bar(ax: Axes, scale_bar: tuple[float, str]) -> None:
         annotation_clip=False,
     )
     ax.set(xlim=(left, right), ylim=(bottom, top))
+
+
+def panels(n_panels: int, n_columns: int = COLUMNS) -> tuple[Figure, list[Any]]:
+    """Return a figure and its axes row by row, those without a use taken out."""
+    n_columns = min(n_columns, n_panels)
+    n_rows = -(-n_panels // n_columns)
+    figure = Figure(figsize=(PANEL[0] * n_columns, PANEL[1] * n_rows), layout="constrained")
+    axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
+    for spare in axes[n_panels:]:
+        spare.remove()
+    return figure, list(axes[:n_panels])

@@ -9,18 +9,16 @@ The totals follow what long-read Visium data show: a mean of 0.31 reads a spot a
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 
-from splisosm_pyro.maths.car import CARKernel
-from splisosm_pyro.maths.likelihood import isoform_ratio
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from splisosm_pyro.maths.covariance.car import CARKernel
+from splisosm_pyro.maths.density.likelihood import isoform_ratio
+from splisosm_pyro.maths.numeric.arrays import AnyArray, FloatArray, IndexArray, IntArray, StrArray
 
 PITCH_UM = 100.0  # centre to centre of neighbouring spots
 ASPECT = 1.2  # width of the tissue over its height
@@ -75,9 +73,9 @@ class Tissue:
     truth : Truth
     """
 
-    coords: Floats
-    array_coords: Ints
-    layers: NDArray[np.str_]
+    coords: FloatArray
+    array_coords: IntArray
+    layers: StrArray
     layer_names: tuple[str, ...]
     design: Tensor
     design_names: tuple[str, ...]
@@ -90,7 +88,7 @@ class Tissue:
         return f"Tissue({G} genes, {S} spots, {P} isoforms, {len(self.layer_names)} layers)"
 
 
-def hexagonal_lattice(n_spots: int) -> tuple[Ints, Floats]:
+def hexagonal_lattice(n_spots: int) -> tuple[IntArray, FloatArray]:
     """Lay out the ``n_spots`` sites of a hexagonal lattice that are nearest to its middle.
 
     Parameters
@@ -225,7 +223,7 @@ def _check_sizes(**sizes: tuple[int, int]) -> None:
             raise ValueError(f"{name} must be a whole number of at least {least}, came {size!r}")
 
 
-def _broadcast(name: str, value: ArrayLike, shape: tuple[int, ...]) -> NDArray[Any]:
+def _broadcast(name: str, value: ArrayLike, shape: tuple[int, ...]) -> AnyArray:
     """Broadcast, or raise with the name of the argument."""
     value = np.asarray(value)
     try:
@@ -234,7 +232,7 @@ def _broadcast(name: str, value: ArrayLike, shape: tuple[int, ...]) -> NDArray[A
         raise ValueError(f"{name} must broadcast to {shape}, came shape {value.shape}") from None
 
 
-def _layer_of(coords: Floats, n_layers: int, layout: str) -> NDArray[np.intp]:
+def _layer_of(coords: FloatArray, n_layers: int, layout: str) -> IndexArray:
     """Cut the tissue at the quantiles of the position across its layers."""
     if layout not in ("rings", "bands"):
         raise ValueError(f"layout must be 'rings' or 'bands', came {layout!r}")
@@ -250,7 +248,7 @@ def _layer_of(coords: Floats, n_layers: int, layout: str) -> NDArray[np.intp]:
 
 
 def _design(
-    design: str | ArrayLike, layer: NDArray[np.intp], names: tuple[str, ...]
+    design: str | ArrayLike, layer: IndexArray, names: tuple[str, ...]
 ) -> tuple[Tensor, tuple[str, ...]]:
     """Return the (S, F) design and the names of its columns."""
     if isinstance(design, str):
@@ -312,7 +310,7 @@ def _per_component(
 
 def _draw_totals(
     n_genes: int, n_spots: int, depth: ArrayLike | None, rng: np.random.Generator
-) -> Ints:  # (G, S)
+) -> IntArray:  # (G, S)
     """Draw overdispersed totals about the product of a gene's depth and a spot's library size."""
     if depth is None:
         mean = MEDIAN_DEPTH * np.exp(LOG_DEPTH_SD * rng.standard_normal(n_genes))
@@ -326,7 +324,7 @@ def _draw_totals(
     return np.asarray(rng.poisson(mean[:, None] * library * burst), dtype=np.int64)
 
 
-def _given_totals(totals: ArrayLike, shape: tuple[int, int]) -> Ints:
+def _given_totals(totals: ArrayLike, shape: tuple[int, int]) -> IntArray:
     """Check that totals are whole numbers of reads, and broadcast them."""
     array = _broadcast("totals", totals, shape)
     if array.dtype.kind not in "iu" or (array < 0).any():

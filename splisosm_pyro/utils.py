@@ -5,7 +5,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from splisosm_pyro.maths.car import CARKernel
+from splisosm_pyro.maths.covariance.car import CARKernel
 
 
 def get_cov_sp(

@@ -10,7 +10,7 @@ import oracles
 import pytest
 import torch
 
-from splisosm_pyro.maths.protocols import Kernel
+from splisosm_pyro.maths.covariance.kernel import Kernel
 
 TIGHT = {"rtol": 1e-9, "atol": 1e-11}
 OCCUPIED = {

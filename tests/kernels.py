@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from splisosm_pyro.maths.car import CARKernel
-from splisosm_pyro.maths.covariance import DenseKernel, LowRankKernel
+from splisosm_pyro.maths.covariance.as_kernel import DenseKernel, LowRankKernel
+from splisosm_pyro.maths.covariance.car import CARKernel
 
 
 def low_rank(case):

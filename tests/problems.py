@@ -7,19 +7,19 @@ import numpy as np
 import oracles
 from scipy import stats
 
-from splisosm_pyro.fit.glmm import GLMMSpec
-from splisosm_pyro.fit.latent import GeneData, LatentProblem
-from splisosm_pyro.fit.marginal_fit import MarginalObjective
-from splisosm_pyro.fit.mode import cold_start, find_mode
+from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec
+from splisosm_pyro.fit.glmm.marginal_objective import MarginalObjective
+from splisosm_pyro.fit.glmm.outer_space import OuterSpace
+from splisosm_pyro.fit.marginal.conditional_mode import cold_start, find_mode
+from splisosm_pyro.fit.marginal.latent_problem import GeneData, LatentProblem
+from splisosm_pyro.fit.marginal.variances import Variances
 from splisosm_pyro.fit.options import GLMMOptions
-from splisosm_pyro.fit.parameters import OuterSpace
-from splisosm_pyro.fit.variance import Variances
-from splisosm_pyro.maths.car import CARKernel
-from splisosm_pyro.maths.covariance import DenseKernel, LowRankKernel, as_kernel
-from splisosm_pyro.maths.nugget_laplace import LaplaceNugget
+from splisosm_pyro.maths.covariance.as_kernel import DenseKernel, LowRankKernel, as_kernel
+from splisosm_pyro.maths.covariance.car import CARKernel
 from splisosm_pyro.maths.priors import GammaPrior, InvGammaPrior, NoPrior
-from splisosm_pyro.posterior.outer_density import OuterDensity
-from splisosm_pyro.posterior.priors import PosteriorPriors
+from splisosm_pyro.maths.spot.laplace import LaplaceNugget
+from splisosm_pyro.posterior.density.outer import OuterDensity
+from splisosm_pyro.posterior.density.priors import PosteriorPriors
 
 
 def _eigenpairs(case):

@@ -29,7 +29,7 @@ MAX_FILE = 400
 
 
 def module_name(path):
-    """splisosm_pyro/maths/car.py -> maths.car; a folder's __init__ is the folder."""
+    """splisosm_pyro/maths/covariance/car.py -> maths.car; a folder's __init__ is the folder."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     if len(parts) > 1 and parts[-1] == "__init__":
         parts = parts[:-1]
@@ -165,7 +165,7 @@ def test_maths_needs_no_program_of_pyro():
         if "pyro" in roots and unit(module) in ("maths", "fit"):
             users.add(module)
     assert {user for user in users if not user.startswith("maths.priors")} == {
-        "maths.distributions"
+        "maths.density.pyro_distributions"
     }
 
 

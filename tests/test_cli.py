@@ -11,7 +11,7 @@ import pytest
 from splisosm_pyro import CARKernel, GeneFits, MultinomGLM, MultinomGLMM
 from splisosm_pyro.__main__ import main
 from splisosm_pyro.demo import demo_tissue
-from splisosm_pyro.genes import gene as one_gene
+from splisosm_pyro.genes import one_gene
 from splisosm_pyro.simulate import simulate_tissue
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -17,8 +17,8 @@ from pyro.infer.autoguide import AutoDelta, init_to_value
 
 from splisosm_pyro.generative import multinomial_glm, multinomial_glmm
 from splisosm_pyro.maths.axes import as_counts
-from splisosm_pyro.maths.covariance import DenseKernel
-from splisosm_pyro.maths.density import log_joint
+from splisosm_pyro.maths.covariance.as_kernel import DenseKernel
+from splisosm_pyro.maths.density.joint import log_joint
 from splisosm_pyro.maths.priors import GammaPrior, InvGammaPrior, NoPrior
 
 PRIORS = {prior.name: prior for prior in (NoPrior(), GammaPrior(), InvGammaPrior())}

@@ -10,7 +10,7 @@ from pyro.infer import Predictive
 
 from splisosm_pyro.generative import multinomial_glm, multinomial_glmm
 from splisosm_pyro.guides import map_guide
-from splisosm_pyro.maths.covariance import DenseKernel
+from splisosm_pyro.maths.covariance.as_kernel import DenseKernel
 from splisosm_pyro.maths.priors import InvGammaPrior
 
 FIXED = ("beta", "bias_eta")

@@ -15,9 +15,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from splisosm_pyro import MultinomGLMM, simulate_tissue
-from splisosm_pyro.fit.glm import fit_glm
-from splisosm_pyro.fit.glm_rows import DesignRows
-from splisosm_pyro.fit.outer import Evaluation
+from splisosm_pyro.fit.glm.fit_gene import fit_glm
+from splisosm_pyro.fit.glm.reduced_problem import DesignRows
+from splisosm_pyro.fit.search.quasi_newton import Evaluation
 
 SIGMA, THETA = 1.0, 0.6
 SIGMAS = np.geomspace(0.1, 4.0, 49)

@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[np.float64]
+from splisosm_pyro.maths.numeric.arrays import FloatArray
 
 
 class Status(StrEnum):
@@ -66,8 +65,8 @@ class GeneFit:
         ``params`` after each epoch; may be empty if no history was asked for.
     """
 
-    params: Mapping[str, Array]
-    standard_errors: Mapping[str, Array]
+    params: Mapping[str, FloatArray]
+    standard_errors: Mapping[str, FloatArray]
     objective: str
     value: float
     status: str
@@ -75,8 +74,8 @@ class GeneFit:
     gradient_norm: float
     min_eigenvalue: float
     epochs: int
-    values: Array
-    params_path: Sequence[Mapping[str, Array]] = field(default_factory=list)
+    values: FloatArray
+    params_path: Sequence[Mapping[str, FloatArray]] = field(default_factory=list)
 
     @property
     def settled(self) -> bool:
@@ -88,7 +87,7 @@ class GeneFit:
         return GeneFit(**(vars(self) | {"params": {}, "params_path": []}))
 
 
-def broken_fit(start: Mapping[str, Array], objective: str, why: object) -> GeneFit:
+def broken_fit(start: Mapping[str, FloatArray], objective: str, why: object) -> GeneFit:
     """Return what stands for a fit that raised: the parameters stay at their finite start.
 
     Examples

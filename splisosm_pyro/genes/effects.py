@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from splisosm_pyro.maths.numeric.arrays import FloatArray, Mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,30 +20,28 @@ class Coefficients:
         False where a coefficient has no finite optimum or the curvature says nothing of it.
     """
 
-    values: Floats
-    covariance: Floats
-    known: NDArray[np.bool_]
+    values: FloatArray
+    covariance: FloatArray
+    known: Mask
 
     @classmethod
-    def from_free(
-        cls, values: Floats, covariance: Floats, known: NDArray[np.bool_]
-    ) -> "Coefficients":
+    def from_free(cls, values: FloatArray, covariance: FloatArray, known: Mask) -> "Coefficients":
         """Keep the covariance of what is known (a flat mask) alone."""
         kept = np.where(known[:, None] & known, covariance, 0.0)
         return cls(values, kept, known.reshape(values.shape))
 
     @classmethod
-    def unknown(cls, values: Floats) -> "Coefficients":
+    def unknown(cls, values: FloatArray) -> "Coefficients":
         """Return coefficients of which nothing is known but their values."""
         nothing = np.zeros(values.shape, dtype=bool)
         return cls(values, np.zeros((values.size, values.size)), nothing)
 
-    def standard_errors(self) -> Floats:
+    def standard_errors(self) -> FloatArray:
         """Return standard errors (F+1, Q), infinite where nothing is known."""
         variance = np.maximum(self.covariance.diagonal(), 0.0).reshape(self.values.shape)
         return np.where(self.known, np.sqrt(variance), np.inf)
 
-    def on_scale(self, back: Floats) -> "Coefficients":
+    def on_scale(self, back: FloatArray) -> "Coefficients":
         """Return ``back @ B`` (F+1, F+1) with its covariance.
 
         Examples
@@ -59,7 +56,7 @@ class Coefficients:
         return Coefficients(back @ self.values, whole @ self.covariance @ whole.T, unknown == 0)
 
 
-def softmax(eta: Floats) -> Floats:
+def softmax(eta: FloatArray) -> FloatArray:
     """Return ratios (S, P) of the logits (S, Q) and the reference's 0.
 
     Examples
@@ -72,7 +69,9 @@ def softmax(eta: Floats) -> Floats:
     return np.asarray(ratio / ratio.sum(axis=1, keepdims=True))
 
 
-def delta_usage(own: Coefficients, low: Floats, high: Floats) -> tuple[Floats, Floats]:
+def delta_usage(
+    own: Coefficients, low: FloatArray, high: FloatArray
+) -> tuple[FloatArray, FloatArray]:
     """Return the change of usage (P,) from design row ``low`` to ``high``, and its standard error.
 
     At random effect 0; the error to first order in the coefficients (delta method),

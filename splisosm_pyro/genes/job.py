@@ -7,16 +7,16 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csc_array
 
-from splisosm_pyro.fit.glm_rows import DesignRows
-from splisosm_pyro.fit.glmm import GLMMSpec
+from splisosm_pyro.fit.glm.reduced_problem import DesignRows
+from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec
 from splisosm_pyro.fit.options import SMOOTHS, GLMMOptions, boolean, choose, smooth_by_default
-from splisosm_pyro.genes.covariates import Design, design_of
-from splisosm_pyro.genes.slide import Floats, Slide, graph_of
+from splisosm_pyro.genes.data.covariates import Design, design_of
+from splisosm_pyro.genes.data.slide import Slide, graph_of
 from splisosm_pyro.maths.axes import as_design
-from splisosm_pyro.maths.car import CARKernel
+from splisosm_pyro.maths.covariance.car import CARKernel
+from splisosm_pyro.maths.numeric.arrays import AnyArray, FloatArray
 from splisosm_pyro.maths.priors import prior_from_name
 
 PriorName = str
@@ -79,7 +79,7 @@ class RunOptions:
         prior_from_name(self.prior, self.prior_params)
         if self.sensitivity is not None:
             # brings what takes a second to import, and workers do without
-            from splisosm_pyro.studies.prior_sensitivity_columns import checked_sensitivity
+            from splisosm_pyro.studies.sensitivity.columns import checked_sensitivity
 
             # JSON gives lists back
             pairs = tuple((str(name), dict(params)) for name, params in self.sensitivity)
@@ -125,7 +125,7 @@ class Job:
     options: RunOptions
     design: Design
     graph: csc_array
-    places: Floats
+    places: FloatArray
 
     @classmethod
     def of(cls, slide: Slide, options: RunOptions) -> "Job":
@@ -201,7 +201,7 @@ def gene_seed(seed: int, gene: str) -> int:
     return int(state[0])
 
 
-def _bytes(array: NDArray[Any]) -> bytes:
+def _bytes(array: AnyArray) -> bytes:
     """Return an array's content with its type and shape."""
     values = np.ascontiguousarray(array)
     return f"{values.dtype.str}{values.shape}".encode() + values.tobytes()

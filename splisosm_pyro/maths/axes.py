@@ -15,7 +15,8 @@ import torch
 from scipy.linalg import qr, solve_triangular
 from torch import Tensor
 
-Array = npt.NDArray[np.float64]
+from splisosm_pyro.maths.numeric.arrays import FloatArray
+
 ArrayLike = Tensor | npt.NDArray[np.generic]
 DesignLike = ArrayLike | pd.DataFrame
 
@@ -236,7 +237,7 @@ def _frame_values(design_mtx: DesignLike) -> ArrayLike:
     return design_mtx.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
-def _check_columns(values: Array, names: Sequence[str], tolerance: float) -> None:
+def _check_columns(values: FloatArray, names: Sequence[str], tolerance: float) -> None:
     """Refuse values that are not finite, constant columns and dependent columns."""
     wrong = ~np.isfinite(values)
     if wrong.any():
@@ -257,7 +258,7 @@ def _check_columns(values: Array, names: Sequence[str], tolerance: float) -> Non
     _check_independence(values, names, tolerance)
 
 
-def _check_independence(values: Array, names: Sequence[str], tolerance: float) -> None:
+def _check_independence(values: FloatArray, names: Sequence[str], tolerance: float) -> None:
     """Pivoted QR of the centred columns; name the first dependent column and its partners."""
     centred = values - values.mean(axis=0)
     centred /= np.sqrt((centred**2).sum(axis=0))

@@ -19,14 +19,15 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from splisosm_pyro.fit.memory import check_fit_memory
+from splisosm_pyro.fit.accelerator.lockstep_fit import each_gene
+from splisosm_pyro.fit.accelerator.memory import check_fit_memory
 from splisosm_pyro.fit.options import FitOptions
-from splisosm_pyro.fit.result import Array, GeneFit, broken_fit
-from splisosm_pyro.fit.together import each_gene
+from splisosm_pyro.fit.result import GeneFit, broken_fit
 from splisosm_pyro.maths.axes import Counts
-from splisosm_pyro.maths.protocols import Kernel
-from splisosm_pyro.model.checks import with_posterior
+from splisosm_pyro.maths.covariance.kernel import Kernel
+from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.model.history import FitLog, few_threads, logger, param_history, seeded, spoken
+from splisosm_pyro.model.loo_of import with_posterior
 
 GeneSolver = Callable[..., GeneFit]  # of gene g, and the kernel to use where there is one
 
@@ -129,7 +130,7 @@ class BaseModel(nn.Module):
             )
         return self._data
 
-    def _params_of(self, gene: int) -> dict[str, Array]:
+    def _params_of(self, gene: int) -> dict[str, FloatArray]:
         """One gene's parameters as float64 arrays."""
         return {
             name: value[gene].detach().to("cpu", torch.float64).numpy().copy()

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from splisosm_pyro.fit.glm import GLMFit, fit_glm
-from splisosm_pyro.fit.glm_batch import GLMFits
-from splisosm_pyro.fit.glm_rows import DesignRows
+from splisosm_pyro.fit.glm.fit_batch import GLMFits
+from splisosm_pyro.fit.glm.fit_gene import GLMFit, fit_glm
+from splisosm_pyro.fit.glm.reduced_problem import DesignRows
 from splisosm_pyro.fit.options import FitOptions, GLMOptions
-from splisosm_pyro.fit.result import Array, GeneFit
+from splisosm_pyro.fit.result import GeneFit
 from splisosm_pyro.maths.axes import (
     ArrayLike,
     DesignLike,
@@ -20,12 +20,13 @@ from splisosm_pyro.maths.axes import (
     as_device,
     covariate_names,
 )
-from splisosm_pyro.maths.likelihood import isoform_ratio, log_lik
+from splisosm_pyro.maths.density.likelihood import isoform_ratio, log_lik
+from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.model.base import BaseModel, GeneSolver, ModelData
-from splisosm_pyro.model.checks import loo_of
-from splisosm_pyro.model.draws import posterior_of
-from splisosm_pyro.posterior.loo_table import Loo
-from splisosm_pyro.posterior.priors import PosteriorPriors
+from splisosm_pyro.model.loo_of import loo_of
+from splisosm_pyro.model.posterior_of import posterior_of
+from splisosm_pyro.posterior.density.priors import PosteriorPriors
+from splisosm_pyro.posterior.loo.table import Loo
 
 
 class MultinomGLM(BaseModel, nn.Module):
@@ -337,12 +338,12 @@ def _zeros(data: ModelData) -> dict[str, Tensor]:
     }
 
 
-def _float64(parameter: Tensor) -> Array:
+def _float64(parameter: Tensor) -> FloatArray:
     """Bring a parameter to a float64 array."""
     return np.asarray(parameter.detach().to("cpu", torch.float64).numpy())
 
 
-def split_coefficients(B: Array) -> dict[str, Array]:
+def split_coefficients(B: FloatArray) -> dict[str, FloatArray]:
     """Documented parameters from B (F+1, Q), whose last row is the intercept."""
     return {"beta": B[:-1], "bias_eta": B[-1]}
 

@@ -9,12 +9,12 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from splisosm_pyro.fit.glm_rows import DesignRows
-from splisosm_pyro.fit.glmm import GLMMSpec, fit_gene
-from splisosm_pyro.fit.glmm_errors import GeneErrors
+from splisosm_pyro.fit.glm.reduced_problem import DesignRows
+from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, fit_gene
+from splisosm_pyro.fit.glmm.glmm_errors import GeneErrors
+from splisosm_pyro.fit.glmm.starting_values import INIT_RATIOS, starting_values
 from splisosm_pyro.fit.options import FitOptions, GLMMOptions, boolean, choose
-from splisosm_pyro.fit.result import Array, GeneFit
-from splisosm_pyro.fit.start import INIT_RATIOS, starting_values
+from splisosm_pyro.fit.result import GeneFit
 from splisosm_pyro.maths.axes import (
     ArrayLike,
     DesignLike,
@@ -23,12 +23,13 @@ from splisosm_pyro.maths.axes import (
     as_device,
     covariate_names,
 )
-from splisosm_pyro.maths.covariance import Kernel, as_kernel
-from splisosm_pyro.maths.priors_model import ModelPriors
+from splisosm_pyro.maths.covariance.as_kernel import Kernel, as_kernel
+from splisosm_pyro.maths.numeric.arrays import FloatArray
+from splisosm_pyro.maths.priors.of_model import ModelPriors
+from splisosm_pyro.model.at_parameters import marginal_errors, mean_ratios, standard_errors
 from splisosm_pyro.model.base import BaseModel, GeneSolver, ModelData
-from splisosm_pyro.model.conditional_values import marginal_errors, mean_ratios, standard_errors
 from splisosm_pyro.model.glm import MultinomGLM
-from splisosm_pyro.model.objectives import log_joint, log_marginal
+from splisosm_pyro.model.torch_objectives import log_joint, log_marginal
 
 
 class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
@@ -362,17 +363,16 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
         """Say what ``log_marginal`` is, whatever the method."""
         return self._spec().with_nugget(nugget, smooth)
 
-    def _inputs(self) -> tuple[Array, list[dict[str, Array]]]:
+    def _inputs(self) -> tuple[FloatArray, list[dict[str, FloatArray]]]:
         """Return the counts and every gene's parameters in force."""
         floor, params = self._spec().sigma_floor, [self._params_of(g) for g in range(self.n_genes)]
         for own in params:
             own["sigma"] = np.maximum(own["sigma"], floor)
-        counts: Array = self.data.counts.values.numpy()
+        counts: FloatArray = self.data.counts.values.numpy()
         return counts, params
 
     def _sigma_in_force(self) -> Tensor:
-        floor = self._spec().sigma_floor  # raises before setup_data
-        return self.sigma.clamp(min=floor)
+        return self.sigma.clamp(min=self._spec().sigma_floor)
 
     def _eta(self) -> Tensor:
         fixed = super()._eta()

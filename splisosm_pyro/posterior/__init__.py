@@ -1,7 +1,7 @@
 """Posteriors: draws of all parameters and of the field, as ArviZ takes them, with their checks."""
 
-from splisosm_pyro.posterior.container import read_posterior
-from splisosm_pyro.posterior.diagnose import diagnose
-from splisosm_pyro.posterior.priors import PosteriorPriors
+from splisosm_pyro.posterior.arviz.container import read_posterior
+from splisosm_pyro.posterior.arviz.diagnose import diagnose
+from splisosm_pyro.posterior.density.priors import PosteriorPriors
 
 __all__ = ["PosteriorPriors", "diagnose", "read_posterior"]

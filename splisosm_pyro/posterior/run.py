@@ -5,29 +5,29 @@ from typing import Any
 
 import numpy as np
 
-from splisosm_pyro.fit.glmm import GLMMSpec
+from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec
 from splisosm_pyro.fit.result import failed
-from splisosm_pyro.maths.protocols import Kernel
-from splisosm_pyro.maths.spot import FloatArray
-from splisosm_pyro.posterior.container import to_container
-from splisosm_pyro.posterior.datasets import DrawStore, as_datasets
-from splisosm_pyro.posterior.gene import (
+from splisosm_pyro.maths.covariance.kernel import Kernel
+from splisosm_pyro.maths.numeric.arrays import FloatArray
+from splisosm_pyro.maths.numeric.psis import Weights
+from splisosm_pyro.posterior.arviz.container import to_container
+from splisosm_pyro.posterior.arviz.groups import DrawStore, as_datasets
+from splisosm_pyro.posterior.arviz.predictive_groups import PredictiveStore
+from splisosm_pyro.posterior.density.gaussian_at_mode import OuterMode
+from splisosm_pyro.posterior.density.glm import GLMDensity
+from splisosm_pyro.posterior.density.outer import Fitted, OuterDensity
+from splisosm_pyro.posterior.density.priors import PosteriorPriors
+from splisosm_pyro.posterior.draws.from_prior import prior_draws
+from splisosm_pyro.posterior.draws.laplace_and_nested import (
     Density,
     GeneDraws,
     laplace_draws,
     nested_draws,
     outer_mode,
 )
-from splisosm_pyro.posterior.glm_density import GLMDensity
-from splisosm_pyro.posterior.mode import OuterMode
-from splisosm_pyro.posterior.noise import Noise
-from splisosm_pyro.posterior.outer_density import Fitted, OuterDensity
-from splisosm_pyro.posterior.predictive import PredictiveStore
-from splisosm_pyro.posterior.prior_draws import prior_draws
-from splisosm_pyro.posterior.priors import PosteriorPriors
-from splisosm_pyro.posterior.request import Labels, Request
-from splisosm_pyro.posterior.sampling import marginal_nuts_draws, nuts_of_gene
-from splisosm_pyro.posterior.weights import Weights
+from splisosm_pyro.posterior.draws.request import Labels, Request
+from splisosm_pyro.posterior.field.noise import Noise
+from splisosm_pyro.posterior.nuts.samplers import marginal_nuts_draws, nuts_of_gene
 
 SAMPLERS: dict[str, Callable[[Density, OuterMode, FloatArray, Request, Noise], GeneDraws]] = {
     "laplace": lambda d, mode, x, request, noise: laplace_draws(d, mode, x, request.size, noise),

@@ -1,14 +1,14 @@
 """Studies of a model: what it predicts, whether it is calibrated, what its priors do to it."""
 
-from splisosm_pyro.studies.calibration import calibrate
-from splisosm_pyro.studies.calibration_result import Calibration
-from splisosm_pyro.studies.compare import compare_loo
-from splisosm_pyro.studies.heldout import heldout_log_lik
-from splisosm_pyro.studies.predictive_check import PredictiveCheck, predictive_check
-from splisosm_pyro.studies.prior_sensitivity import prior_sensitivity
-from splisosm_pyro.studies.prior_sensitivity_study import PriorSensitivity
-from splisosm_pyro.studies.prior_usage import PriorUsage, prior_predictive
-from splisosm_pyro.studies.scores import Scores
+from splisosm_pyro.studies.calibration.calibrate import calibrate
+from splisosm_pyro.studies.calibration.result import Calibration
+from splisosm_pyro.studies.comparison.heldout import heldout_log_lik
+from splisosm_pyro.studies.comparison.loo import compare_loo
+from splisosm_pyro.studies.comparison.scores import Scores
+from splisosm_pyro.studies.prediction.check import PredictiveCheck, predictive_check
+from splisosm_pyro.studies.prediction.prior_usage import PriorUsage, prior_predictive
+from splisosm_pyro.studies.sensitivity.fitted import PriorSensitivity
+from splisosm_pyro.studies.sensitivity.study import prior_sensitivity
 
 __all__ = [
     "Calibration",

@@ -5,14 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from splisosm_pyro.fit.glmm import GLMMSpec
+from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec
 from splisosm_pyro.fit.options import NUGGETS, choose
-from splisosm_pyro.maths.protocols import Kernel
-from splisosm_pyro.maths.spot import FloatArray
-from splisosm_pyro.posterior.gene import Density
-from splisosm_pyro.posterior.glm_density import GLMDensity
-from splisosm_pyro.posterior.outer_density import OuterDensity, with_nugget
-from splisosm_pyro.posterior.priors import PosteriorPriors
+from splisosm_pyro.maths.covariance.kernel import Kernel
+from splisosm_pyro.maths.numeric.arrays import FloatArray
+from splisosm_pyro.posterior.density.glm import GLMDensity
+from splisosm_pyro.posterior.density.outer import OuterDensity, with_nugget
+from splisosm_pyro.posterior.density.priors import PosteriorPriors
+from splisosm_pyro.posterior.draws.laplace_and_nested import Density
 
 
 @dataclass(frozen=True, eq=False)

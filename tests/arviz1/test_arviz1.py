@@ -31,10 +31,11 @@ def az():
 
 def load(name):
     """A module of the package by its file, with the one name it takes from its floor below."""
-    spot = types.ModuleType("splisosm_pyro.maths.spot")
-    spot.FloatArray = np.ndarray
-    stubs = {name: types.ModuleType(name) for name in ("splisosm_pyro", "splisosm_pyro.maths")}
-    stubs["splisosm_pyro.maths.spot"] = spot
+    arrays = types.ModuleType("splisosm_pyro.maths.numeric.arrays")
+    arrays.FloatArray = np.ndarray
+    parents = ("splisosm_pyro", "splisosm_pyro.maths", "splisosm_pyro.maths.numeric")
+    stubs = {parent: types.ModuleType(parent) for parent in parents}
+    stubs[arrays.__name__] = arrays
     before = {key: sys.modules.get(key) for key in stubs}
     sys.modules.update(stubs)
     try:
@@ -65,14 +66,14 @@ def tree(az):
             {"counts": ((*dims, "spot"), rng.normal(size=(4, 200, 2, 3)))}, {"gene": ["a", "b"]}
         ),
     }
-    return load("container").to_container(groups)
+    return load("arviz/container").to_container(groups)
 
 
 def test_a_tree_is_made_saved_and_read_back(tree, tmp_path):
     assert isinstance(tree, xr.DataTree)
     path = tmp_path / "posterior.nc"
     tree.to_netcdf(path)
-    again = load("container").read_posterior(path)
+    again = load("arviz/container").read_posterior(path)
     assert isinstance(again, xr.DataTree)
     for name in ("posterior", "log_prior", "log_likelihood"):
         xr.testing.assert_identical(again[name].to_dataset(), tree[name].to_dataset())
@@ -82,13 +83,13 @@ def test_arviz_takes_the_tree(az, tree):
     summary = az.summary(tree, var_names=["sigma"])
     assert list(summary.index) == ["sigma[a]", "sigma[b]"]
     assert float(az.rhat(tree)["sigma"].max()) < 1.05
-    for group in ("prior", "likelihood"):  # as studies/prior_sensitivity_weights.py asks for it
+    for group in ("prior", "likelihood"):  # as studies/sensitivity/power_scaling.py asks for it
         sensitivity = az.psense(tree, group=group, alphas=(0.8, 1.25))
         assert np.isfinite(sensitivity["sigma"].values).all()
 
 
 def test_the_check_of_chains_reads_this_arviz(az):
-    check = load("chain_check").ChainCheck
+    check = load("draws/chain_check").ChainCheck
     draws = np.random.default_rng(0).normal(size=(4, 300, 2))
     assert check.of(draws, 0).trusted
     assert "R-hat" in check.of(draws + np.arange(4.0)[:, None, None], 0).words()
@@ -98,7 +99,7 @@ def test_a_posterior_of_the_other_arviz(az):
     path = os.environ.get("POSTERIOR_FILE")
     if path is None:
         pytest.skip("POSTERIOR_FILE names no posterior")
-    tree = load("container").read_posterior(path)
+    tree = load("arviz/container").read_posterior(path)
     assert tree["posterior"]["gene"].values.tolist() == ["Myl6", "Plp1"]
     assert tree["sample_stats"].attrs["method"] == "laplace"
     summary = az.summary(tree, var_names=["sigma", "theta"])

@@ -96,7 +96,7 @@ def _without_seconds(path: Path) -> str:
 def scale(args: argparse.Namespace) -> None:
     """Fit simulated genes as sparse as real ones; print the rate along the way, and the memory."""
     from splisosm_pyro import fit_genes, simulate_tissue
-    from splisosm_pyro.genes import fit as many
+    from splisosm_pyro.genes.run import fit_genes as many
 
     rng = np.random.default_rng(args.seed)
     tissue = simulate_tissue(

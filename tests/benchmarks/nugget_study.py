@@ -29,12 +29,12 @@ from nugget_tables import INFORMED, write_depth, write_real, write_simulation, w
 from threadpoolctl import threadpool_limits
 
 from splisosm_pyro import CARKernel
-from splisosm_pyro.fit.conditional import Conditional
-from splisosm_pyro.fit.glm_rows import DesignRows
-from splisosm_pyro.fit.glmm import GLMMSpec, fit_gene
-from splisosm_pyro.fit.importance import gene_generator, marginal_error
+from splisosm_pyro.fit.glm.reduced_problem import DesignRows
+from splisosm_pyro.fit.glmm.conditional import Conditional
+from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, fit_gene
+from splisosm_pyro.fit.glmm.marginal_error import gene_generator, marginal_error
+from splisosm_pyro.fit.glmm.without_space import fit_white_noise
 from splisosm_pyro.fit.options import GLMMOptions
-from splisosm_pyro.fit.white_noise import fit_white_noise
 from splisosm_pyro.maths.priors import NoPrior
 
 FILE = "sit_mob_ont_isoforms.npz"

@@ -20,9 +20,9 @@ import numpy as np
 import pandas as pd
 
 from splisosm_pyro import CARKernel, MultinomGLMM, fit_genes, simulate_tissue
-from splisosm_pyro.fit.glm import fit_glm
-from splisosm_pyro.fit.glm_rows import DesignRows
-from splisosm_pyro.fit.glmm import fit_gene
+from splisosm_pyro.fit.glm.fit_gene import fit_glm
+from splisosm_pyro.fit.glm.reduced_problem import DesignRows
+from splisosm_pyro.fit.glmm.fit_gene import fit_gene
 from splisosm_pyro.maths.priors import (
     BetaPrior,
     GammaPrior,
@@ -33,11 +33,11 @@ from splisosm_pyro.maths.priors import (
     PCPrior,
     PoweredPrior,
 )
-from splisosm_pyro.maths.priors_model import ModelPriors
+from splisosm_pyro.maths.priors.of_model import ModelPriors
 from splisosm_pyro.posterior import PosteriorPriors
 from splisosm_pyro.studies import prior_predictive, prior_sensitivity
-from splisosm_pyro.studies.prior_sensitivity_mode import GeneMode
-from splisosm_pyro.studies.prior_sensitivity_priors import directions_of, priors_of
+from splisosm_pyro.studies.sensitivity.directions import directions_of, priors_of
+from splisosm_pyro.studies.sensitivity.mode_shift import GeneMode
 
 QUADRATURE = {"nugget": "quadrature"}
 DRIVEN = 0.3  # standard errors that theta_logit moves for a unit of weight
@@ -251,7 +251,7 @@ def figures(options):
 
 def ranking(table):
     """The genes whose theta moves most with the weight of the gamma prior."""
-    from splisosm_pyro.studies.prior_sensitivity_plots import ranking_figure
+    from splisosm_pyro.studies.sensitivity.figures import ranking_figure
 
     shift = table["sens_gamma_theta_logit"] / table["theta_logit_se"]
     tidy = pd.DataFrame({"gene": table["gene"], "by": "sigma ~ gamma(2, 0.3)",

@@ -25,11 +25,11 @@ from slides import Scale, Slide, grid, real, real_file
 from timing import interleaved, peak_memory, tally, timed
 
 from splisosm_pyro import DenseKernel, MultinomGLM
-from splisosm_pyro.fit.glm_rows import DesignRows
-from splisosm_pyro.fit.glmm import fit_gene
+from splisosm_pyro.fit.accelerator.lockstep_fit import fit_together
+from splisosm_pyro.fit.glm.reduced_problem import DesignRows
+from splisosm_pyro.fit.glmm.fit_gene import fit_gene
 from splisosm_pyro.fit.result import GeneFit
-from splisosm_pyro.fit.together import fit_together
-from splisosm_pyro.maths.protocols import Kernel
+from splisosm_pyro.maths.covariance.kernel import Kernel
 
 ALL_GENES, FEW_GENES = 643, 8  # of the real slide, the latter for --quick
 CHUNK = 20  # genes that a worker fetches at once

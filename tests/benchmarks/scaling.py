@@ -3,7 +3,6 @@
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 from programs import MARGINAL, certificates, glmm
 from rows import Row
 from scipy.sparse import block_diag, csc_array, eye_array, kron
@@ -12,10 +11,10 @@ from slides import Scale, Slide, grid
 from timing import interleaved, median_time, peak_memory, tally, timed
 
 from splisosm_pyro import CARKernel, LowRankKernel
-from splisosm_pyro.fit.latent import GeneData, LatentProblem
-from splisosm_pyro.maths.nugget_laplace import LaplaceNugget
+from splisosm_pyro.fit.marginal.latent_problem import GeneData, LatentProblem
+from splisosm_pyro.maths.numeric.arrays import FloatArray
+from splisosm_pyro.maths.spot.laplace import LaplaceNugget
 
-Array = npt.NDArray[np.float64]
 LOGITS = 2
 # Information of a spot with some five reads, away from the corners.
 INFORMATION = np.array([[1.0, -0.3], [-0.3, 1.0]])
@@ -126,7 +125,7 @@ def low_rank(scale: Scale) -> Row:
     )
 
 
-def _problem(slide: Slide) -> tuple[LatentProblem, Array]:
+def _problem(slide: Slide) -> tuple[LatentProblem, FloatArray]:
     """Return the latent problem of the first gene, factorised once, and blocks of information."""
     counts = slide.counts[0].numpy()
     gene = GeneData.from_arrays(counts, np.zeros((len(counts), 0)))

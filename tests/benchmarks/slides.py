@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from splisosm_pyro import CARKernel
-from splisosm_pyro.maths.protocols import Kernel
+from splisosm_pyro.maths.covariance.kernel import Kernel
 
 ROOT = Path(__file__).resolve().parents[2]
 REAL_FILE = "sit_mob_ont_isoforms.npz"

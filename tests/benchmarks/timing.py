@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from splisosm_pyro.fit.latent import LatentProblem
-from splisosm_pyro.maths.protocols import Factor
+from splisosm_pyro.fit.marginal.latent_problem import LatentProblem
+from splisosm_pyro.maths.covariance.kernel import Factor
 
 Made = TypeVar("Made")
 

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from splisosm_pyro.genes.covariates import covariate
-from splisosm_pyro.genes.slide import GeneGroup, Slide
+from splisosm_pyro.genes.data.covariates import covariate
+from splisosm_pyro.genes.data.slide import GeneGroup, Slide
 from splisosm_pyro.simulate import simulate_tissue
 
 

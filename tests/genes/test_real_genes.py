@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from splisosm_pyro.genes.fit import fit_slide
-from splisosm_pyro.genes.read import read_slide
+from splisosm_pyro.genes.data.read import read_slide
+from splisosm_pyro.genes.run.fit_genes import fit_slide
 
 KNOWN = {"Myl6", "Rps24", "Rpl5", "Plp1"}
 

@@ -10,8 +10,8 @@ import pytest
 
 from splisosm_pyro import GeneFits, fit_genes
 from splisosm_pyro.__main__ import main
-from splisosm_pyro.genes import h5ad
-from splisosm_pyro.genes.records import NAME
+from splisosm_pyro.genes.data import h5ad
+from splisosm_pyro.genes.run.records import NAME
 from splisosm_pyro.maths.axes import SplisosmWarning
 
 anndata = pytest.importorskip("anndata")

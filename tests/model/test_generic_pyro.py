@@ -12,7 +12,7 @@ from pyro.infer.autoguide import AutoDelta, init_to_value
 
 from splisosm_pyro.generative import multinomial_glmm
 from splisosm_pyro.maths.axes import as_counts
-from splisosm_pyro.maths.covariance import DenseKernel
+from splisosm_pyro.maths.covariance.as_kernel import DenseKernel
 from splisosm_pyro.model import MultinomGLMM
 
 STEPS = 1500

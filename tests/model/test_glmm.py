@@ -7,8 +7,8 @@ import pytest
 import torch
 from problems import central, kernel_of
 
-from splisosm_pyro.maths.car import CARKernel
-from splisosm_pyro.maths.covariance import LowRankKernel
+from splisosm_pyro.maths.covariance.as_kernel import LowRankKernel
+from splisosm_pyro.maths.covariance.car import CARKernel
 from splisosm_pyro.model import MultinomGLM, MultinomGLMM
 
 JOINT, MARGINAL = ("joint_gd", "joint_newton"), ("marginal_gd", "marginal_newton")

@@ -10,7 +10,7 @@ from problems import kernel_of
 
 import splisosm_pyro.model.glmm as glmm_module
 from splisosm_pyro.maths.axes import SplisosmWarning
-from splisosm_pyro.maths.car import CARKernel
+from splisosm_pyro.maths.covariance.car import CARKernel
 from splisosm_pyro.model import MultinomGLMM
 
 METHODS = ("marginal_newton", "joint_newton")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from splisosm_pyro.maths.car import CARKernel
+from splisosm_pyro.maths.covariance.car import CARKernel
 from splisosm_pyro.model import MultinomGLM, MultinomGLMM
 
 KNOWN = ("Myl6", "Rps24", "Plp1", "Ccnc")

@@ -1,0 +1,1 @@
+"""Dense kernels of many genes in lockstep, for an accelerator."""

@@ -1,0 +1,1 @@
+"""The GLMM of one gene: search space, objectives, maxima, fit, standard errors."""

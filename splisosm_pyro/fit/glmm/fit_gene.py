@@ -1,0 +1,318 @@
+"""The GLMM of one gene: from counts and options to a fit with a status and a certificate."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from scipy.special import expit
+
+from splisosm_pyro.fit.glm.fit_gene import GLMFit, fit_glm
+from splisosm_pyro.fit.glm.reduced_problem import DesignRows
+from splisosm_pyro.fit.glmm.joint_objective import JointObjective
+from splisosm_pyro.fit.glmm.marginal_objective import MarginalObjective
+from splisosm_pyro.fit.glmm.outer_space import OuterSpace
+from splisosm_pyro.fit.glmm.reasons import boundary_reason
+from splisosm_pyro.fit.glmm.several_maxima import GeneObjective, find_maximum
+from splisosm_pyro.fit.marginal.latent_problem import GeneData, LatentProblem
+from splisosm_pyro.fit.marginal.smooth_part import SMOOTH_PARTS, SmoothPart
+from splisosm_pyro.fit.marginal.variances import Variances
+from splisosm_pyro.fit.options import NUGGETS, SMOOTHS, GLMMOptions, choose
+from splisosm_pyro.fit.result import GeneFit, Status, failed
+from splisosm_pyro.fit.search.quasi_newton import Evaluation, SearchResult
+from splisosm_pyro.maths.covariance.kernel import Kernel
+from splisosm_pyro.maths.numeric.arrays import FloatArray, Mask
+from splisosm_pyro.maths.priors import CoefficientPriors, Prior, ThetaPrior, UniformTheta
+from splisosm_pyro.maths.spot.integrated import QuadratureNugget
+from splisosm_pyro.maths.spot.laplace import LaplaceNugget
+from splisosm_pyro.maths.spot.terms import SpotLikelihood
+
+# The joint density's variances are degenerate; the search stops at this floor (sigma^2 >= 1e-2).
+JOINT_SIGMA_FLOOR = 0.1
+# Where the search looks first; the best of these points is where it climbs.
+START_SIGMAS = (0.4, 1.2)
+# Where a coefficient starts that only its prior holds.
+FARTHEST_START = 4.0
+START_THETA_LOGITS = {"marginal": (-1.0, 1.5), "joint": (0.0, 15.0)}
+
+Params = Mapping[str, FloatArray]
+
+
+@dataclass(frozen=True, eq=False)
+class GLMMSpec:
+    """What is fitted, the same for every gene of a batch.
+
+    Attributes
+    ----------
+    kernel
+        The spatial covariance V over S spots.
+    design
+        (S, F) covariates without intercept.
+    share_variance
+        One (sigma, theta) for all logits, or one each.
+    fix_sigma
+        Whether sigma stays where it starts.
+    prior
+        The prior on sigma.
+    options
+        Method, optimiser, tolerances.
+    names
+        The covariates' names, for the reasons.
+    theta_prior, coefficient_priors
+        The other priors; flat as documented.
+
+    Raises
+    ------
+    ValueError
+        If there are priors on the coefficients of a joint method, which has none.
+    """
+
+    kernel: Kernel
+    design: FloatArray
+    share_variance: bool
+    fix_sigma: bool
+    prior: Prior
+    options: GLMMOptions
+    names: tuple[str, ...] = ()
+    theta_prior: ThetaPrior = field(default_factory=UniformTheta)
+    coefficient_priors: CoefficientPriors = field(default_factory=CoefficientPriors)
+
+    def __post_init__(self) -> None:
+        if self.joint and not self.coefficient_priors.flat:
+            raise ValueError(
+                "priors of beta and bias_eta need a marginal fitting_method, "
+                f"came {self.options.method!r}"
+            )
+
+    def for_isoforms(self, n_isos: int) -> "GLMMSpec":
+        """Return the specification with its priors as they stand for a gene of P isoforms."""
+        prior = self.prior.for_gene(self.kernel, n_isos)
+        theta_prior = self.theta_prior.for_gene(self.kernel, n_isos)
+        if prior is self.prior and theta_prior is self.theta_prior:
+            return self
+        return replace(self, prior=prior, theta_prior=theta_prior)
+
+    def moving(self, glm: GLMFit) -> Mask:
+        """Return which coefficients (F+1, Q) move: a proper prior lets all of its own."""
+        return np.asarray(~glm.held | self._with_prior(len(glm.B)))
+
+    def endless(self, glm: GLMFit) -> bool:
+        """Whether a coefficient has no finite optimum: the data have none, and no prior does."""
+        return bool((glm.fixed & ~self._with_prior(len(glm.B))).any())
+
+    def _with_prior(self, n_rows: int) -> Mask:  # (F+1, 1)
+        by_beta, by_bias = self.coefficient_priors.proper
+        return np.repeat([by_beta, by_bias], [n_rows - 1, 1])[:, None]
+
+    def log_prior(self, params: Params) -> float:
+        """Return the sum of all log priors at documented parameters."""
+        own = np.vstack([params["beta"], params["bias_eta"]])
+        value = float(self.prior.value(np.maximum(params["sigma"], self.sigma_floor)).sum())
+        value += float(self.theta_prior.value(expit(params["theta_logit"])).sum())
+        return value + float(self.coefficient_priors.value(own))
+
+    @property
+    def joint(self) -> bool:
+        """Whether the method maximises the joint density."""
+        return self.options.method.startswith("joint")
+
+    @property
+    def sigma_floor(self) -> float:
+        """The least sigma in force."""
+        return JOINT_SIGMA_FLOOR if self.joint else 0.0
+
+    def spots(self, counts: FloatArray) -> SpotLikelihood:
+        """Return the treatment of the nugget at the occupied spots, ``counts`` (n, P)."""
+        if self.options.nugget == "quadrature" and not self.joint:
+            return QuadratureNugget(counts, self.options.nugget_nodes)
+        return LaplaceNugget(counts)
+
+    @property
+    def smooth(self) -> SmoothPart:
+        """The treatment of the smooth part."""
+        return SMOOTH_PARTS["laplace" if self.joint else self.options.smooth]
+
+    def with_nugget(self, nugget: str | None = None, smooth: str | None = None) -> "GLMMSpec":
+        """Return the specification of a marginal with this treatment of nugget and smooth part.
+
+        Left out, either stays as it is, ``smooth`` only where it goes with the nugget.
+        """
+        method = "marginal_newton" if self.joint else self.options.method
+        nugget = self.options.nugget if nugget is None else choose("nugget", nugget, NUGGETS)
+        if smooth is None:
+            smooth = self.options.smooth if nugget == "quadrature" else "laplace"
+        choose("smooth", smooth, SMOOTHS)
+        options = replace(self.options, method=method, nugget=nugget, smooth=smooth)
+        return replace(self, options=options)
+
+    def problem(self, counts: FloatArray) -> LatentProblem:
+        """Return the latent problem of a gene, ``counts`` (S, P)."""
+        gene = GeneData.from_arrays(counts, self.design)
+        return LatentProblem(gene, self.kernel, self.spots(gene.counts))
+
+    def objective(
+        self, problem: LatentProblem, coefficients: FloatArray, free: Mask, sigma: FloatArray
+    ) -> GeneObjective:
+        """Return what the method maximises; ``free`` (F+1, Q) says which coefficients move."""
+        space = self.space(coefficients, np.zeros_like(free) if self.joint else free, sigma)
+        if self.joint:
+            return JointObjective(problem, space, free)
+        return MarginalObjective(problem, space, smooth=self.smooth)
+
+    def space(self, coefficients: FloatArray, free: Mask, sigma: FloatArray) -> OuterSpace:
+        """Return the outer unknowns; ``free`` (F+1, Q) says which coefficients are among them."""
+        return OuterSpace(
+            n_components=sigma.size,
+            fixed_sigma=np.maximum(sigma, self.sigma_floor) if self.fix_sigma else None,
+            free=free,
+            coefficients=coefficients,
+            prior=self.prior,
+            residual=self.kernel.residual,
+            sigma_floor=self.sigma_floor,
+            theta_prior=self.theta_prior,
+            coefficient_priors=self.coefficient_priors,
+        )
+
+
+def fit_gene(
+    spec: GLMMSpec,
+    rows: DesignRows,
+    counts: FloatArray,
+    start: Params,
+    *,
+    warm: bool = False,
+    keep_path: bool = False,
+) -> GeneFit:
+    """Fit one gene.
+
+    Parameters
+    ----------
+    spec
+        What to fit and how.
+    rows
+        The design's distinct rows, for the GLM that the search starts from.
+    counts
+        (S, P).
+    start
+        Documented parameters without the gene axis. ``sigma`` is where it stays if it is fixed.
+    warm
+        Start the search at ``start`` alone: it is the end of an earlier fit.
+    keep_path
+        Return the parameters after each epoch.
+
+    Returns
+    -------
+    GeneFit
+    """
+    problem = spec.problem(counts)
+    if problem.gene.occupied.size == 0:
+        return _without_counts(spec, start)
+    glm = fit_glm(counts, rows, names=spec.names)
+    free = spec.moving(glm)
+    begin = np.where(free & glm.held, np.clip(glm.B, -FARTHEST_START, FARTHEST_START), glm.B)
+    objective = spec.objective(problem, begin, free, start["sigma"])
+    result = find_maximum(
+        objective,
+        spec.options,
+        _starts(spec, objective, start, begin, warm=warm),
+        glm,
+        keep_trace=keep_path,
+    )
+    return _finish(spec, objective, result, glm)
+
+
+def _starts(
+    spec: GLMMSpec, objective: GeneObjective, start: Params, coefficients: FloatArray, *, warm: bool
+) -> list[list[FloatArray]]:
+    """Return groups of search vectors to look at first, a group for each region of theta."""
+    space = objective.space
+    if warm:
+        own = np.vstack([start["beta"], start["bias_eta"]])
+        least = np.maximum(start["sigma"], 1e-300)
+        return [[space.start(own, least, start["theta_logit"])]]
+    ones = np.ones(space.n_components)
+    sigmas = [start["sigma"]] if spec.fix_sigma else [s * ones for s in START_SIGMAS]
+    logits = START_THETA_LOGITS["joint" if spec.joint else "marginal"]
+    return [[space.start(coefficients, sigma, t * ones) for sigma in sigmas] for t in logits]
+
+
+def _finish(
+    spec: GLMMSpec, objective: GeneObjective, result: SearchResult[Any], glm: GLMFit
+) -> GeneFit:
+    """Lay out parameters, status, reason and certificate."""
+    best, space = result.best, objective.space
+    reasons = boundary_reason(space, result, joint=spec.joint)
+    if spec.endless(glm):
+        reasons.append(glm.reason)
+    if not result.converged:
+        status = (
+            Status.MAX_EPOCHS if result.exhausted else failed("no ascent along the search step")
+        )
+        reasons.append(
+            "raise max_epochs" if result.exhausted else "the best point seen is returned"
+        )
+    else:
+        status = Status.BOUNDARY if reasons else Status.CONVERGED
+    inside = best.gradient[~result.at_bound]
+    return GeneFit(
+        params=params_of(objective, best),
+        standard_errors={},
+        objective="log_joint" if spec.joint else "log_marginal",
+        value=best.value,
+        status=status,
+        reason="; ".join(reasons),
+        gradient_norm=float(np.linalg.norm(inside)),
+        min_eigenvalue=np.inf,
+        epochs=len(result.path),
+        values=np.array(result.path),
+        params_path=[params_of(objective, at) for at in result.trace],
+    )
+
+
+def params_of(objective: GeneObjective, at: Evaluation[Any]) -> dict[str, FloatArray]:
+    """Return the documented parameters at an evaluation."""
+    mode, space = at.state.mode, objective.space
+    theta_logit = at.u[space.n_sigma : space.n_variance]
+    return {
+        "beta": mode.coefficients[:-1],
+        "bias_eta": mode.coefficients[-1],
+        "nu": field_of(objective.problem, at),
+        "sigma": at.state.variances.sigma,
+        "theta_logit": theta_logit,
+    }
+
+
+def field_of(problem: LatentProblem, at: Evaluation[Any]) -> FloatArray:
+    """Return nu (S, Q) at a mode: ``D^1/2 w`` everywhere, and ``T a`` where there are counts."""
+    mode, occupied = at.state.mode, problem.gene.occupied
+    nu: FloatArray = mode.root * problem.kernel.smooth(mode.alpha, occupied)
+    nu[occupied] = mode.root * mode.w + at.state.variances.nugget * mode.terms.score
+    return nu
+
+
+def _without_counts(spec: GLMMSpec, start: Params) -> GeneFit:
+    """Leave a gene without counts at its start, its field and coefficients at zero."""
+    params = {name: np.zeros_like(value) for name, value in start.items()}
+    params["sigma"], params["theta_logit"] = start["sigma"], start["theta_logit"]
+    value = spec.log_prior(params)
+    if spec.joint:
+        variances = Variances(
+            np.maximum(start["sigma"], spec.sigma_floor),
+            expit(start["theta_logit"]),
+            start["bias_eta"].size,
+        )
+        for spatial, white in zip(variances.spatial, variances.white, strict=True):
+            log_det = spec.kernel.log_det_terms(float(spatial), float(white))[0]
+            value -= 0.5 * (log_det + spec.kernel.n_spots * np.log(2.0 * np.pi))
+    return GeneFit(
+        params=params,
+        standard_errors={},
+        objective="log_joint" if spec.joint else "log_marginal",
+        value=value,
+        status=Status.NO_COUNTS,
+        reason="the gene has no counts; its parameters were left at their start",
+        gradient_norm=0.0,
+        min_eigenvalue=np.inf,
+        epochs=0,
+        values=np.empty(0),
+    )

@@ -1,0 +1,168 @@
+"""How sure one can be of a marginal fit: outer parameters, linear predictor, isoform ratios.
+
+The negative Hessian of ``log_marginal + log prior`` comes from central differences of its exact
+gradient. Given the outer parameters the linear predictor at a spot has the posterior covariance
+
+    Sigma_s = (I - T A) D^1/2 P_s D^1/2 (I - A T) + T - T A T,
+
+and to first order the outer parameters ``u`` add ``J_s Cov(u) J_s'`` with ``J_s = d eta_s / d u``
+through the implicit derivative of the mode (Kass and Steffey, 1989, doi:10.2307/2289653).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from splisosm_pyro.fit.glmm.marginal_objective import MarginalObjective
+from splisosm_pyro.fit.marginal.laplace import mode_push
+from splisosm_pyro.fit.marginal.latent_problem import LatentProblem
+from splisosm_pyro.fit.marginal.smooth_part import MarginalState
+from splisosm_pyro.fit.search.quasi_newton import DIFFERENCE_STEP, Evaluation
+from splisosm_pyro.maths.numeric.arrays import FloatArray, Mask
+
+# A curvature below this is no knowledge: a standard error above 1000 on a logit or log scale.
+FLAT = 1e-6
+
+
+@dataclass(frozen=True)
+class OuterUncertainty:
+    """What the curvature of the objective says of the outer unknowns.
+
+    ``covariance`` (K, K) is zero in the rows of unknowns that are not ``known`` (K,), those at a
+    bound for example. ``min_eigenvalue`` is that of the negative Hessian in the ``known`` ones;
+    where it is not positive there is no covariance.
+    """
+
+    known: Mask
+    min_eigenvalue: float
+    covariance: FloatArray | None
+
+    @classmethod
+    def from_hessian(cls, neg_hessian: FloatArray, at_bound: Mask) -> "OuterUncertainty":
+        """Invert the negative Hessian (K, K) in the unknowns that are not at a bound.
+
+        One that the objective does not feel, such as theta where sigma is 0, is not known either:
+        its row is rounding, and must not spoil the others.
+        """
+        mask = ~at_bound & (np.abs(neg_hessian.diagonal()) > FLAT)
+        known = np.flatnonzero(mask)
+        values, vectors = np.linalg.eigh(neg_hessian[np.ix_(known, known)])
+        least = float(values[0]) if known.size else np.inf
+        covariance = None
+        if least > 0:
+            covariance = np.zeros_like(neg_hessian)
+            covariance[np.ix_(known, known)] = (vectors / values) @ vectors.T
+        return cls(mask, least, covariance)
+
+    def standard_errors(self) -> FloatArray:
+        """Square roots of the variances; infinite where nothing is known."""
+        errors = np.full(self.known.size, np.inf)
+        if self.covariance is not None:
+            errors[self.known] = np.sqrt(self.covariance.diagonal()[self.known])
+        return errors
+
+
+@dataclass(frozen=True)
+class FieldPosterior:
+    """The linear predictor at all spots: mean (S, Q), covariance given u (S, Q, Q), J (S, Q, K)."""
+
+    eta: FloatArray
+    covariance: FloatArray
+    response: FloatArray
+
+    def total_covariance(self, outer: FloatArray | None) -> FloatArray:
+        """Return the covariance (S, Q, Q) with the outer parameters' part, where it is known."""
+        if outer is None:
+            return self.covariance
+        pushed = np.einsum("sqk,kl->sql", self.response, outer)
+        return np.asarray(self.covariance + np.einsum("sqk,spk->sqp", pushed, self.response))
+
+
+def field_posterior(
+    objective: MarginalObjective,
+    at: Evaluation[MarginalState],
+    design: FloatArray,  # (S, F+1)
+) -> FieldPosterior:
+    """Return the posterior of ``eta`` at all spots, occupied or not."""
+    problem, state = objective.problem, objective.value(at.u, at)[1]
+    gradient = objective.gradient(at.u, state)[1].gradient
+    assert gradient is not None
+    spots = gradient.spots
+    mode, variances = state.mode, state.variances
+    occupied, nugget = problem.gene.occupied, variances.nugget
+    covariance = given_covariance(problem, state)
+    eta = _eta(objective, state, design)
+    if spots is None:
+        return FieldPosterior(eta, covariance, _differenced_response(objective, at, design))
+    smooth = mode.root * problem.kernel.smooth(mode.alpha, occupied)
+    columns = []
+    for offset, d_log, d_nugget in _directions(objective, design, state):
+        push = mode_push(mode, spots, offset[occupied], d_log, d_nugget)
+        d_w = mode.linearisation.factor.solve(push)
+        d_alpha = push - np.einsum("sab,sb->sa", mode.linearisation.precision, d_w)
+        d_smooth = 0.5 * d_log * smooth + mode.root * problem.kernel.smooth(d_alpha, occupied)
+        d_eta = offset + d_smooth
+        moved = np.einsum("sab,sb->sa", mode.terms.neg_hessian, d_eta[occupied])
+        d_score = spots.score_nugget @ d_nugget - moved
+        d_eta[occupied] += d_nugget * mode.terms.score + nugget * d_score
+        columns.append(d_eta)
+    return FieldPosterior(eta, covariance, np.stack(columns, axis=-1))
+
+
+def given_covariance(problem: LatentProblem, state: MarginalState) -> FloatArray:  # (S, Q, Q)
+    """Return the covariance of ``eta`` at all spots, the outer parameters held."""
+    mode, nugget, occupied = state.mode, state.variances.nugget, problem.gene.occupied
+    covariance = mode.root[:, None] * mode.linearisation.factor.all_blocks() * mode.root
+    shrink = np.eye(nugget.size) - nugget[:, None] * mode.terms.neg_hessian
+    there = covariance[occupied]
+    covariance += np.diag(nugget)
+    covariance[occupied] = shrink @ there @ shrink.transpose(0, 2, 1) + shrink * nugget
+    return np.asarray(covariance)
+
+
+def _eta(objective: MarginalObjective, state: MarginalState, design: FloatArray) -> FloatArray:
+    """Return the linear predictor (S, Q) at all spots."""
+    mode, occupied = state.mode, objective.problem.gene.occupied
+    eta = design @ mode.coefficients
+    eta += mode.root * objective.problem.kernel.smooth(mode.alpha, occupied)
+    eta[occupied] += state.variances.nugget * mode.terms.score
+    return np.asarray(eta)
+
+
+def _differenced_response(
+    objective: MarginalObjective, at: Evaluation[MarginalState], design: FloatArray
+) -> FloatArray:  # (S, Q, K)
+    """Return how ``eta`` moves with the outer unknowns, by central differences."""
+    columns = []
+    for step in DIFFERENCE_STEP * np.eye(at.u.size):
+        sides = [objective.value(at.u + sign * step, at)[1] for sign in (1.0, -1.0)]
+        up, down = (_eta(objective, state, design) for state in sides)
+        columns.append((up - down) / (2.0 * DIFFERENCE_STEP))
+    return np.stack(columns, axis=-1)
+
+
+def _directions(
+    objective: MarginalObjective, design: FloatArray, state: MarginalState
+) -> list[tuple[FloatArray, FloatArray, FloatArray]]:
+    """Change of (offset, log D, nugget) along every outer unknown."""
+    space, n_logits = objective.space, state.variances.n_logits
+    still = np.zeros((len(design), n_logits))
+    pairs = [state.variances.directions(c) for c in range(space.n_components)]
+    moves = [(still, *pair[0]) for pair in pairs[: space.n_sigma]]
+    moves += [(still, *pair[1]) for pair in pairs]
+    zero = np.zeros(n_logits)
+    for f, q in np.argwhere(space.free):
+        moves.append((design[:, f, None] * np.eye(n_logits)[q], zero, zero))
+    return moves
+
+
+def ratio_standard_errors(eta: FloatArray, covariance: FloatArray) -> FloatArray:
+    """Return standard errors (S, P) of ``softmax([eta, 0])`` by the delta method."""
+    padded = np.column_stack([eta, np.zeros(len(eta))])
+    ratio = np.exp(padded - padded.max(axis=1, keepdims=True))
+    ratio /= ratio.sum(axis=1, keepdims=True)
+    n_logits = eta.shape[1]
+    slope = -ratio[:, :, None] * ratio[:, None, :n_logits]
+    slope[:, np.arange(n_logits), np.arange(n_logits)] += ratio[:, :n_logits]
+    variance = np.einsum("spa,sab,spb->sp", slope, covariance, slope)
+    return np.asarray(np.sqrt(np.maximum(variance, 0.0)))

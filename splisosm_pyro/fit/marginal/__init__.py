@@ -1,0 +1,1 @@
+"""The latent field eliminated: conditional mode, Laplace's method, expectation propagation."""

@@ -1,0 +1,77 @@
+"""One gene's latent problem: its occupied spots, its covariance system, its spot likelihood."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from scipy.special import gammaln
+
+from splisosm_pyro.maths.covariance.kernel import Factor, FieldSystem, Kernel
+from splisosm_pyro.maths.numeric.arrays import FloatArray, IndexArray
+from splisosm_pyro.maths.spot.terms import SpotLikelihood
+
+
+@dataclass(frozen=True)
+class GeneData:
+    """A gene seen at its ``n`` occupied spots; an empty spot carries no information.
+
+    Attributes
+    ----------
+    counts
+        (n, P), the last isoform is the reference.
+    design
+        (n, F+1), the intercept is the last column.
+    occupied
+        (n,) places of these spots among all ``n_spots``.
+    """
+
+    counts: FloatArray
+    design: FloatArray
+    occupied: IndexArray
+    n_spots: int
+
+    @classmethod
+    def from_arrays(cls, counts: FloatArray, design: FloatArray) -> "GeneData":
+        """Pick the occupied spots of ``counts`` (S, P) and ``design`` (S, F)."""
+        occupied = np.flatnonzero(counts.sum(axis=1) > 0)
+        with_intercept = np.column_stack([design, np.ones(len(design))])
+        return cls(
+            np.ascontiguousarray(counts[occupied], dtype=np.float64),
+            np.ascontiguousarray(with_intercept[occupied], dtype=np.float64),
+            occupied,
+            len(counts),
+        )
+
+    @property
+    def n_logits(self) -> int:
+        """Q."""
+        return int(self.counts.shape[1]) - 1
+
+    @cached_property
+    def log_coefficient(self) -> float:
+        """Sum of the log multinomial coefficients."""
+        totals = self.counts.sum(axis=1)
+        return float(gammaln(totals + 1.0).sum() - gammaln(self.counts + 1.0).sum())
+
+
+@dataclass
+class LatentProblem:
+    """What finding a mode needs; counts factorisations and the points that were evaluated."""
+
+    gene: GeneData
+    kernel: Kernel
+    spots: SpotLikelihood
+    system: FieldSystem = field(init=False)
+    factorisations: int = 0
+    visits: int = 0
+    current: Any = None  # the Linearisation that holds the living factor
+
+    def __post_init__(self) -> None:
+        self.system = self.kernel.system(self.gene.occupied, self.gene.n_logits)
+
+    def factorise(self, precision: FloatArray) -> Factor:
+        """Factorise ``H``; the factor lives until the next call."""
+        self.factorisations += 1
+        self.current = None  # its factor dies now
+        return self.system.factorise(precision)

@@ -1,0 +1,1 @@
+"""Searches that know no model: projected quasi-Newton, first-order methods."""

@@ -1,0 +1,245 @@
+"""Covariates of the spots: words to indicators, numbers to standard units, and the way back."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from splisosm_pyro.maths.numeric.arrays import FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Covariate:
+    """One covariate as columns of numbers.
+
+    Attributes
+    ----------
+    name : str
+    columns : DataFrame, shape (S, F)
+        Indicators named ``name=level``, or numbers.
+    levels : tuple of str
+        Of a category, the reference first; empty for numbers.
+    """
+
+    name: str
+    columns: pd.DataFrame
+    levels: tuple[str, ...] = ()
+
+
+def covariate(
+    name: str,
+    values: object,
+    column_names: Sequence[str] | None = None,
+    reference: str | None = None,
+) -> Covariate:
+    """Turn one covariate into named columns of numbers.
+
+    Parameters
+    ----------
+    name : str
+        Of the covariate.
+    values : array_like, shape (S,) or (S, F)
+        Words and categories become indicators of all levels but the reference, named
+        ``name=level``; numbers stay as they are.
+    column_names : sequence of str, optional
+        Names of the columns of a matrix.
+    reference : str, optional
+        The level that the others are compared with. Default: the first, in the order of the
+        categories, else sorted.
+
+    Returns
+    -------
+    Covariate
+
+    Raises
+    ------
+    ValueError
+        If a value is missing, there is one level only, or the reference is no level.
+
+    Examples
+    --------
+    >>> covariate("region", ["GL", "GCL", "GL"], reference="GL").columns
+       region=GCL
+    0         0.0
+    1         1.0
+    2         0.0
+    """
+    array = np.asarray(values)
+    if array.ndim == 2:
+        _no_reference(name, reference)
+        names = column_names if column_names is not None else range(array.shape[1])
+        frame = pd.DataFrame(np.asarray(array, dtype=np.float64))
+        frame.columns = pd.Index([f"{name}={column}" for column in names])
+        return Covariate(name, _without_gaps(name, frame))
+    column = pd.Series(values if isinstance(values, pd.Series) else array).reset_index(drop=True)
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        _no_reference(name, reference)
+        frame = _without_gaps(name, column.to_frame(name)).astype(np.float64)
+        if len(frame) > 1 and frame[name].min() == frame[name].max():
+            raise ValueError(
+                f"covariate {name!r} must differ between spots, came {frame[name].iloc[0]:g} at "
+                "all: leave it out"
+            )
+        return Covariate(name, frame)
+    return _category(name, column, reference)
+
+
+def _category(name: str, column: "pd.Series[str]", reference: str | None) -> Covariate:
+    """Make indicators of all levels but the reference."""
+    coded = column.astype("category").cat.remove_unused_categories()
+    _without_gaps(name, coded.to_frame(name))
+    levels = [str(level) for level in coded.cat.categories]
+    if len(levels) < 2:
+        raise ValueError(
+            f"covariate {name!r} must have two levels or more, came {levels[0]!r} alone: leave it "
+            "out"
+        )
+    if len(levels) == len(column):
+        raise ValueError(
+            f"covariate {name!r} must have fewer levels than there are spots, came one a spot: "
+            "leave it out"
+        )
+    if reference is not None and reference not in levels:
+        raise ValueError(
+            f"the reference of {name!r} must be one of {', '.join(levels)}, came {reference!r}"
+        )
+    first = levels[0] if reference is None else reference
+    others = [level for level in levels if level != first]
+    words = coded.astype(str)
+    columns = {f"{name}={level}": (words == level).to_numpy(dtype=np.float64) for level in others}
+    return Covariate(name, pd.DataFrame(columns, index=column.index), (first, *others))
+
+
+def as_given(one: Covariate) -> pd.DataFrame:
+    """Return a covariate as the user had it: a category as one column of words.
+
+    Examples
+    --------
+    >>> as_given(covariate("region", ["GL", "GCL", "GL"], reference="GL"))["region"].tolist()
+    ['GL', 'GCL', 'GL']
+    """
+    if not one.levels:
+        return one.columns
+    indicators = one.columns.to_numpy()
+    codes = np.where(indicators.any(axis=1), 1 + indicators.argmax(axis=1), 0)
+    words = np.array(one.levels)[codes]
+    return pd.DataFrame({one.name: pd.Categorical(words, categories=list(one.levels))})
+
+
+def _no_reference(name: str, reference: str | None) -> None:
+    """Raise if numbers were given a reference level."""
+    if reference is not None:
+        raise ValueError(f"covariate {name!r} holds numbers, which have no level {reference!r}")
+
+
+def _without_gaps(name: str, frame: pd.DataFrame) -> pd.DataFrame:
+    """Raise if a value is missing."""
+    n_missing = int(frame.isna().any(axis=1).sum())
+    if n_missing:
+        raise ValueError(
+            f"covariate {name!r} must have a value at every spot, {n_missing} of {len(frame)} lack "
+            "it: remove these spots, or fill the values in"
+        )
+    return frame
+
+
+def check_references(names: Sequence[str], reference: Mapping[str, str] | None) -> dict[str, str]:
+    """Return the reference levels; raise if one has no covariate or a covariate comes twice."""
+    chosen = dict(reference or {})
+    twice = [name for i, name in enumerate(names) if name in names[:i]]
+    if twice:
+        raise ValueError(f"covariates must name each covariate once, came {twice[0]!r} twice")
+    for name in chosen:
+        if name not in names:
+            listed = ", ".join(map(repr, names)) or "none"
+            raise ValueError(f"reference names {name!r}, the covariates are {listed}")
+    return chosen
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """The design that is fitted, the way back to the user's, and what is compared.
+
+    Attributes
+    ----------
+    fitted : ndarray, shape (S, F)
+        Numbers in units of their standard deviation about their mean where that was asked for.
+    names : tuple of str
+        Of the F columns.
+    back : ndarray, shape (F+1, F+1)
+        Coefficients for the user's columns are ``back @ B``, the intercept in the last row.
+    contrasts : dict of str to (ndarray, ndarray)
+        Rows (F+1,) of the user's design, the intercept last, whose usages are compared: first the
+        one compared with, then the other. Other covariates are at their mean over the tissue.
+    """
+
+    fitted: FloatArray
+    names: tuple[str, ...]
+    back: FloatArray
+    contrasts: dict[str, tuple[FloatArray, FloatArray]]
+
+
+def design_of(covariates: Sequence[Covariate], n_spots: int, *, standardise: bool) -> Design:
+    """Put covariates side by side.
+
+    Parameters
+    ----------
+    covariates : sequence of Covariate
+    n_spots : int
+        S.
+    standardise : bool
+        Fit numbers in units of their standard deviation about their mean. Indicators stay.
+
+    Returns
+    -------
+    Design
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> age = Covariate("age", pd.DataFrame({"age": [10.0, 20.0, 30.0]}))
+    >>> design_of([age], 3, standardise=True).back.round(3).tolist()
+    [[0.122, 0.0], [-2.449, 1.0]]
+    """
+    frame = join(covariates, n_spots)
+    raw = frame.to_numpy(dtype=np.float64)
+    n_columns = raw.shape[1]
+    centre, scale = np.zeros(n_columns), np.ones(n_columns)
+    numeric = np.array([not one.levels for one in covariates for _ in one.columns], dtype=bool)
+    spread = raw.std(axis=0)
+    if standardise:
+        moved = numeric & (spread > 0)
+        centre[moved], scale[moved] = raw.mean(axis=0)[moved], spread[moved]
+    back = np.eye(n_columns + 1)
+    back[:-1, :-1] = np.diag(1.0 / scale)
+    back[-1, :-1] = -centre / scale
+    contrasts = _contrasts(covariates, np.append(raw.mean(axis=0), 1.0), spread)
+    return Design((raw - centre) / scale, tuple(map(str, frame.columns)), back, contrasts)
+
+
+def join(covariates: Sequence[Covariate], n_spots: int) -> pd.DataFrame:
+    """Put the columns of S spots side by side; none give shape (S, 0)."""
+    columns = [one.columns.reset_index(drop=True) for one in covariates]
+    return pd.concat([pd.DataFrame(index=range(n_spots)), *columns], axis=1)
+
+
+def _contrasts(
+    covariates: Sequence[Covariate], mean: FloatArray, spread: FloatArray
+) -> dict[str, tuple[FloatArray, FloatArray]]:
+    """Each level against the reference, and one standard deviation more of each number."""
+    found: dict[str, tuple[FloatArray, FloatArray]] = {}
+    start = 0
+    for one in covariates:
+        own = slice(start, start + one.columns.shape[1])
+        for i, name in enumerate(map(str, one.columns)):
+            low, high = mean.copy(), mean.copy()
+            if one.levels:
+                low[own], high[own] = 0.0, 0.0
+                high[start + i] = 1.0
+                found[name] = (low, high)
+            else:
+                high[start + i] += spread[start + i]
+                found[f"{name}+sd"] = (low, high)
+        start = own.stop
+    return found

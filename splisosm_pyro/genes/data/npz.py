@@ -1,0 +1,158 @@
+"""Reading an ``.npz``: counts of shape (G, S, P), coordinates, names and covariates."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from scipy.sparse import csc_array
+
+from splisosm_pyro.genes.data.covariates import Covariate, check_references, covariate
+from splisosm_pyro.genes.data.slide import GeneGroup, PathLike, Slide, as_coords, checked, existing
+from splisosm_pyro.maths.numeric.arrays import AnyArray, StrArray
+
+
+def read_npz(
+    path: PathLike,
+    *,
+    n_isos: int | None = None,
+    covariates: Sequence[str] = (),
+    spatial_key: str = "coords",
+    adj_key: str | None = None,
+    library_key: str | None = None,
+    reference: Mapping[str, str] | None = None,
+) -> Slide:
+    """Read counts and coordinates from an ``.npz``.
+
+    Parameters
+    ----------
+    path : str or path
+        Keys: ``counts`` (G, S, P), ``gene_names`` (G,), ``iso_names`` (G, P), and the same with the
+        ending ``_K`` for genes of K isoforms. StrArray may be missing.
+    n_isos : int, optional
+        Read ``counts_K`` for this K alone (or ``counts``, if that is its P). Default: ``counts``,
+        or every ``counts_K`` of a file without it.
+    covariates : sequence of str
+        Keys of arrays of length S, numbers or words, or of shape (S, F), whose columns
+        ``<key>_names`` may name. Default: ``design``, if there is one.
+    spatial_key : str
+        Key of the coordinates, shape (S, 2).
+    adj_key : str, optional
+        Key of the graph of the spots, (S, S), in the place of the coordinates' neighbours.
+    library_key : str, optional
+        Key of the slide of each spot, (S,).
+    reference : mapping of str to str, optional
+        For each covariate of words the level that the others are compared with.
+
+    Returns
+    -------
+    Slide
+
+    Raises
+    ------
+    ValueError
+        If a key is missing, or shapes do not agree.
+    """
+    with _open(path) as file:
+        coords = as_coords(_key(file, spatial_key), spatial_key)
+        groups = [_group(file, ending, len(coords)) for ending in _endings(file, n_isos)]
+        chosen = covariates or [key for key in ("design",) if key in file.files]
+        levels = check_references(chosen, reference)
+        found = tuple(_covariate(file, key, len(coords), levels.get(key)) for key in chosen)
+        graph = None if adj_key is None else csc_array(_key(file, adj_key))
+        library = None if library_key is None else _of_spots(file, library_key, len(coords))
+        names = _of_spots(file, "spot_names", len(coords)) if "spot_names" in file.files else None
+    return checked(
+        Slide(
+            coords=coords,
+            covariates=found,
+            groups=tuple(sorted(groups, key=lambda group: group.iso_names.shape[1])),
+            adjacency=graph,
+            library=library,
+            spot_names=names,
+        )
+    )
+
+
+def _open(path: PathLike) -> Any:
+    """Open without unpickling anything."""
+    try:
+        file = np.load(existing(path), allow_pickle=False)
+    except (ValueError, BadZipFile, EOFError) as error:
+        raise ValueError(f"{path} is not a readable .npz, or truncated: {error}") from None
+    if not hasattr(file, "files"):
+        raise ValueError(f"{path} must be an archive of arrays, came a single array")
+    return file
+
+
+def _key(file: Any, key: str) -> AnyArray:
+    """Return an array, or raise with the keys that there are."""
+    if key not in file.files:
+        raise ValueError(f"the file has no {key!r}: its arrays are {', '.join(sorted(file.files))}")
+    return np.asarray(file[key])
+
+
+def _endings(file: Any, n_isos: int | None) -> list[str]:
+    """Return the endings ('' or '_K') of the arrays of counts that are asked for."""
+    endings = [key.removeprefix("counts") for key in file.files]
+    endings = [
+        ending
+        for key, ending in zip(file.files, endings, strict=True)
+        if key.startswith("counts") and (ending == "" or ending[1:].isdigit())
+    ]
+    if not endings:
+        _key(file, "counts")
+    if n_isos is None:
+        return [""] if "" in endings else endings
+    if f"_{n_isos}" in endings:
+        return [f"_{n_isos}"]
+    if "" in endings and file["counts"].shape[-1] == n_isos:
+        return [""]
+    there = ", ".join(f"counts{ending}" for ending in endings)
+    raise ValueError(f"n_isos = {n_isos} asks for counts_{n_isos}; the file has {there}")
+
+
+def _group(file: Any, ending: str, n_spots: int) -> GeneGroup:
+    """Read one array of counts with its names."""
+    key = f"counts{ending}"
+    counts = _key(file, key)
+    if counts.ndim != 3 or counts.shape[1] != n_spots or counts.shape[2] < 2:
+        raise ValueError(
+            f"{key} must have shape (genes, {n_spots} spots, 2 or more isoforms), "
+            f"came {counts.shape}"
+        )
+    n_genes, _, n_isos = counts.shape
+    genes = _names(file, f"gene_names{ending}", (n_genes,), lambda g: f"gene_{g[0]}")
+    isos = _names(file, f"iso_names{ending}", (n_genes, n_isos), lambda i: f"iso_{i[1]}")
+    return GeneGroup(counts, genes, isos)
+
+
+def _names(
+    file: Any, key: str, shape: tuple[int, ...], default: Callable[[tuple[int, ...]], str]
+) -> StrArray:
+    """Read names, or number them."""
+    if key not in file.files:
+        return np.array([default(index) for index in np.ndindex(shape)], dtype=str).reshape(shape)
+    names = np.asarray(file[key]).astype(str)
+    if names.shape != shape:
+        raise ValueError(f"{key} must have shape {shape}, came {names.shape}")
+    return names
+
+
+def _of_spots(file: Any, key: str, n_spots: int) -> StrArray:
+    """Read one word a spot."""
+    words = _key(file, key).astype(str)
+    if words.shape != (n_spots,):
+        raise ValueError(f"{key} must have shape ({n_spots},), came {words.shape}")
+    return words
+
+
+def _covariate(file: Any, key: str, n_spots: int, reference: str | None) -> Covariate:
+    """Read one covariate and encode it."""
+    values = _key(file, key)
+    if values.ndim not in (1, 2) or len(values) != n_spots:
+        raise ValueError(f"covariate {key!r} must have {n_spots} rows, came {values.shape}")
+    stem = key.removesuffix("_onehot")
+    named = [name for name in (f"{key}_names", f"{stem}_names") if name in file.files]
+    column_names = np.asarray(file[named[0]]).astype(str).tolist() if named else None
+    return covariate(key, values, column_names, reference)

@@ -1,0 +1,269 @@
+"""One gene: the GLM, the white-noise model and the spatial model, as rows of plain numbers.
+
+What comes out is made of strings and numbers alone, so that it goes through JSON and back without
+losing a digit. A gene that cannot be fitted is a row as well: its status says why.
+"""
+
+import time
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import expit
+
+from splisosm_pyro.fit.glm.fit_gene import GLMFit, fit_glm
+from splisosm_pyro.fit.glmm.fit_gene import Params, fit_gene
+from splisosm_pyro.fit.glmm.marginal_objective import MarginalObjective
+from splisosm_pyro.fit.glmm.starting_values import starting_values
+from splisosm_pyro.fit.glmm.uncertainty import OuterUncertainty
+from splisosm_pyro.fit.glmm.without_space import fit_white_noise
+from splisosm_pyro.fit.result import GeneFit, Status, failed
+from splisosm_pyro.fit.search.quasi_newton import differenced_hessian
+from splisosm_pyro.genes.effects import Coefficients, delta_usage, softmax
+from splisosm_pyro.genes.job import Bench, gene_seed
+from splisosm_pyro.maths.axes import SplisosmWarning, as_counts
+from splisosm_pyro.maths.numeric.arrays import AnyArray, FloatArray, Mask
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class GeneInput:
+    """A gene as it goes to a worker: its place in the slide, its names, its counts (S, P)."""
+
+    index: int
+    name: str
+    isoforms: tuple[str, ...]
+    counts: AnyArray
+
+
+@dataclass(frozen=True, eq=False)
+class _Fitted:
+    """A fit laid out alike for both models; coefficients on the user's scale."""
+
+    coefficients: Coefficients
+    usage: FloatArray  # (S, P)
+    certificate: Row
+    variances: Row
+    params: Row
+
+
+def fit_one(bench: Bench, gene: GeneInput) -> Row:
+    """Fit one gene; never raises for what is wrong with it.
+
+    Parameters
+    ----------
+    bench : Bench
+    gene : GeneInput
+
+    Returns
+    -------
+    dict
+        ``index``; ``row``, column name to value; ``isoforms``, a row for each isoform; ``params``,
+        the parameters as nested lists, or None where the fit broke.
+    """
+    start = time.perf_counter()
+    total = np.asarray(gene.counts).sum(axis=1)
+    reads = float(total.sum())
+    row: Row = {
+        "gene": gene.name,
+        "isoforms": ";".join(gene.isoforms),
+        "n_isos": len(gene.isoforms),
+        "reads": int(reads) if reads.is_integer() else reads,
+        "occupied_spots": int((total > 0).sum()),
+        "seed": gene_seed(bench.job.options.seed, gene.name),
+    }
+    isoforms, params = _isoform_rows(gene), None
+    try:
+        bench = bench.for_isoforms(len(gene.isoforms))
+        fitted, compared = _fit(bench, gene)
+        row |= compared | fitted.certificate
+        if not str(row["status"]).startswith("failed"):
+            row |= fitted.variances | _flat(fitted, bench)
+            row["usage_range"] = float(np.ptp(fitted.usage, axis=0).max())
+            isoforms = _with_usage(isoforms, fitted, bench)
+            params = fitted.params
+    except Exception as error:
+        row |= {"status": failed(error), "reason": f"{type(error).__name__}: {error}"}
+    row["seconds"] = round(time.perf_counter() - start, 4)
+    return {"index": gene.index, "row": row, "isoforms": isoforms, "params": params}
+
+
+def _fit(bench: Bench, gene: GeneInput) -> tuple[_Fitted, Row]:
+    """Fit the models; return the one asked for, and the likelihoods and gains of all."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SplisosmWarning)  # said once for the whole slide
+        # in double precision also where a file has single
+        checked = as_counts(np.asarray(gene.counts, dtype=np.float64)[None])
+    counts = checked.values[0].numpy()
+    glm = fit_glm(counts, bench.rows, names=bench.spec.names)
+    row: Row = {"loglik_glm": glm.log_lik, "status_glm": str(glm.status)}
+    if not bench.job.options.glmm:
+        return _of_glm(bench, glm), row
+    n_components = 1 if bench.spec.share_variance else counts.shape[1] - 1
+    n_covariates = bench.spec.design.shape[1]
+    begin = starting_values(checked, n_covariates, n_components, "uniform")
+    start = {name: value[0].numpy() for name, value in begin.items()}
+    fit = fit_gene(bench.spec, bench.rows, counts, start)
+    white = fit_white_noise(bench.spec, bench.rows, counts, start)
+    if white.value > fit.value:
+        # a side maximum: the white-noise model is a point of the spatial one's search
+        again = fit_gene(bench.spec, bench.rows, counts, white.params, warm=True)
+        fit = again if again.value > fit.value else fit
+    row |= {"log_marginal": fit.value, "smooth": bench.spec.options.smooth}
+    if fit.status != Status.NO_COUNTS:
+        row |= {
+            "log_marginal_white": white.value,
+            "gain_over_white": fit.value - white.value,
+            "gain_over_glm": fit.value - glm.log_lik,
+        }
+        row |= _numbered("sigma_white", white.params["sigma"])
+    return _of_glmm(bench, glm, fit, counts), row
+
+
+def _of_glm(bench: Bench, glm: GLMFit) -> _Fitted:
+    """Lay out the fit of the GLM."""
+    free = ~glm.fixed.ravel()
+    covariance = np.full((free.size, free.size), np.inf)
+    if free.any():
+        covariance[np.ix_(free, free)] = np.linalg.inv(glm.information[np.ix_(free, free)])
+    B = glm.B
+    eta = bench.spec.design @ B[:-1] + B[-1]
+    coefficients = Coefficients.from_free(B, covariance, free).on_scale(bench.job.design.back)
+    return _Fitted(
+        coefficients=coefficients,
+        usage=softmax(eta),
+        certificate=_certificate(glm, glm.min_eigenvalue),
+        variances={},
+        params={"coefficients": coefficients.values.tolist()},
+    )
+
+
+def _of_glmm(bench: Bench, glm: GLMFit, fit: GeneFit, counts: FloatArray) -> _Fitted:
+    """Lay out the fit of the GLMM with the covariance of its outer parameters."""
+    params = fit.params
+    B = np.vstack([params["beta"], params["bias_eta"]])
+    sigma, theta_logit = params["sigma"], params["theta_logit"]
+    outer = None
+    if fit.status != Status.NO_COUNTS:
+        outer = _outer(bench, counts, params, glm)
+    n_components = sigma.size
+    errors = np.full(2 * n_components, np.inf)
+    if outer is None:
+        coefficients = Coefficients.unknown(B)
+    else:
+        errors = outer.standard_errors()[: 2 * n_components]
+        coefficients = _coefficients(B, ~glm.held, outer, 2 * n_components)
+    variances = _numbered("sigma", sigma) | _numbered("theta", expit(theta_logit))
+    variances |= _numbered("log_sigma_se", errors[:n_components], se=True)
+    variances |= _numbered("theta_logit_se", errors[n_components:], se=True)
+    if outer is not None and bench.job.options.sensitivity is not None:
+        # brings what takes a second to import, and most runs do without
+        from splisosm_pyro.studies.sensitivity.columns import sensitivity_columns
+
+        asked = bench.job.options.sensitivity
+        variances |= sensitivity_columns(bench.spec, ~glm.held, params, outer, asked)
+    coefficients = coefficients.on_scale(bench.job.design.back)
+    eta = bench.spec.design @ B[:-1] + B[-1] + params["nu"]
+    least = outer.min_eigenvalue if outer is not None else np.inf
+    return _Fitted(
+        coefficients=coefficients,
+        usage=softmax(eta),
+        certificate=_certificate(fit, least),
+        variances=variances,
+        params={
+            "coefficients": coefficients.values.tolist(),
+            "sigma": sigma.tolist(),
+            "theta_logit": theta_logit.tolist(),
+        },
+    )
+
+
+def _outer(
+    bench: Bench, counts: FloatArray, params: Params, glm: GLMFit
+) -> OuterUncertainty | None:
+    """Return the curvature at the parameters, None where it cannot be had."""
+    spec = bench.spec
+    B = np.vstack([params["beta"], params["bias_eta"]])
+    try:
+        objective = spec.objective(spec.problem(counts), B, ~glm.held, params["sigma"])
+        assert isinstance(objective, MarginalObjective)
+        space = objective.space
+        at = objective.evaluate(space.start(B, params["sigma"], params["theta_logit"]))
+        at_bound = space.box().blocked(at.u, at.gradient)
+        return OuterUncertainty.from_hessian(*differenced_hessian(objective, at, at_bound))
+    except (ArithmeticError, ValueError):
+        return None
+
+
+def _coefficients(
+    B: FloatArray, moving: Mask, outer: OuterUncertainty, n_variance: int
+) -> Coefficients:
+    """Pick the coefficients' block of the covariance of the outer unknowns."""
+    covariance = np.full((B.size, B.size), np.inf)
+    free = moving.ravel().copy()
+    if outer.covariance is None:
+        return Coefficients.unknown(B)
+    block = outer.covariance[n_variance:, n_variance:]
+    covariance[np.ix_(free, free)] = block
+    free[free] = outer.known[n_variance:]
+    return Coefficients.from_free(B, covariance, free)
+
+
+def _certificate(fit: GLMFit | GeneFit, min_eigenvalue: float) -> Row:
+    """Return status, reason and what certifies the optimum."""
+    return {
+        "status": str(fit.status),
+        "reason": fit.reason,
+        "gradient_norm": float(fit.gradient_norm),
+        "min_eigenvalue": float(min_eigenvalue),
+    }
+
+
+def _numbered(name: str, values: FloatArray, *, se: bool = False) -> Row:
+    """Return values under a name, numbered where there are several; ``_se`` comes last."""
+    stem, ending = (name.removesuffix("_se"), "_se") if se else (name, "")
+    if values.size == 1:
+        return {f"{stem}{ending}": float(values[0])}
+    return {f"{stem}_{c}{ending}": float(value) for c, value in enumerate(values)}
+
+
+def _flat(fitted: _Fitted, bench: Bench) -> Row:
+    """Return coefficients, their errors and the mean usages as columns."""
+    row: Row = {}
+    names = [f"beta_{name}" for name in bench.spec.names] + ["bias_eta"]
+    errors = fitted.coefficients.standard_errors()
+    for name, values, own in zip(names, fitted.coefficients.values, errors, strict=True):
+        for q, (value, error) in enumerate(zip(values, own, strict=True)):
+            row[f"{name}_{q}"], row[f"{name}_{q}_se"] = float(value), float(error)
+    for p, usage in enumerate(fitted.usage.mean(axis=0)):
+        row[f"usage_{p}"] = float(usage)
+    return row
+
+
+def _isoform_rows(gene: GeneInput) -> list[Row]:
+    """Return what is known of the isoforms without a fit."""
+    reads = np.asarray(gene.counts, dtype=np.float64).sum(axis=0)
+    return [
+        {"gene": gene.name, "isoform": name, "number": p, "reads": float(reads[p])}
+        for p, name in enumerate(gene.isoforms)
+    ]
+
+
+def _with_usage(rows: list[Row], fitted: _Fitted, bench: Bench) -> list[Row]:
+    """Add the fitted usage over the tissue and its change between levels of the covariates."""
+    usage = fitted.usage
+    for p, row in enumerate(rows):
+        row |= {
+            "mean_usage": float(usage[:, p].mean()),
+            "min_usage": float(usage[:, p].min()),
+            "max_usage": float(usage[:, p].max()),
+        }
+    for name, (low, high) in bench.job.design.contrasts.items():
+        delta, error = delta_usage(fitted.coefficients, low, high)
+        for row, change, own in zip(rows, delta.tolist(), error.tolist(), strict=True):
+            row[f"delta_{name}"] = change
+            row[f"delta_{name}_low"] = max(-1.0, change - 1.96 * own)
+            row[f"delta_{name}_high"] = min(1.0, change + 1.96 * own)
+    return rows

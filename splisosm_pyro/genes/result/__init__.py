@@ -1,0 +1,1 @@
+"""What a run hands back: a table, figures, a folder, AnnData."""

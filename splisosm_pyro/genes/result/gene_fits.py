@@ -1,0 +1,217 @@
+"""The result of a run over many genes: tables, fitted models, AnnData, files."""
+
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from splisosm_pyro.genes.data.slide import PathLike, Slide
+from splisosm_pyro.genes.job import METHOD, Job, RunOptions
+from splisosm_pyro.genes.result import folder as result_folder
+from splisosm_pyro.genes.result.anndata import as_anndata
+from splisosm_pyro.maths.covariance.car import CARKernel
+from splisosm_pyro.maths.numeric.arrays import AnyArray, FloatArray
+from splisosm_pyro.model import MultinomGLM, MultinomGLMM
+
+Params = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class GeneFits:
+    """What `fit_genes` found.
+
+    Attributes
+    ----------
+    table : DataFrame
+        One row a gene: ``gene``, ``n_isos``, ``reads``, ``occupied_spots``; ``status`` and
+        ``reason``; ``sigma`` and ``theta`` (numbered where the variance is not shared), with their
+        errors on the scales where these are symmetric, ``log_sigma_se`` and ``theta_logit_se``,
+        infinite at a bound; ``usage_p``, the mean over the spots of the fitted usage of isoform p,
+        and ``usage_range``, the largest range over the tissue; ``bias_eta_q`` and
+        ``beta_<covariate>_q`` (logits against the last isoform, the user's units) with ``_se``;
+        ``loglik_glm``, ``log_marginal_white`` (theta = 0), ``log_marginal`` and the gains of the
+        spatial model over both (nats; with a prior on sigma the latter two hold its density);
+        ``gradient_norm``, ``min_eigenvalue``, ``seconds``, ``seed``.
+    isoforms : DataFrame
+        One row an isoform: ``reads``, mean and range over the tissue of the fitted usage,
+        ``delta_<contrast>`` with the ends of a 95 % interval: the change of usage, at random effect
+        0 and other covariates at their mean, from the reference to another level, or by one
+        standard deviation of a number (``+sd``).
+    removed : DataFrame
+        Genes and isoforms that were not fitted, and why.
+    slide : Slide
+        The data that were fitted.
+    options : RunOptions
+    params : tuple of dict or None
+        Fitted parameters of each gene, None where the fit broke.
+    complete : bool
+        False if the run was interrupted; the tables then hold the genes that were done.
+    """
+
+    table: pd.DataFrame
+    isoforms: pd.DataFrame
+    removed: pd.DataFrame
+    slide: Slide
+    options: RunOptions
+    params: tuple[Params | None, ...]
+    complete: bool = True
+
+    @cached_property
+    def kernel(self) -> CARKernel:
+        """The spatial covariance that all genes share."""
+        return Job.of(self.slide, self.options).bench().kernel
+
+    def counts(self, gene: str | int) -> AnyArray:
+        """Return the counts (S, P) of a gene, by its name or its row in the table."""
+        place = self._place(gene)
+        for group in self.slide.groups:
+            if place < len(group.gene_names):
+                return np.asarray(group.counts[place])
+            place -= len(group.gene_names)
+        raise AssertionError("the table has more genes than the slide")
+
+    def model(self, gene: str | int) -> MultinomGLM:
+        """Return the fitted model of one gene.
+
+        Parameters
+        ----------
+        gene : str or int
+            Its name, or its row in the table.
+
+        Returns
+        -------
+        MultinomGLMM or MultinomGLM
+            A batch of this gene alone, at the optimum.
+
+        Raises
+        ------
+        ValueError
+            If there is no such gene, or its fit broke.
+
+        Notes
+        -----
+        Costs one to three evaluations of the objective: the random effect is found again.
+        """
+        place = self._place(gene)
+        params, row = self.params[place], self.table.iloc[place]
+        if params is None:
+            raise ValueError(f"gene {row['gene']!r} has no fit: {row['status']}")
+        counts = self.counts(place).astype(np.float64)[None]
+        options = self.options
+        if not options.glmm:
+            glm = MultinomGLM()
+            glm.setup_data(counts, design_mtx=self.slide.design)
+            glm.fit(quiet=True)
+            return glm
+        model = MultinomGLMM(
+            share_variance=options.share_variance,
+            var_fix_sigma=False,
+            var_prior_model=options.prior,
+            var_prior_model_params=options.prior_params,
+            fitting_method=METHOD,
+            fitting_configs=options.configs(counts.shape[-1]),
+        )
+        model.setup_data(counts, corr_sp=self.kernel, design_mtx=self.slide.design)
+        coefficients = np.array(params["coefficients"])
+        model.update_params_from_dict(
+            {
+                "beta": coefficients[None, :-1],
+                "bias_eta": coefficients[None, -1],
+                "sigma": np.array(params["sigma"])[None],
+                "theta_logit": np.array(params["theta_logit"])[None],
+            }
+        )
+        model.status = [str(row["status"])]  # the fit goes on from there
+        model.fit(quiet=True)
+        return model
+
+    def usage(self, gene: str | int, *, errors: bool = True) -> tuple[FloatArray, FloatArray]:
+        """Return the fitted usage (S, P) of a gene and its standard error.
+
+        The error of the GLM, and without ``errors``, is NaN.
+        """
+        model = self.model(gene)
+        ratio = model.get_isoform_ratio()[0].detach().numpy()
+        if errors and isinstance(model, MultinomGLMM):
+            return ratio, model.ratio_standard_errors()[0].detach().numpy()
+        return ratio, np.full_like(ratio, np.nan)
+
+    def to_anndata(self, *, errors: bool = True) -> Any:
+        """Return the fitted usage in an AnnData, spots x isoforms, for scanpy and squidpy.
+
+        Parameters
+        ----------
+        errors : bool
+            Also compute standard errors, which takes about as long as the fit.
+
+        Returns
+        -------
+        AnnData
+            ``X`` and ``layers['counts']``; ``layers['usage']`` and ``layers['usage_se']``, NaN for
+            genes without a fit; ``obs``: the covariates; ``var``: the isoforms' table and the main
+            columns of the genes'; ``obsm['spatial']``; ``obsp['spatial_connectivities']``: which
+            spots are neighbours; ``uns['splisosm_pyro']['table']``: the genes' table.
+
+        Raises
+        ------
+        ModuleNotFoundError
+            If the package anndata is not installed.
+        """
+        layers = [self._layers(place, errors) for place in range(len(self.table))]
+        return as_anndata(self.table, self.isoforms, self.slide, self.options, layers)
+
+    def _layers(self, place: int, errors: bool) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return counts, fitted usage and its error of one gene, (S, P) each."""
+        counts = self.counts(place).astype(np.float64)
+        if self.params[place] is None:
+            missing = np.full_like(counts, np.nan)
+            return counts, missing, missing
+        return counts, *self.usage(place, errors=errors)
+
+    def save(self, folder: PathLike) -> None:
+        """Write tables (.csv), parameters and data (.npz) and options (.json); no pickles.
+
+        Parameters
+        ----------
+        folder : str or path
+            Created if it is not there; files of an earlier result are replaced.
+        """
+        result_folder.save(
+            {field.name: getattr(self, field.name) for field in fields(self)}, Path(folder)
+        )
+
+    @classmethod
+    def load(cls, folder: PathLike) -> "GeneFits":
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        OSError
+            If a file is missing.
+        ValueError
+            If a file was changed since: nothing of it is used then.
+        """
+        return cls(**result_folder.load(Path(folder)))
+
+    def _place(self, gene: str | int) -> int:
+        """Return the row of a gene in the table."""
+        if isinstance(gene, str):
+            rows = np.flatnonzero(self.table["gene"] == gene)
+            if len(rows) == 0:
+                raise ValueError(f"there is no gene {gene!r} among the {len(self.table)} fitted")
+            return int(rows[0])
+        if not -len(self.table) <= gene < len(self.table):
+            raise ValueError(f"gene must be below {len(self.table)}, came {gene}")
+        return int(gene) % len(self.table)
+
+    def summary(self) -> str:
+        """Return how many genes ended how, on one line."""
+        ends = self.table["status"].str.partition(":")[0].value_counts()
+        found = ", ".join(f"{n} {end}" for end, n in ends.items())
+        return f"{len(self.table)} genes: {found}" + ("" if self.complete else " (interrupted)")
+
+    def __repr__(self) -> str:
+        return f"<GeneFits of {self.summary()}>"

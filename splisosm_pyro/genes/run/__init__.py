@@ -1,0 +1,1 @@
+"""Many genes: workers, memory, records on disk, resume."""

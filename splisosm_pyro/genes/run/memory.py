@@ -1,0 +1,52 @@
+"""How much memory a run takes, told before it starts."""
+
+import numpy as np
+
+from splisosm_pyro.fit.accelerator.memory import available_bytes, gene_bytes, kernel_bytes
+from splisosm_pyro.genes.data.slide import Slide
+from splisosm_pyro.maths.covariance.car import CARKernel
+
+# A process with torch, numba and SciPy imported, measured.
+PROCESS_BYTES = 450e6
+
+
+def bytes_per_worker(slide: Slide, kernel: CARKernel) -> float:
+    """Predict the largest amount that one worker needs.
+
+    The process itself, the kernel's factor, and the largest system of any gene: sparse (the factor
+    of S Q unknowns) or dense (matrices of n Q, n its occupied spots), as the kernel will choose.
+    """
+    largest = 0.0
+    for group in slide.groups:
+        n_logits = group.iso_names.shape[1] - 1
+        occupied = int((group.counts.sum(axis=2) > 0).sum(axis=1).max(initial=0))
+        largest = max(largest, gene_bytes(kernel, occupied, n_logits))
+    return PROCESS_BYTES + kernel_bytes(kernel) + largest
+
+
+def check_memory(slide: Slide, kernel: CARKernel, n_workers: int) -> float:
+    """Return the bytes that a run will need beside the counts, or raise if there are not as many.
+
+    Parameters
+    ----------
+    slide : Slide
+    kernel : CARKernel
+    n_workers : int
+        Processes; with 1 the work is done in this one.
+
+    Raises
+    ------
+    ValueError
+        With what is needed, what there is, and how many workers would fit.
+    """
+    each = bytes_per_worker(slide, kernel)
+    needed = n_workers * each if n_workers > 1 else each - PROCESS_BYTES
+    free = available_bytes()
+    if free is None or needed <= free:
+        return needed
+    fitting = int(np.floor(free / each))
+    advice = f"n_jobs={fitting} would fit" if fitting >= 1 else "use a machine with more memory"
+    raise ValueError(
+        f"n_jobs={n_workers} needs about {needed / 1e9:.1f} GB of memory "
+        f"({each / 1e9:.1f} GB a worker), {free / 1e9:.1f} GB are available: {advice}"
+    )

@@ -1,0 +1,150 @@
+"""Batches of genes on workers: processes of this machine, or a cluster through joblib's backends.
+
+A worker prepares the kernel once and keeps it; a batch carries its counts, the options, the design
+and the graph. Every gene is fitted by the same function with one thread, so that its result depends
+on its own counts alone.
+"""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from functools import cache
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from joblib import Parallel, delayed, effective_n_jobs
+from joblib.parallel import LokyBackend, get_active_backend
+from threadpoolctl import threadpool_limits
+
+from splisosm_pyro.genes.data.slide import Slide
+from splisosm_pyro.genes.job import Job
+from splisosm_pyro.genes.one_gene import GeneInput, fit_one
+
+LARGEST_BATCH = 16
+# The last genes go out in small batches, so that the workers end together: a batch is at most this
+# part of what each worker still has to do.
+PART_OF_THE_REST = 4
+# Seconds after which a worker sees that the process that asked for its work is gone.
+PULSE = 1.0
+# Batches a worker before results are taken in, where a backend gives them in one go.
+WAVE = 4
+
+Outcome = dict[str, Any]
+
+
+def genes_of(slide: Slide) -> Iterator[GeneInput]:
+    """Yield the genes of a slide in its order."""
+    index = 0
+    for group in slide.groups:
+        for counts, gene, isos in zip(group.counts, group.gene_names, group.iso_names, strict=True):
+            yield GeneInput(index, str(gene), tuple(map(str, isos)), counts)
+            index += 1
+
+
+def shuffled(slide: Slide) -> list[GeneInput]:
+    """Return the genes in an order of chance, always the same.
+
+    Files hold cheap and expensive genes in blocks; mixed, the rate and the time left mean something
+    from the start.
+    """
+    genes = list(genes_of(slide))
+    return [genes[i] for i in np.random.default_rng(0).permutation(len(genes))]
+
+
+def fit_batch(job: Job, genes: list[GeneInput], owner: int, *, local: bool) -> list[Outcome]:
+    """Fit a batch of genes with one thread.
+
+    ``owner`` is the process that asked for it, the parent of this one if both are ``local``; it may
+    be gone by now.
+    """
+    if os.getpid() != owner and threading.current_thread() is threading.main_thread():
+        # Ctrl-C is for the process that asked: it ends the workers
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if local and os.getpid() != owner:
+        end_with(owner)
+    with threadpool_limits(limits=1):
+        bench = job.bench()
+        return [fit_one(bench, gene) for gene in genes]
+
+
+@cache
+def end_with(parent: int) -> None:
+    """End this process when ``parent`` is gone: one that was killed cannot tell its workers."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PULSE)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def n_workers(n_jobs: int) -> int:
+    """Return how many workers joblib will use; -1 stands for all cores, or all of a cluster.
+
+    Raises
+    ------
+    ValueError
+        If it is 0 or no whole number.
+    """
+    if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or n_jobs == 0:
+        raise ValueError(f"n_jobs must be a whole number above 0, or -1, came {n_jobs!r}")
+    return 1 if n_jobs == 1 else int(effective_n_jobs(n_jobs))
+
+
+def on_this_machine() -> bool:
+    """Return whether the workers are processes here, not those of a cluster."""
+    backend, _ = get_active_backend()
+    return bool(type(backend).__module__ == LokyBackend.__module__)
+
+
+def batches(
+    genes: Sequence[GeneInput], batch_size: int | str, workers: int
+) -> Iterator[list[GeneInput]]:
+    """Cut genes into batches; 'auto' takes up to 16, and fewer towards the end.
+
+    Raises
+    ------
+    ValueError
+        If the size is neither 'auto' nor a whole number above 0.
+
+    Examples
+    --------
+    >>> [len(batch) for batch in batches(range(40), "auto", 2)]
+    [5, 4, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]
+    """
+    if batch_size == "auto":
+        return _cut(genes, LARGEST_BATCH, PART_OF_THE_REST * workers)
+    if isinstance(batch_size, int) and not isinstance(batch_size, bool) and batch_size > 0:
+        return _cut(genes, batch_size, 1)
+    raise ValueError(f"batch_size must be 'auto' or a whole number above 0, came {batch_size!r}")
+
+
+def _cut(genes: Sequence[GeneInput], largest: int, parts: int) -> Iterator[list[GeneInput]]:
+    """Yield lists of ``largest`` genes, or of the ``parts``-th part of what is left."""
+    start = 0
+    while start < len(genes):
+        size = max(1, min(largest, (len(genes) - start) // parts))
+        yield list(genes[start : start + size])
+        start += size
+
+
+def run_batches(job: Job, parts: Iterator[list[GeneInput]], n_jobs: int) -> Iterator[list[Outcome]]:
+    """Yield the outcomes of batch after batch, in the order in which they end."""
+    owner, local = os.getpid(), on_this_machine()
+    if n_jobs == 1:
+        for part in parts:
+            yield fit_batch(job, part, owner, local=local)
+        return
+    tasks = (delayed(fit_batch)(job, part, owner, local=local) for part in parts)
+    try:
+        pool = Parallel(n_jobs=n_jobs, batch_size=1, return_as="generator_unordered")
+    except ValueError:  # a backend, such as Ray's, that gives nothing before all is done
+        pool, size = Parallel(n_jobs=n_jobs, batch_size=1), WAVE * n_workers(n_jobs)
+        while wave := list(islice(tasks, size)):
+            yield from pool(wave)
+        return
+    yield from pool(tasks)

@@ -1,0 +1,1 @@
+"""The model's densities: counts given logits, field and counts together, as Pyro distributions."""

@@ -1,0 +1,73 @@
+"""The joint density of the spatial GLMM, composed without Pyro for solvers and results."""
+
+import torch
+from torch import Tensor
+
+from splisosm_pyro.maths.covariance.kernel import Kernel
+from splisosm_pyro.maths.density.likelihood import log_lik
+from splisosm_pyro.maths.priors import NoPrior, Prior, ThetaPrior, UniformTheta
+
+
+def field_variances(
+    sigma: Tensor,  # (*,C)
+    theta: Tensor,  # (*,C)
+    n_logits: int,
+) -> tuple[Tensor, Tensor]:  # (*,Q), (*,Q)
+    """Spatial variance theta sigma^2 and nugget variance (1 - theta) sigma^2 of each logit.
+
+    Examples
+    --------
+    >>> spatial, nugget = field_variances(torch.tensor([2.0]), torch.tensor([0.25]), 2)
+    >>> spatial.tolist(), nugget.tolist()
+    ([1.0, 1.0], [3.0, 3.0])
+    """
+    spatial, nugget = torch.broadcast_tensors(theta * sigma**2, (1 - theta) * sigma**2)
+    if spatial.shape[-1] not in (1, n_logits):
+        raise ValueError(
+            f"sigma and theta must have 1 or {n_logits} components (one a logit), "
+            f"came {spatial.shape[-1]}"
+        )
+    shape = (*spatial.shape[:-1], n_logits)
+    return spatial.expand(shape), nugget.expand(shape)
+
+
+def log_joint(
+    counts: Tensor,  # (*,S,P)
+    eta: Tensor,  # (*,S,Q)
+    nu: Tensor,  # (*,S,Q)
+    sigma: Tensor,  # (*,C)
+    theta: Tensor,  # (*,C)
+    kernel: Kernel,
+    prior: Prior | None = None,
+    theta_prior: ThetaPrior | None = None,
+) -> Tensor:  # (*,)
+    """``log p(Y | eta) + log p(nu | sigma, theta) + log p(sigma, theta)``, gene by gene.
+
+    Parameters
+    ----------
+    counts, eta, nu
+        Counts, logits (with ``nu`` in them) and the random effect.
+    sigma, theta
+        Standard deviation and spatial share; C is 1 (shared by the logits) or Q.
+    kernel
+        The spatial correlation V.
+    prior
+        Prior of each component of sigma; none by default. Its density is taken as it stands on the
+        variable it is stated on, without a Jacobian.
+    theta_prior
+        Prior of each component of theta; uniform by default.
+
+    Examples
+    --------
+    >>> from splisosm_pyro.maths.covariance.as_kernel import DenseKernel
+    >>> zero = torch.zeros(2, 1, dtype=torch.float64)
+    >>> one = torch.ones(1, dtype=torch.float64)
+    >>> kernel = DenseKernel(torch.eye(2, dtype=torch.float64))
+    >>> counts = torch.eye(2, dtype=torch.float64)
+    >>> round(log_joint(counts, zero, zero, one, one, kernel).item(), 6)
+    -3.224171
+    """
+    spatial, nugget = field_variances(sigma, theta, nu.shape[-1])
+    log_prior = (prior or NoPrior()).log_prob(sigma).sum(-1)
+    log_prior = log_prior + (theta_prior or UniformTheta()).log_prob(theta).sum(-1)
+    return log_lik(eta, counts) + kernel.field_log_prob(nu, spatial, nugget) + log_prior

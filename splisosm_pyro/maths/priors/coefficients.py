@@ -1,0 +1,254 @@
+"""Priors of the coefficients beta and bias_eta, every entry alike, on the logit scale."""
+
+import math
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+
+from splisosm_pyro.maths.numeric.arrays import FloatArray
+from splisosm_pyro.maths.priors.base import NamedPrior, Slopes, check_positive, float64
+from splisosm_pyro.maths.priors.pyro_improper import Flat
+
+
+class CoefficientPrior(NamedPrior):
+    """A prior of one coefficient."""
+
+    owner: ClassVar[str] = "coefficient prior"
+    variable: ClassVar[str] = "coefficient"
+
+    @abstractmethod
+    def log_prob(self, b: Tensor) -> Tensor:
+        """Log density of the coefficient, elementwise."""
+
+    @abstractmethod
+    def gradient(self, b: FloatArray) -> FloatArray:
+        """``d log p / d b``, elementwise."""
+
+    @property
+    @abstractmethod
+    def precision(self) -> float:
+        """``-d^2 log p / d b^2`` at the centre, its largest value."""
+
+    def parameter_gradients(self, b: FloatArray) -> Slopes:
+        """Return the derivatives of ``gradient`` in the prior's own parameters, by name."""
+        return {}
+
+    def value(self, b: FloatArray) -> FloatArray:
+        """Log density of the coefficient, elementwise."""
+        return self.log_prob(torch.as_tensor(b)).numpy()
+
+
+@dataclass(frozen=True)
+class FlatPrior(CoefficientPrior):
+    """No prior, the documented one: contributes 0."""
+
+    kind: ClassVar[str] = "none"
+
+    @property
+    def proper(self) -> bool:
+        """No."""
+        return False
+
+    @property
+    def precision(self) -> float:
+        """0."""
+        return 0.0
+
+    def log_prob(self, b: Tensor) -> Tensor:
+        """Zeros."""
+        return torch.zeros_like(b)
+
+    def gradient(self, b: FloatArray) -> FloatArray:
+        """Zeros."""
+        return np.zeros_like(b)
+
+    def distribution(self) -> dist.TorchDistribution:
+        """Return the flat improper distribution on the real line."""
+        return Flat(dist.constraints.real, (), ())
+
+
+@dataclass(frozen=True)
+class NormalPrior(CoefficientPrior):
+    """``b ~ Normal(loc, scale)``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the scale is not a positive finite number or loc not finite.
+
+    Examples
+    --------
+    >>> NormalPrior(scale=2.0).value(np.array([1.0])).round(6)
+    array([-1.737086])
+    """
+
+    scale: float = 10.0
+    loc: float = 0.0
+    kind: ClassVar[str] = "normal"
+
+    def __post_init__(self) -> None:
+        check_positive(self, {"scale": self.scale})
+        _check_loc(self, self.loc)
+
+    @property
+    def precision(self) -> float:
+        """``1 / scale^2``."""
+        return 1.0 / self.scale**2
+
+    def log_prob(self, b: Tensor) -> Tensor:
+        """Log density, elementwise."""
+        out: Tensor = self._log_density(b)
+        return out
+
+    def value(self, b: FloatArray) -> FloatArray:
+        """Log density of the coefficient, elementwise, without a detour through torch."""
+        return np.asarray(self._log_density(b))
+
+    def _log_density(self, b: Any) -> Any:
+        """Take a tensor or an array."""
+        constant = math.log(self.scale) + 0.5 * math.log(2.0 * math.pi)
+        return -0.5 * ((b - self.loc) / self.scale) ** 2 - constant
+
+    def gradient(self, b: FloatArray) -> FloatArray:
+        """``d log p / d b``, elementwise."""
+        return (self.loc - b) / self.scale**2
+
+    def parameter_gradients(self, b: FloatArray) -> Slopes:
+        """Return derivatives of ``gradient`` in scale and loc."""
+        return {
+            "scale": 2.0 * (b - self.loc) / self.scale**3,
+            "loc": np.full_like(b, self.precision),
+        }
+
+    def distribution(self) -> dist.TorchDistribution:
+        """Return the Pyro distribution."""
+        return dist.Normal(float64(self.loc), float64(self.scale))
+
+
+@dataclass(frozen=True)
+class StudentTPrior(CoefficientPrior):
+    """``b ~ StudentT(df, loc, scale)``; not log-concave: a far coefficient is let go.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If df or scale is not a positive finite number or loc not finite.
+
+    Examples
+    --------
+    >>> StudentTPrior(df=1.0, scale=1.0).value(np.array([0.0])).round(6)  # 1 / pi
+    array([-1.14473])
+    """
+
+    df: float = 3.0
+    scale: float = 2.5
+    loc: float = 0.0
+    kind: ClassVar[str] = "student_t"
+
+    def __post_init__(self) -> None:
+        check_positive(self, {"df": self.df, "scale": self.scale})
+        _check_loc(self, self.loc)
+
+    @property
+    def precision(self) -> float:
+        """``(df + 1) / (df scale^2)``."""
+        return (self.df + 1.0) / (self.df * self.scale**2)
+
+    def log_prob(self, b: Tensor) -> Tensor:
+        """Log density, elementwise."""
+        df = self.df
+        constant = math.lgamma(0.5 * (df + 1)) - math.lgamma(0.5 * df)
+        constant -= 0.5 * math.log(df * math.pi) + math.log(self.scale)
+        return constant - 0.5 * (df + 1) * torch.log1p(((b - self.loc) / self.scale) ** 2 / df)
+
+    def gradient(self, b: FloatArray) -> FloatArray:
+        """``d log p / d b``, elementwise."""
+        apart = b - self.loc
+        return -(self.df + 1.0) * apart / (self.df * self.scale**2 + apart**2)
+
+    def parameter_gradients(self, b: FloatArray) -> Slopes:
+        """Return derivatives of ``gradient`` in df, scale and loc."""
+        df, apart, s2 = self.df, b - self.loc, self.scale**2
+        below = df * s2 + apart**2
+        return {
+            "df": -apart / below + (df + 1.0) * apart * s2 / below**2,
+            "scale": (df + 1.0) * apart * 2.0 * df * self.scale / below**2,
+            "loc": (df + 1.0) * (df * s2 - apart**2) / below**2,
+        }
+
+    def distribution(self) -> dist.TorchDistribution:
+        """Return the Pyro distribution."""
+        made: dist.TorchDistribution = dist.StudentT(
+            float64(self.df), float64(self.loc), float64(self.scale)
+        )
+        return made
+
+
+@dataclass(frozen=True)
+class CoefficientPriors:
+    """Priors of ``beta`` and of ``bias_eta``, seen on the coefficients B (F+1, Q).
+
+    The intercept is the last row of B.
+    """
+
+    beta: CoefficientPrior = field(default_factory=FlatPrior)
+    bias: CoefficientPrior = field(default_factory=FlatPrior)
+
+    @property
+    def proper(self) -> tuple[bool, bool]:
+        """Whether each of them is a prior at all."""
+        return self.beta.proper, self.bias.proper
+
+    @property
+    def flat(self) -> bool:
+        """Whether there is no prior on any coefficient."""
+        return not any(self.proper)
+
+    def by_name(self, coefficients: FloatArray) -> dict[str, FloatArray]:
+        """Log density of ``beta`` and of ``bias_eta``, (*,) each, from (*, F+1, Q)."""
+        return {
+            "beta": np.asarray(self.beta.value(coefficients[..., :-1, :]).sum(axis=(-1, -2))),
+            "bias_eta": np.asarray(self.bias.value(coefficients[..., -1, :]).sum(axis=-1)),
+        }
+
+    def value(self, coefficients: FloatArray) -> FloatArray:
+        """Log density of the coefficients (*, F+1, Q); (*,)."""
+        parts = ((self.beta, coefficients[..., :-1, :]), (self.bias, coefficients[..., -1:, :]))
+        value = np.zeros(coefficients.shape[:-2])
+        for prior, own in parts:
+            if prior.proper and own.size:  # a flat one counts as zero
+                value += prior.value(own).sum(axis=(-1, -2))
+        return value
+
+    def log_prob(self, beta: Tensor, bias_eta: Tensor) -> Tensor:
+        """Log density of ``beta`` (*, F, Q) and ``bias_eta`` (*, Q); (*,), differentiable."""
+        return self.beta.log_prob(beta).sum((-1, -2)) + self.bias.log_prob(bias_eta).sum(-1)
+
+    def gradient(self, coefficients: FloatArray) -> FloatArray:
+        """Return the gradient in the coefficients, (F+1, Q)."""
+        rows = self.beta.gradient(coefficients[:-1]), self.bias.gradient(coefficients[-1:])
+        return np.concatenate(rows)
+
+    def precision(self, n_rows: int) -> FloatArray:
+        """Return the curvature at the centre of every row of B, (F+1, 1)."""
+        return np.repeat([self.beta.precision, self.bias.precision], [n_rows - 1, 1])[:, None]
+
+
+COEFFICIENT_PRIORS: dict[str, type[CoefficientPrior]] = {
+    "none": FlatPrior,
+    "normal": NormalPrior,
+    "student_t": StudentTPrior,
+}
+
+
+def _check_loc(prior: NamedPrior, loc: Any) -> None:
+    """Refuse a centre that is no finite number."""
+    if isinstance(loc, bool) or not isinstance(loc, int | float | np.number):
+        raise TypeError(f"loc of {prior.name!r} must be a number, came {type(loc).__name__}")
+    if not math.isfinite(loc):
+        raise ValueError(f"loc of {prior.name!r} must be finite, came {loc}")

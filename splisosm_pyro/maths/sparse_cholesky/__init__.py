@@ -1,0 +1,1 @@
+"""Sparse Cholesky: elimination order, symbolic analysis, fronts, solves, selected inverse."""

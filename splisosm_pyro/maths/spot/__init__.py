@@ -1,0 +1,1 @@
+"""What one spot says, the white part of the field profiled out or integrated out there."""

@@ -1,0 +1,1 @@
+"""Rules that integrate a spot's likelihood over Gaussian noise."""

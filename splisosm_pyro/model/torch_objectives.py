@@ -1,0 +1,108 @@
+"""The GLMM's objectives as differentiable torch functions of the parameters."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.special import expit
+from torch import Tensor
+
+from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec
+from splisosm_pyro.fit.marginal.laplace import log_marginal as value_at_mode
+from splisosm_pyro.fit.marginal.variances import Variances
+from splisosm_pyro.maths.density.joint import log_joint as density
+from splisosm_pyro.maths.numeric.arrays import FloatArray
+
+Slopes = tuple[FloatArray, FloatArray, FloatArray, FloatArray]
+
+
+def log_joint(
+    spec: GLMMSpec,
+    counts: Tensor,  # (G, S, P)
+    eta: Tensor,  # (G, S, Q)
+    nu: Tensor,  # (G, S, Q)
+    sigma: Tensor,  # (G, C)
+    theta_logit: Tensor,  # (G, C)
+) -> Tensor:  # (G,)
+    """Return ``log p(Y, nu)`` and the log priors of every gene, on the device of ``nu``."""
+    eta, field, sigma, logit = (x.to("cpu", torch.float64) for x in (eta, nu, sigma, theta_logit))
+    value = density(
+        counts, eta, field, sigma, torch.sigmoid(logit), spec.kernel, spec.prior, spec.theta_prior
+    )
+    return value.to(nu)
+
+
+def log_marginal(
+    spec: GLMMSpec,
+    counts: FloatArray,  # (G, S, P)
+    beta: Tensor,  # (G, F, Q)
+    bias_eta: Tensor,  # (G, Q)
+    sigma: Tensor,  # (G, C)
+    theta_logit: Tensor,  # (G, C)
+) -> Tensor:  # (G,)
+    """Return ``log_marginal`` and the log priors of every gene."""
+    apply: Callable[..., Tensor] = _LogMarginal.apply
+    return apply(beta, bias_eta, sigma, theta_logit, spec, counts)
+
+
+class _LogMarginal(torch.autograd.Function):
+    """The value gene by gene; the backward pass hands on the exact gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        beta: Tensor,
+        bias_eta: Tensor,
+        sigma: Tensor,
+        theta_logit: Tensor,
+        spec: GLMMSpec,
+        counts: FloatArray,
+    ) -> Tensor:
+        given = [
+            t.detach().to("cpu", torch.float64).numpy()
+            for t in (beta, bias_eta, sigma, theta_logit)
+        ]
+        needed = any(ctx.needs_input_grad[:4])
+        rows = [
+            _one_gene(spec, counts[g], *(part[g] for part in given), needed=needed)
+            for g in range(len(counts))
+        ]
+        if needed:
+            slopes = zip(*(row[1] for row in rows), strict=True)
+            ctx.save_for_backward(*(torch.as_tensor(np.stack(s)).to(beta) for s in slopes))
+        return torch.tensor([row[0] for row in rows], dtype=torch.float64).to(beta)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        scaled = [
+            upstream[0].reshape(-1, *[1] * (slope.dim() - 1)) * slope for slope in ctx.saved_tensors
+        ]
+        return (*scaled, None, None)
+
+
+def _one_gene(
+    spec: GLMMSpec,
+    counts: FloatArray,
+    beta: FloatArray,
+    bias_eta: FloatArray,
+    sigma: FloatArray,
+    theta_logit: FloatArray,
+    *,
+    needed: bool,
+) -> tuple[float, Slopes | None]:
+    """Value and, where needed, gradient in (beta, bias_eta, sigma, theta_logit)."""
+    problem = spec.problem(counts)
+    variances = Variances(sigma, expit(theta_logit), bias_eta.size, spec.kernel.residual)
+    start = spec.smooth.start(problem, np.vstack([beta, bias_eta]), variances, None)
+    mode = spec.smooth.settle(problem, start, variances)
+    params = {"beta": beta, "bias_eta": bias_eta, "sigma": sigma, "theta_logit": theta_logit}
+    value = value_at_mode(problem, mode) + spec.log_prior(params)
+    if not needed:
+        return value, None
+    gradient = spec.smooth.gradient(problem, mode)
+    by_sigma, by_theta = variances.pull_back(gradient.log_spatial, gradient.nugget)
+    by_sigma = (by_sigma + spec.prior.gradient(sigma)) / sigma
+    by_theta = by_theta + spec.theta_prior.gradient(variances.theta)
+    by_all = gradient.coefficients + spec.coefficient_priors.gradient(mode.coefficients)
+    return value, (by_all[:-1], by_all[-1], by_sigma, by_theta)

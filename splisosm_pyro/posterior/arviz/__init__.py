@@ -1,0 +1,1 @@
+"""Labelled containers as ArviZ takes them, and their diagnosis."""

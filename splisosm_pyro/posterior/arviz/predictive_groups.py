@@ -1,0 +1,131 @@
+"""Replicated counts, from posterior or prior draws of the logits, every spot with its own total."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from splisosm_pyro.maths.covariance.kernel import Kernel
+from splisosm_pyro.maths.numeric.arrays import AnyArray, FloatArray, IndexArray, IntArray
+from splisosm_pyro.posterior.arviz.groups import DIMS, FIELD_BUDGET, SAMPLE
+from splisosm_pyro.posterior.density.outer_priors import named_parameters
+from splisosm_pyro.posterior.draws.from_prior import prior_draws
+from splisosm_pyro.posterior.draws.laplace_and_nested import Density, GeneDraws
+from splisosm_pyro.posterior.draws.request import Labels, Request
+from splisosm_pyro.posterior.field.noise import Noise
+from splisosm_pyro.posterior.field.summary import ratios
+
+COUNTS = ("gene", "spot", "isoform")
+# The noise of replicated counts is independent of that of the draws.
+OWN_STREAM = 1
+
+
+def predictive_counts(
+    eta: FloatArray,  # (S, Q, N)
+    totals: FloatArray,  # (S,)
+    generator: np.random.Generator,
+) -> IntArray:  # (N, S, P)
+    """Draw counts given logits; an empty spot stays empty.
+
+    Parameters
+    ----------
+    eta
+        N draws of the logits at all spots, (S, Q, N).
+    totals
+        Reads of each spot, whole numbers.
+    generator
+        The global generators are neither read nor changed.
+
+    Raises
+    ------
+    ValueError
+        If a total is not whole.
+
+    Examples
+    --------
+    >>> eta, totals = np.zeros((3, 1, 2)), np.array([5.0, 0.0, 2.0])
+    >>> predictive_counts(eta, totals, np.random.default_rng(0)).sum(axis=2).tolist()
+    [[5, 0, 2], [5, 0, 2]]
+    """
+    whole = np.round(totals)
+    if not np.allclose(whole, totals):
+        raise ValueError("counts must be whole numbers where counts are drawn")
+    occupied = np.flatnonzero(whole)
+    usage = np.moveaxis(ratios(eta[occupied]), -1, 0)  # (N, n, P)
+    out = np.zeros((eta.shape[2], totals.size, eta.shape[1] + 1), dtype=np.int64)
+    out[:, occupied] = generator.multinomial(whole[occupied].astype(np.int64), usage)
+    return out
+
+
+@dataclass
+class PredictiveStore:
+    """Where replicated counts and prior draws of one gene after another are put.
+
+    Of every chain's draws each ``step``-th is kept, so that the two arrays of counts fit the budget
+    (they hold 32-bit whole numbers).
+    """
+
+    request: Request
+    labels: Labels
+    values: dict[str, AnyArray] = field(default_factory=dict)
+
+    @property
+    def kept(self) -> IndexArray:
+        """Which draws of a chain are kept."""
+        n_genes, n_spots, n_isos = (
+            len(axis) for axis in (self.labels.gene, self.labels.spot, self.labels.isoform)
+        )
+        a_draw = 2 * 4 * self.request.chains * n_genes * n_spots * n_isos
+        most = max(1, FIELD_BUDGET // a_draw)
+        return np.arange(0, self.request.draws, -(-self.request.draws // most))
+
+    def add(
+        self,
+        place: int,
+        density: Density,
+        draws: GeneDraws,
+        counts: FloatArray,  # (S, P)
+        design: FloatArray,  # (S, F)
+        kernel: Kernel | None,
+    ) -> None:
+        """Take the gene at ``place``: replicate its counts, draw from its prior and replicate."""
+        noise = Noise.of_gene(self.request.seed, np.append(counts, OWN_STREAM))
+        full = np.column_stack([design, np.ones(len(design))])
+        totals, size = counts.sum(axis=1), self.request.chains * self.kept.size
+        eta = draws.eta
+        shape = (*eta.shape[:2], self.request.chains, self.request.draws)
+        eta = eta.reshape(shape)[..., self.kept].reshape(*shape[:2], size)
+        prior = prior_draws(density, full, kernel, size, noise)
+        for name, value in named_parameters(prior.u, density.space).items():
+            self._put("prior", name, place, value)
+        for group, logits in (("posterior_predictive", eta), ("prior_predictive", prior.eta)):
+            drawn = predictive_counts(logits, totals, noise.numpy)
+            self._put(group, "counts", place, drawn.astype(np.int32))
+
+    def _put(self, group: str, name: str, place: int, value: AnyArray) -> None:
+        """Put (N, *) at the gene's place of (chain, draw, gene, *)."""
+        sample, key = (self.request.chains, self.kept.size), f"{group}/{name}"
+        if key not in self.values:
+            shape = (*sample, len(self.labels.gene), *value.shape[1:])
+            self.values[key] = np.full(shape, _broken(value), dtype=value.dtype)
+        self.values[key][:, :, place] = value.reshape(*sample, *value.shape[1:])
+
+    def clear(self, place: int) -> None:
+        """Forget what there is of the gene at ``place``."""
+        for value in self.values.values():
+            value[:, :, place] = _broken(value)
+
+    def groups(self) -> dict[str, dict[str, Any]]:
+        """Return the variables of every group, with their dimensions; ``draw`` says which."""
+        out: dict[str, dict[str, Any]] = {}
+        for key, value in self.values.items():
+            group, name = key.split("/")
+            dims = COUNTS if name == "counts" else DIMS[name]
+            out.setdefault(group, {})[name] = ((*SAMPLE, *dims), value)
+            out[group]["draw"] = ("draw", self.kept)
+        return out
+
+
+def _broken(value: AnyArray) -> float:
+    """Return what stands for a gene that breaks: NaN, or -1 among counts."""
+    return np.nan if value.dtype.kind == "f" else -1

@@ -1,0 +1,71 @@
+"""The Gaussian at the mode of a gene's posterior, written out for a Pyro guide.
+
+With ``M = G - G H^-1 G`` at the occupied spots the smooth part has the posterior covariance
+``V - V M V`` at all of them, and ``nu`` given it is that of ``field.py``.
+"""
+
+import numpy as np
+import torch
+from scipy.linalg import block_diag
+
+from splisosm_pyro.fit.marginal.latent_problem import LatentProblem
+from splisosm_pyro.fit.marginal.smooth_part import MarginalState
+from splisosm_pyro.guides import GaussianFit
+from splisosm_pyro.maths.numeric.arrays import FloatArray
+from splisosm_pyro.posterior.density.gaussian_at_mode import OuterMode
+from splisosm_pyro.posterior.density.outer import OuterDensity
+from splisosm_pyro.posterior.draws.laplace_and_nested import Density
+from splisosm_pyro.posterior.field.gaussian_draws import eta_means
+
+# Added to the variances of nu, as a share of the largest, so that their root exists.
+JITTER = 1e-12
+
+
+def gaussian_fit(density: Density, mode: OuterMode, design: FloatArray) -> GaussianFit:
+    """Return the Gaussian at ``mode``; ``design`` (S, F+1) holds the intercept."""
+    space = density.space
+    mean = torch.from_numpy(mode.mean.copy())
+    root = torch.from_numpy(np.linalg.cholesky(mode.covariance))
+    shape = (space.free.shape[0], space.free.shape[1])
+    if not isinstance(density, OuterDensity):
+        return GaussianFit(mean, root, shape)
+    problem = density.marginal.problem
+    eta, response = mode.linear(eta_means(problem, [mode.at.state, *mode.steps], design))
+    for k, (f, q) in enumerate(np.argwhere(space.free)):
+        response[:, q, space.n_variance + k] -= design[:, f]  # of eta, not of nu
+    _, state = density.value(mode.at.u, mode.at)
+    nu = eta - design @ mode.mean[space.n_variance :].reshape(shape)
+    covariance = nu_covariance(problem, state)
+    covariance[np.diag_indices_from(covariance)] += JITTER * covariance.diagonal().max()
+    return GaussianFit(
+        mean,
+        root,
+        shape,
+        space.n_sigma,
+        space.n_components,
+        torch.from_numpy(nu),
+        torch.from_numpy(response),
+        torch.from_numpy(np.linalg.cholesky(covariance)),
+    )
+
+
+def nu_covariance(problem: LatentProblem, state: MarginalState) -> FloatArray:
+    """Return the dense covariance of ``nu`` (S Q, S Q) given the outer parameters."""
+    mode, kernel, occupied = state.mode, problem.kernel, problem.gene.occupied
+    nugget, n_spots = state.variances.nugget, kernel.n_spots
+    n_logits = nugget.size
+    precision = mode.linearisation.precision
+    big_g = block_diag(*precision).reshape(occupied.size, n_logits, -1)
+    middle = big_g - precision @ mode.linearisation.factor.solve(big_g)  # M, (n, Q, n Q)
+    half = kernel.smooth(middle.reshape(occupied.size, -1), occupied)  # V M
+    turned = half.reshape(n_spots * n_logits, -1).T.reshape(occupied.size, -1)
+    taken = kernel.smooth(np.ascontiguousarray(turned), occupied)  # V M' V
+    smooth = kernel.dense().numpy() - kernel.residual * np.eye(n_spots)
+    covariance = np.kron(smooth, np.eye(n_logits)) - taken.reshape(n_spots * n_logits, -1)
+    root = np.tile(mode.root, n_spots)
+    covariance = root[:, None] * covariance * root
+    image = nugget[:, None] * mode.terms.neg_hessian  # T A
+    shrink = np.broadcast_to(np.eye(n_logits), (n_spots, n_logits, n_logits)).copy()
+    shrink[occupied] -= image
+    left = block_diag(*shrink)
+    return np.asarray(left @ covariance @ left.T + block_diag(*(shrink * nugget)))

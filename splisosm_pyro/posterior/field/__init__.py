@@ -1,0 +1,1 @@
+"""Draws and summaries of the field given the outer parameters."""

@@ -1,0 +1,1 @@
+"""A density interpolated between few points, and importance sampling from it."""

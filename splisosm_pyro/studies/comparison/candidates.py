@@ -1,0 +1,133 @@
+"""Three models of one gene that a study compares: the GLM, white noise, space.
+
+``glm`` has no random effect, ``white`` the GLMM with theta held at 0, ``spatial`` the GLMM. All are
+fitted by maximum (marginal) likelihood, the GLMMs with the sigma prior that the model states.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from splisosm_pyro.fit.glm.fit_gene import fit_glm
+from splisosm_pyro.fit.glm.reduced_problem import DesignRows
+from splisosm_pyro.fit.glmm.conditional import Conditional
+from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, Params, fit_gene
+from splisosm_pyro.fit.glmm.without_space import without_space
+from splisosm_pyro.maths.numeric.arrays import FloatArray
+from splisosm_pyro.posterior.loo.cavity import smooth_cavity
+from splisosm_pyro.posterior.loo.gene import GeneLoo, glm_loo, glmm_loo
+
+CANDIDATES = ("glm", "white", "spatial")
+
+
+@dataclass(frozen=True, eq=False)
+class Predictor:
+    """The logits of every spot under a fit: mean (S, Q), covariance (S, Q, Q), how the fit ended.
+
+    At a spot with counts in the fit they are those given all other spots (its cavity).
+    """
+
+    mean: FloatArray
+    cov: FloatArray
+    status: str
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """What the models of a gene share.
+
+    Attributes
+    ----------
+    spec
+        Of the spatial GLMM, a marginal method; None: there is the GLM alone.
+    design
+        (S, F) without intercept.
+    sigma
+        (G, C) where sigma stays if the model fixes it.
+    """
+
+    spec: GLMMSpec | None
+    design: FloatArray
+    sigma: FloatArray
+
+    @classmethod
+    def of_model(cls, model: Any) -> "Candidates":
+        """Take kernel, design, priors and options from a GLM or GLMM with data."""
+        data = model.data
+        if data.kernel is None:
+            return cls(None, data.design.numpy(), np.empty((model.n_genes, 0)))
+        spec = model._marginal_spec(None)
+        options = replace(spec.options, method="marginal_newton")
+        sigma = model._sigma_in_force().detach().double().cpu().numpy()
+        return cls(replace(spec, options=options), data.design.numpy(), sigma)
+
+    @cached_property
+    def rows(self) -> DesignRows:
+        """The design's distinct rows."""
+        return DesignRows.from_design(self.design)
+
+    @property
+    def full_design(self) -> FloatArray:
+        """The design with its intercept, (S, F+1)."""
+        return np.column_stack([self.design, np.ones(len(self.design))])
+
+    def checked(self, models: Sequence[str] | None) -> tuple[str, ...]:
+        """Return the models asked for, all that there are by default."""
+        there = CANDIDATES if self.spec is not None else CANDIDATES[:1]
+        if models is None:
+            return there
+        asked = tuple(models) if not isinstance(models, str) else (models,)
+        wrong = [name for name in asked if name not in there]
+        if wrong or not asked or len(set(asked)) < len(asked):
+            raise ValueError(f"models must be different ones of {there}, came {models!r}")
+        return asked
+
+    def spec_of(self, name: str) -> GLMMSpec:
+        """Return the specification of a GLMM among the candidates."""
+        assert self.spec is not None
+        return without_space(self.spec) if name == "white" else self.spec
+
+    def fitted(self, name: str, gene: int, counts: FloatArray) -> tuple[Params, str]:
+        """Fit a GLMM to counts (S, P); a ValueError where the fit broke."""
+        fit = fit_gene(self.spec_of(name), self.rows, counts, self._start(gene, counts))
+        if not fit.settled and fit.epochs == 0:
+            raise ValueError(fit.status.removeprefix("failed: "))
+        return fit.params, str(fit.status)
+
+    def predictor(self, name: str, gene: int, counts: FloatArray) -> Predictor:
+        """Fit a model to counts (S, P) and say what it knows of the logits of every spot."""
+        if not counts.any():
+            raise ValueError("a fold leaves no counts to fit")
+        if name == "glm":
+            glm = fit_glm(counts, self.rows)
+            mean = self.full_design @ glm.B
+            return Predictor(mean, np.zeros((*mean.shape, mean.shape[1])), str(glm.status))
+        params, status = self.fitted(name, gene, counts)
+        at = Conditional.of_gene(self.spec_of(name), counts, params)
+        mean, cov = at.predictor(self.full_design)
+        occupied, cavity = at.problem.gene.occupied, smooth_cavity(at.mode)
+        mean[occupied] = cavity.mean
+        cov[occupied] = cavity.cov + np.diag(at.variances.nugget)
+        return Predictor(mean, cov, status)
+
+    def loo(self, name: str, gene: int, counts: FloatArray, outer: str) -> GeneLoo:
+        """Fit a model to counts (S, P) and return its leave-one-spot-out densities."""
+        if name == "glm":
+            return glm_loo(counts, self.rows, self.design, outer=outer)
+        params, _ = self.fitted(name, gene, counts)
+        return glmm_loo(self.spec_of(name), self.rows, counts, params, outer=outer)
+
+    def _start(self, gene: int, counts: FloatArray) -> Params:
+        """Return the documented parameters at which a search begins."""
+        n_spots, n_logits = counts.shape[0], counts.shape[1] - 1
+        n_components = self.sigma.shape[1]
+        return {
+            "beta": np.zeros((self.design.shape[1], n_logits)),
+            "bias_eta": np.zeros(n_logits),
+            "nu": np.zeros((n_spots, n_logits)),
+            "sigma": self.sigma[gene],
+            "theta_logit": np.zeros(n_components),
+        }

@@ -1,0 +1,1 @@
+"""What a model predicts: predictive checks, and what its priors mean for usage."""

@@ -1,0 +1,1 @@
+"""Prior sensitivity: by derivative, by power scaling, by refits."""

@@ -1,0 +1,125 @@
+"""Local sensitivity of a fitted model: the derivatives of every gene's mode, labelled."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from splisosm_pyro.fit.glm.fit_gene import fit_glm
+from splisosm_pyro.fit.glmm.fit_gene import Params
+from splisosm_pyro.fit.glmm.outer_space import OuterSpace
+from splisosm_pyro.fit.result import failed
+from splisosm_pyro.maths.numeric.arrays import FloatArray
+from splisosm_pyro.maths.priors import stated_on
+from splisosm_pyro.studies.sensitivity.by_refit import best_fit
+from splisosm_pyro.studies.sensitivity.directions import Direction, directions_of, priors_of
+from splisosm_pyro.studies.sensitivity.fitted import (
+    BROKEN,
+    PriorSensitivity,
+    Study,
+    result_of,
+)
+from splisosm_pyro.studies.sensitivity.labelled import (
+    PARAMETERS,
+    Frame,
+    frame_of,
+    spread,
+    with_natural,
+)
+from splisosm_pyro.studies.sensitivity.mode_shift import GeneMode
+
+
+def by_derivative(study: Study, priors: Any, maps: bool | None) -> PriorSensitivity:
+    """Differentiate every gene's mode."""
+    directions = directions_of(
+        priors, priors_of(study.spec.for_isoforms(study.counts.shape[2])), study.map_in
+    )
+    n_isos = study.counts.shape[2]
+    ready = tuple(_ready(direction, study, n_isos) for direction in directions)
+    by = {d.label: d.weight for d in ready}
+    by |= {f"{d.label}: {name}": 1.0 for d in ready if d.weight for name in d.parameters}
+    frame = frame_of(study.labels, by=list(by))
+    for b, weight in enumerate(by.values()):
+        frame.put("weight", ("by",), (b,), weight)
+    keep = study.keeps_maps(maps, len(directions))
+    for place, counts, params in study.genes():
+        try:
+            mode = _mode(study, counts, params)
+            _put_shifts(frame, place, mode, ready, study.spec.design, keep=keep)
+            status = "ok"
+        except BROKEN as error:
+            status = failed(error)
+        frame.put("status", ("gene",), (place,), status)
+    dataset = frame.dataset(study.attrs("local"))
+    columns = {"estimate": "{}", "se": "{}_se", "shift": "d_{}", "note": "note_{}"}
+    return result_of("local", study, dataset, ["by"], columns, ("status", "weight"))
+
+
+def _ready(direction: Direction, study: Study, n_isos: int) -> Direction:
+    """Return the direction with its prior as it stands for the gene."""
+    if not hasattr(direction.prior, "for_gene"):
+        return direction
+    prior = direction.prior.for_gene(study.spec.kernel, n_isos)
+    return replace(direction, prior=prior)
+
+
+def _mode(study: Study, counts: FloatArray, params: Params) -> GeneMode:
+    """Return a gene's mode, found again where it is meant in another variable."""
+    if not counts.any():
+        raise ValueError("no counts")
+    spec = study.spec
+    if study.moved:
+        own = priors_of(spec)
+        spec = replace(spec, prior=stated_on(own.scale, study.map_in))
+        params = best_fit(spec, study.rows, counts, params).params
+    return GeneMode.of_gene(spec, counts, fit_glm(counts, study.rows), params)
+
+
+def _put_shifts(
+    frame: Frame,
+    place: int,
+    mode: GeneMode,
+    directions: tuple[Direction, ...],
+    design: FloatArray,
+    *,
+    keep: bool,
+) -> None:
+    """Lay out the derivatives of one gene."""
+    coefficients, variances = mode.shape
+    space, missing = mode.space, np.array([bool(note) for note in mode.notes()])
+    sigma, theta = variances.sigma, variances.theta
+    here = {"sigma": sigma, "theta": theta, "log_sigma": np.log(sigma)}
+    here |= {"theta_logit": np.log(theta) - np.log1p(-theta)}
+    here |= {"beta": coefficients[:-1], "bias_eta": coefficients[-1]}
+    errors = with_natural(spread(space, mode.outer.standard_errors(), np.inf), sigma, theta)
+    notes = spread_words(space, mode.notes())
+    for name, own in PARAMETERS.items():
+        frame.put(name, ("gene", *own), (place,), here[name])
+        frame.put(f"{name}_se", ("gene", *own), (place,), errors[name])
+        for index in np.ndindex(notes[name].shape):
+            frame.put(f"note_{name}", ("gene", *own), (place, *index), str(notes[name][index]))
+    shifts = mode.shifts(directions)
+    by_label = dict(zip([d.label for d in directions], shifts, strict=True))
+    by_label |= mode.parameter_shifts(directions)
+    for label, shift in by_label.items():
+        b = frame.coords["by"].index(label)
+        known = np.where(missing, np.nan, shift)
+        for name, value in with_natural(spread(space, known), sigma, theta).items():
+            frame.put(f"d_{name}", ("gene", "by", *PARAMETERS[name]), (place, b), value)
+    if mode.outer.covariance is not None:
+        full = np.column_stack([design, np.ones(len(design))])
+        usage = mode.usage_shifts(full, shifts)
+        n = len(directions)
+        largest = np.abs(usage).max(axis=1)
+        frame.put("d_usage_largest", ("gene", "by", "isoform"), (place, slice(n)), largest)
+        if keep:
+            frame.put("d_usage", ("gene", "by", "spot", "isoform"), (place, slice(n)), usage)
+
+
+def spread_words(space: OuterSpace, notes: list[str]) -> dict[str, Any]:
+    """Lay notes out under the parameters' names."""
+    places = spread(space, np.arange(1.0, len(notes) + 1.0), 0.0)
+    rest = "not searched for: fixed, or without a finite optimum"
+    words = np.array([rest, *notes], dtype=object)
+    found = {name: words[value.astype(int)] for name, value in places.items()}
+    return {"sigma": found["log_sigma"], "theta": found["theta_logit"], **found}

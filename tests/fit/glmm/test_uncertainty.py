@@ -1,0 +1,166 @@
+"""Standard errors: the field's posterior by dense inversion, the rest by differences."""
+
+import cases
+import numpy as np
+import oracles
+import pytest
+from problems import central, kernel_of, objective_of, pairs_of_case_and_form
+
+from splisosm_pyro.fit.glmm.uncertainty import (
+    OuterUncertainty,
+    field_posterior,
+    ratio_standard_errors,
+)
+from splisosm_pyro.fit.search.quasi_newton import differenced_hessian
+
+
+def with_intercept(case):
+    return np.column_stack([case.design, np.ones(case.shape[1])])
+
+
+def posterior_at(objective, u, case):
+    return field_posterior(objective, objective.evaluate(u), with_intercept(case))
+
+
+def truth_at(objective, u, case, kernel):
+    B, variances = objective.space.unpack(u)
+    V = kernel.dense().numpy()
+    here = (B, variances.sigma, variances.theta, V)
+    return oracles.log_marginal(case.counts[0], case.design, *here), B
+
+
+@pytest.mark.parametrize(("name", "form"), pairs_of_case_and_form())
+def test_the_field_posterior_is_that_of_the_dense_inversion(name, form):
+    case, kernel = cases.CASES[name], kernel_of(name, form)
+    objective, u = objective_of(case, kernel)
+    posterior = posterior_at(objective, u, case)
+    truth, B = truth_at(objective, u, case, kernel)
+    n_spots, n_logits = truth.nu.shape
+    eta = oracles.linear_predictor(B, case.design, n_spots) + truth.nu
+    np.testing.assert_allclose(posterior.eta, eta, atol=1e-8)
+    blocks = truth.covariance.reshape(n_spots, n_logits, n_spots, n_logits)
+    diagonal = np.stack([blocks[s, :, s] for s in range(n_spots)])
+    scale = np.abs(diagonal).max()
+    np.testing.assert_allclose(posterior.covariance, diagonal, rtol=1e-8, atol=1e-9 * scale)
+    np.testing.assert_array_equal(posterior.total_covariance(None), posterior.covariance)
+
+
+@pytest.mark.parametrize("fix_sigma", [True, False])
+@pytest.mark.parametrize("form", ["dense", "low_rank", "car_sparse", "car_dense"])
+@pytest.mark.parametrize("name", ["two_isoforms", "covariates", "empty_spots"])
+def test_the_response_to_the_outer_parameters(name, form, fix_sigma):
+    case, kernel = cases.CASES[name], kernel_of(name, form)
+    objective, u = objective_of(case, kernel, fix_sigma=fix_sigma)
+    posterior = posterior_at(objective, u, case)
+    assert posterior.response.shape == (*posterior.eta.shape, u.size)
+    for i in range(u.size):
+        slope = central(lambda v: posterior_at(objective, v, case).eta, u, i)
+        np.testing.assert_allclose(posterior.response[..., i], slope, rtol=1e-6, atol=1e-6)
+
+
+def test_the_total_covariance_adds_what_the_outer_parameters_bring():
+    case, kernel = cases.CASES["covariates"], kernel_of("covariates", "dense")
+    objective, u = objective_of(case, kernel)
+    posterior = posterior_at(objective, u, case)
+    root = np.random.default_rng(0).normal(size=(u.size, u.size))
+    total = posterior.total_covariance(root @ root.T)
+    for s in range(case.shape[1]):
+        J = posterior.response[s]
+        expected = posterior.covariance[s] + J @ root @ root.T @ J.T
+        np.testing.assert_allclose(total[s], expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("form", ["dense", "car_sparse"])
+@pytest.mark.parametrize("name", ["two_isoforms", "covariates"])
+def test_the_outer_hessian_is_that_of_the_value(name, form):
+    case, kernel = cases.CASES[name], kernel_of(name, form)
+    objective, u = objective_of(case, kernel)
+    hessian, _ = differenced_hessian(objective, objective.evaluate(u), np.zeros(u.size, dtype=bool))
+    fresh, _ = objective_of(case, kernel)
+    step = 1e-2
+    for i in range(u.size):
+        for j in range(i + 1):
+            corners = []
+            for a in (1, -1):
+                for b in (1, -1):
+                    v = u.copy()
+                    v[i] += a * step
+                    v[j] += b * step
+                    corners.append(a * b * fresh.value(v, None)[0])
+            second = sum(corners) / (4 * step**2)
+            assert hessian[i, j] == pytest.approx(-second, rel=2e-3, abs=2e-3)
+
+
+def test_the_outer_covariance_is_the_inverse_inside_the_bounds():
+    root = np.random.default_rng(1).normal(size=(4, 4))
+    hessian = root @ root.T + np.eye(4)
+    at_bound = np.array([False, True, False, False])
+    outer = OuterUncertainty.from_hessian(hessian, at_bound)
+    inside = np.delete(np.delete(hessian, 1, 0), 1, 1)
+    assert outer.min_eigenvalue == pytest.approx(np.linalg.eigvalsh(inside)[0])
+    errors = outer.standard_errors()
+    assert errors[1] == np.inf
+    np.testing.assert_allclose(errors[[0, 2, 3]], np.sqrt(np.linalg.inv(inside).diagonal()))
+    assert not outer.covariance[1].any()
+    assert not outer.covariance[:, 1].any()
+
+
+def test_where_the_curvature_is_wrong_nothing_is_known():
+    outer = OuterUncertainty.from_hessian(np.diag([1.0, -2.0]), np.zeros(2, dtype=bool))
+    assert outer.covariance is None
+    assert outer.min_eigenvalue == -2.0
+    np.testing.assert_array_equal(outer.standard_errors(), np.inf)
+    nothing = OuterUncertainty.from_hessian(np.eye(2), np.ones(2, dtype=bool))
+    assert nothing.min_eigenvalue == np.inf
+    np.testing.assert_array_equal(nothing.standard_errors(), np.inf)
+
+
+# ---- ratios
+
+
+@pytest.mark.parametrize("n_logits", [1, 2, 4])
+def test_ratio_standard_errors_by_differences_of_the_ratios(n_logits):
+    rng = np.random.default_rng(2)
+    eta = rng.normal(0.0, 2.0, (5, n_logits))
+    root = rng.normal(size=(5, n_logits, n_logits))
+    covariance = root @ root.swapaxes(1, 2)
+    errors = ratio_standard_errors(eta, covariance)
+    for s in range(5):
+        slopes = np.stack(
+            [
+                central(lambda v: oracles.softmax_ratio(v[None])[0], eta[s], q)
+                for q in range(n_logits)
+            ],
+            axis=1,
+        )
+        expected = np.sqrt(np.diag(slopes @ covariance[s] @ slopes.T))
+        np.testing.assert_allclose(errors[s], expected, rtol=1e-8)
+
+
+def test_ratio_standard_errors_by_draws():
+    """Small covariances, where the delta method holds; 4 standard errors of 40,000 draws."""
+    rng = np.random.default_rng(3)
+    eta, root = rng.normal(size=(1, 3)), 0.02 * rng.normal(size=(3, 3))
+    draws = eta + rng.normal(size=(40_000, 3)) @ root.T
+    spread = oracles.softmax_ratio(draws[:4000]).std(axis=0)
+    errors = ratio_standard_errors(eta, (root @ root.T)[None])[0]
+    np.testing.assert_allclose(errors, spread, rtol=4 / np.sqrt(2 * 4000) + 0.01)
+
+
+def test_ratio_standard_errors_at_extreme_logits():
+    eta = np.array([[800.0, -800.0], [0.0, 0.0]])
+    errors = ratio_standard_errors(eta, np.tile(np.eye(2), (2, 1, 1)))
+    assert np.isfinite(errors).all()
+    np.testing.assert_allclose(errors[0], 0.0, atol=1e-12)
+    # at equal ratios 1/3: var of each of the first two = (4 + 1)/81, of the reference 2/81
+    np.testing.assert_allclose(errors[1] ** 2, np.array([5, 5, 2]) / 81, rtol=1e-12)
+
+
+def test_what_the_objective_does_not_feel_does_not_spoil_the_rest():
+    for noise in (1e-9, -1e-9, 0.0):
+        hessian = np.diag([4.0, noise, 9.0])
+        hessian[0, 1] = hessian[1, 0] = 1e-9
+        outer = OuterUncertainty.from_hessian(hessian, np.zeros(3, dtype=bool))
+        np.testing.assert_allclose(outer.standard_errors(), [0.5, np.inf, 1 / 3], rtol=1e-12)
+        assert outer.min_eigenvalue == pytest.approx(4.0)
+        np.testing.assert_array_equal(outer.known, [True, False, True])

@@ -1,0 +1,392 @@
+"""Many genes: the same numbers whatever the workers, batches and order; nothing lost."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.sparse import csc_array
+
+from splisosm_pyro import MultinomGLM, MultinomGLMM, fit_genes
+from splisosm_pyro.fit.accelerator import memory as fit_memory
+from splisosm_pyro.genes import one_gene
+from splisosm_pyro.genes.data.slide import GeneGroup
+from splisosm_pyro.genes.job import Job, RunOptions
+from splisosm_pyro.genes.run import fit_genes as many
+from splisosm_pyro.genes.run import memory
+from splisosm_pyro.genes.run.fit_genes import fit_slide
+from splisosm_pyro.genes.run.records import NAME
+from splisosm_pyro.genes.run.workers import batches
+from splisosm_pyro.maths.axes import SplisosmWarning
+
+ROOT = Path(__file__).resolve().parents[3]
+GLM = RunOptions(model="glm")
+
+
+def numbers(fits, by="gene"):
+    """The table without what may differ from run to run."""
+    return fits.table.drop(columns="seconds").sort_values(by, ignore_index=True)
+
+
+def same(one, other):
+    pd.testing.assert_frame_equal(numbers(one), numbers(other), check_exact=True)
+    pd.testing.assert_frame_equal(
+        one.isoforms.sort_values("isoform", ignore_index=True),
+        other.isoforms.sort_values("isoform", ignore_index=True),
+        check_exact=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def fits(slide):
+    return fit_slide(slide, progress=False)
+
+
+@pytest.fixture
+def bare(slide):
+    """The slide without covariates, quick to fit."""
+    return replace(slide, covariates=())
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ({}, ["ep", "ep", "laplace"]),
+        ({"smooth": "ep"}, ["ep", "ep", "ep"]),
+        ({"smooth": "laplace"}, ["laplace"] * 3),
+        ({"nugget": "laplace"}, ["laplace"] * 3),
+        ({"fitting_configs": {"nugget": "laplace"}}, ["laplace"] * 3),
+    ],
+)
+def test_the_table_says_how_the_smooth_part_was_integrated(asked, found):
+    """By expectation propagation up to three isoforms, unless something else is asked for."""
+    rng = np.random.default_rng(0)
+    counts = [rng.poisson(0.6, (25, n_isos)).astype(float) for n_isos in (2, 3, 4)]
+    places = rng.normal(size=(25, 2))
+    fits = fit_genes(counts, coords=places, progress=False, **asked)
+    assert fits.table["smooth"].tolist() == found
+    for place, row in fits.table.iterrows():
+        model = fits.model(place)
+        assert model.log_marginal().item() == pytest.approx(row["log_marginal"], abs=1e-6)
+
+
+def test_numbers_are_those_of_the_models(fits, slide):
+    row = fits.table.iloc[3]
+    assert row["gene"] == "d"
+    counts = slide.groups[1].counts[1].astype(float)
+    kernel = Job.of(slide, RunOptions()).bench().kernel
+    glm = MultinomGLM()
+    glm.setup_data(counts, slide.design)
+    glm.fit(quiet=True)
+    glmm = MultinomGLMM(
+        var_fix_sigma=False,
+        fitting_method="marginal_newton",
+        fitting_configs={"smooth": "ep"},
+    )
+    glmm.setup_data(counts, kernel, slide.design)
+    glmm.fit(quiet=True)
+    assert row["loglik_glm"] == pytest.approx(glm.forward().item(), rel=1e-12)
+    assert row["log_marginal"] == pytest.approx(glmm.forward().item(), rel=1e-9)
+    assert row["beta_age_1"] == pytest.approx(glmm.beta[0, 1, 1].item(), rel=1e-4)
+    errors = glmm.standard_errors()
+    assert row["beta_age_1_se"] == pytest.approx(errors["beta"][0, 1, 1].item(), rel=1e-3)
+    assert row["log_sigma_se"] == pytest.approx(errors["log_sigma"].item(), rel=1e-3)
+    assert row["gain_over_glm"] == row["log_marginal"] - row["loglik_glm"]
+    assert row["gain_over_white"] == row["log_marginal"] - row["log_marginal_white"]
+    # the models are nested
+    assert (fits.table["gain_over_white"] >= -1e-7).all()
+    assert (fits.table["log_marginal_white"] >= fits.table["loglik_glm"] - 1e-4).all()
+    usage = glmm.get_isoform_ratio()[0].detach().numpy()
+    own = fits.isoforms[fits.isoforms["gene"] == "d"]
+    np.testing.assert_allclose(own["mean_usage"], usage.mean(0), rtol=1e-4)
+    np.testing.assert_allclose(own["max_usage"], usage.max(0), rtol=1e-4)
+
+
+def test_batches_hold_every_gene_once_and_end_small():
+    genes = range(700)
+    for size, workers in (("auto", 1), ("auto", 2), ("auto", 64), (7, 3), (1000, 1)):
+        cut = list(batches(genes, size, workers))
+        assert [gene for batch in cut for gene in batch] == list(genes)
+    sizes = [len(batch) for batch in batches(genes, "auto", 2)]
+    assert sizes[0] == 16
+    assert sizes[-1] == 1
+    assert sizes == sorted(sizes, reverse=True)
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_any_number_of_workers_and_batch_size(bare, n_jobs):
+    options = RunOptions(seed=4)
+    one = fit_slide(bare, options, progress=False, batch_size=4)
+    same(one, fit_slide(bare, options, progress=False, n_jobs=n_jobs, batch_size=1))
+    assert one.table["seed"].nunique() == 6
+
+
+def test_any_order_and_any_company(fits, slide):
+    two, three = slide.groups
+    turned = slide.with_groups([three.take(np.array([3, 1, 0])), two.take(np.array([1]))])
+    other = fit_slide(turned, progress=False, batch_size=3)
+    kept = fits.table["gene"].isin(other.table["gene"])
+    pd.testing.assert_frame_equal(
+        numbers(other),
+        fits.table[kept].drop(columns="seconds").sort_values("gene", ignore_index=True),
+        check_exact=True,
+    )
+
+
+def test_standardised_covariates_come_back_in_the_users_units(fits, slide):
+    moved = fit_slide(slide, RunOptions(standardise=True), progress=False)
+    np.testing.assert_allclose(moved.table["log_marginal"], fits.table["log_marginal"], rtol=1e-9)
+    names = [name for name in fits.table if name.startswith(("beta", "bias", "usage"))]
+    one, other = fits.table[names].to_numpy(), moved.table[names].to_numpy()
+    # how near a search comes to the optimum depends on the units
+    np.testing.assert_allclose(one, other, rtol=5e-3, atol=1e-4)
+    assert not np.array_equal(one, other)
+    # and the change from one level to another is that of the coefficients
+    row = fits.table.set_index("gene").loc["a"]
+    age = slide.design["age"].mean()
+    low = row["bias_eta_0"] + row["beta_age_0"] * age
+    high = low + row["beta_region=layer 2_0"]
+    expected = 1 / (1 + np.exp(-high)) - 1 / (1 + np.exp(-low))
+    own = fits.isoforms.set_index("isoform").loc["a0"]
+    assert own["delta_region=layer 2"] == pytest.approx(expected, rel=1e-9)
+    assert own["delta_region=layer 2_low"] < expected < own["delta_region=layer 2_high"]
+
+
+def test_the_interval_of_a_change_of_usage_is_that_of_a_binomial(tissue):
+    """Two groups of spots, two isoforms: the difference of two proportions."""
+    rng = np.random.default_rng(5)
+    side = np.repeat([0.0, 1.0], 30)
+    total = rng.integers(1, 9, 60)
+    first = rng.binomial(total, 0.3 + 0.3 * side)
+    counts = np.stack([first, total - first], axis=1)[None]
+    frame = pd.DataFrame({"side": np.where(side > 0, "r", "l")})
+    result = fit_genes(
+        counts, coords=rng.random((60, 2)), covariates=frame, model="glm", progress=False
+    )
+    n = [total[side == v].sum() for v in (0, 1)]
+    p = [first[side == v].sum() / n[v] for v in (0, 1)]
+    error = np.sqrt(sum(p[v] * (1 - p[v]) / n[v] for v in (0, 1)))
+    row = result.isoforms.iloc[0]
+    assert row["delta_side=r"] == pytest.approx(p[1] - p[0], rel=1e-6)
+    assert row["delta_side=r_high"] - row["delta_side=r"] == pytest.approx(1.96 * error, rel=1e-6)
+
+
+def test_slides_are_independent_blocks(bare, tissue):
+    """A gene read on one slide alone does not see the others; order of the spots is free."""
+    group = bare.groups[0]
+    doubled = np.concatenate([group.counts, 0 * group.counts], axis=1)
+    order = np.random.default_rng(1).permutation(122)
+    library = np.repeat(["one", "two"], 61)[order]
+    both = replace(
+        bare,
+        coords=np.concatenate([bare.coords, bare.coords])[order],  # at the same places
+        groups=(GeneGroup(doubled[:, order], group.gene_names, group.iso_names),),
+        library=library,
+        spot_names=None,
+    )
+    alone = fit_slide(replace(bare, groups=(group,)), progress=False)
+    together = fit_slide(both, progress=False)
+    for name in ("log_marginal", "log_marginal_white", "sigma", "theta"):
+        np.testing.assert_allclose(together.table[name], alone.table[name], rtol=1e-5)
+    graph = Job.of(both, RunOptions()).graph
+    row, column = graph.nonzero()
+    assert (library[row] == library[column]).all()
+    with pytest.raises(ValueError, match=r"joins spots of different slides in \d+ pairs"):
+        fit_slide(replace(both, adjacency=csc_array(np.ones((122, 122)))), progress=False)
+
+
+def test_one_failure_is_a_row(bare, monkeypatch):
+    good = fit_slide(bare, GLM, progress=False)
+
+    def fit(bench, gene):
+        if gene.name == "c":
+            raise MemoryError("too much")
+        return whole(bench, gene)
+
+    whole = one_gene._fit
+    monkeypatch.setattr(one_gene, "_fit", fit)
+    bad = fit_slide(bare, GLM, progress=False)
+    assert bad.table["status"].tolist()[2] == "failed: too much"
+    others = bad.table["gene"] != "c"
+    pd.testing.assert_frame_equal(
+        bad.table[others].drop(columns="seconds"), good.table[others].drop(columns="seconds")
+    )
+    with pytest.raises(ValueError, match="gene 'c' has no fit: failed: too much"):
+        bad.model("c")
+
+
+def bare_counts(slide):
+    """Counts by the name of the gene."""
+    return {
+        str(gene): counts
+        for group in slide.groups
+        for gene, counts in zip(group.gene_names, group.counts, strict=True)
+    }
+
+
+def test_ctrl_c_returns_what_is_done_and_resume_does_the_rest(bare, tmp_path, monkeypatch):
+    append = many.Records.append
+    calls = []
+
+    def interrupted(self, outcomes):
+        append(self, outcomes)
+        calls.append(len(outcomes))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(many.Records, "append", interrupted)
+    part = fit_slide(bare, GLM, progress=False, batch_size=2, resume=tmp_path)
+    assert not part.complete
+    assert len(part.table) == part.slide.n_genes == 2
+    assert part.counts(0).tolist() == bare_counts(bare)[part.table["gene"][0]].tolist()
+    monkeypatch.setattr(many.Records, "append", append)
+    rest = fit_slide(bare, GLM, progress=False, resume=tmp_path)
+    assert rest.complete
+    assert rest.table["gene"].tolist() == list("abcdef")
+    same(rest, fit_slide(bare, GLM, progress=False))
+    with pytest.raises(ValueError, match=r"other options .*model was 'glm', now 'glmm'"):
+        fit_slide(bare, progress=False, resume=tmp_path)
+    other = replace(bare, coords=bare.coords + 1.0)
+    with pytest.raises(ValueError, match="run on other data"):
+        fit_slide(other, GLM, progress=False, resume=tmp_path)
+
+
+KILLED = """
+import sys
+import numpy as np
+from splisosm_pyro.genes.run.fit_genes import fit_genes
+
+file = np.load(sys.argv[1])
+fit_genes(file["counts"], coords=file["coords"], batch_size=1, progress=False, resume=sys.argv[2])
+"""
+
+
+def test_killed_at_random_moments_and_resumed(tissue, tmp_path):
+    rng = random.Random(8)
+    counts = np.concatenate([tissue.counts.numpy()] * 2)
+    np.savez(tmp_path / "x.npz", counts=counts, coords=tissue.coords)
+    run = [sys.executable, "-c", KILLED, tmp_path / "x.npz", tmp_path / "run"]
+    path = tmp_path / "run" / NAME
+    kills = 0
+    for _ in range(2):
+        before = path.read_bytes().count(b"\n") if path.exists() else 1  # with the header
+        process = subprocess.Popen(run, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        deadline = time.monotonic() + 120
+        # until it has come further, then at any moment
+        while process.poll() is None and time.monotonic() < deadline:
+            if path.exists() and path.read_bytes().count(b"\n") > before:
+                break
+            time.sleep(0.005)
+        time.sleep(0.3 * rng.random())
+        process.send_signal(signal.SIGKILL)
+        kills += process.wait() == -signal.SIGKILL
+    assert kills == 2
+    lines = path.read_bytes().split(b"\n")[1:-1]  # without the header and what may be torn
+    done = [json.loads(line.split(b" ", 2)[2])["genes"][0]["index"] for line in lines]
+    assert len(done) == len(set(done)) >= 2
+    resumed = fit_genes(counts, coords=tissue.coords, progress=False, resume=tmp_path / "run")
+    whole = fit_genes(counts, coords=tissue.coords, progress=False)
+    pd.testing.assert_frame_equal(
+        resumed.table.drop(columns="seconds"), whole.table.drop(columns="seconds"), check_exact=True
+    )
+
+
+def test_memory_is_predicted_and_refused(bare, monkeypatch, tmp_path):
+    kernel = Job.of(bare, RunOptions()).bench().kernel
+    each = memory.bytes_per_worker(bare, kernel)
+    assert 450e6 < each < 1e9
+    monkeypatch.setattr(memory, "available_bytes", lambda: 2.5 * each)
+    assert memory.check_memory(bare, kernel, 2) == 2 * each
+    with pytest.raises(ValueError, match=r"n_jobs=9 needs about .* GB .*: n_jobs=2 would fit"):
+        fit_slide(bare, progress=False, n_jobs=9)
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal: 9 kB\nMemAvailable:     1000 kB\n")
+    monkeypatch.undo()
+    monkeypatch.setattr(fit_memory, "MEMINFO", meminfo)
+    assert fit_memory.available_bytes() <= 1024e3
+
+
+def test_filters_and_names_of_what_they_removed(bare):
+    counts = [np.zeros((61, n)) for n in (1, 2, 2, 4, 3)]
+    counts[1][0] = [50, 50]  # one spot
+    counts[2][:9] = [1, 1]
+    counts[3][:] = [10, 0.2, 12, 0.1]
+    counts[4][:] = [30, 0.25, 0]
+    names = ["single", "narrow", "few", "rare", "left"]
+    given = {"coords": bare.coords, "gene_names": names, "model": "glm", "progress": False}
+    dropped = fit_genes(counts, min_counts=20, min_spots=2, min_share=0.05, **given)
+    assert dropped.table["gene"].tolist() == ["rare"]
+    assert dropped.table["isoforms"].tolist() == ["iso_0;iso_2"]
+    assert dropped.removed.to_numpy().tolist() == [
+        ["single", "", "one isoform only"],
+        ["left", "iso_1", "below 0.05 of the gene's reads, dropped"],
+        ["left", "iso_2", "below 0.05 of the gene's reads, dropped"],
+        ["left", "", "one isoform only is left"],
+        ["rare", "iso_1", "below 0.05 of the gene's reads, dropped"],
+        ["rare", "iso_3", "below 0.05 of the gene's reads, dropped"],
+        ["few", "", "fewer than 20 reads"],
+        ["narrow", "", "reads at fewer than 2 spots"],
+    ]
+    with pytest.warns(SplisosmWarning, match="2 genes have counts that are no whole numbers"):
+        merged = fit_genes(counts, min_share=0.05, rare="merge", **given)
+    row = merged.table.set_index("gene").loc["rare"]
+    assert row["isoforms"] == "iso_0;iso_1+iso_3;iso_2"
+    assert row["reads"] == pytest.approx(61 * 22.3)
+    with pytest.raises(ValueError, match="no gene is left: 3 with fewer than 1e"):
+        fit_genes(counts[1:4], coords=bare.coords, min_counts=1e6, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"batch_size": 0}, ValueError, "batch_size must be 'auto' or a whole number above 0"),
+        ({"n_jobs": 0}, ValueError, "n_jobs must be a whole number above 0, or -1, came 0"),
+        ({"smooth": "exact"}, ValueError, "smooth must be one of 'auto', 'laplace', 'ep'"),
+        ({"smooth": "ep", "nugget": "laplace"}, ValueError, "integrates the nugget as well"),
+        ({"nugget": "exact"}, ValueError, "nugget.* must be one of 'laplace', 'quadrature'"),
+        ({"model": "lm"}, ValueError, "model must be one of 'glmm', 'glm'"),
+        ({"min_share": 1.0}, ValueError, r"min_share must be in \[0, 1\), came 1.0"),
+        ({"seed": -1}, ValueError, "seed must be a whole number of at least 0, came -1"),
+        ({"rho": 1.0}, ValueError, r"rho must be in \[0, 1\), came 1.0"),
+        ({"coords": None}, ValueError, "coords must hold the places of the spots"),
+        ({"coords": np.full((61, 2), np.nan)}, ValueError, "coords must be finite, .* 61 spots"),
+        ({"covariates": ["region"]}, TypeError, "covariates must be a DataFrame"),
+        ({"gene_names": ["a"]}, ValueError, "gene_names must hold 6 names, came 1"),
+        ({"fitting_configs": {"tolerance": 1}}, ValueError, "no key 'tolerance'"),
+        ({"var_prior_model": "beta"}, ValueError, "must be one of"),
+    ],
+)
+def test_bad_arguments_are_named(tissue, change, error, message):
+    given = {"coords": tissue.coords, "progress": False} | change
+    with pytest.raises(error, match=message):
+        fit_genes(tissue.counts.numpy(), **given)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.full((1, 61, 2), -1.0), "choose the layer with the raw counts"),
+        (np.full((1, 61, 2), "x"), "counts must be numbers, came <U1"),
+        (np.ones((1, 60, 2)), r"counts of gene 0 must have 61 spots, came \(60, 2\)"),
+        (np.ones((1, 61, 1)), "no gene is left: 1 with one isoform only"),
+        (np.ones((0, 61, 2)), "no gene is left: the data have none"),
+    ],
+)
+def test_bad_counts_are_named(tissue, values, message):
+    with pytest.raises(ValueError, match=message):
+        fit_genes(values, coords=tissue.coords, progress=False)
+
+
+def test_no_spots_and_unknown_sources_are_named():
+    with pytest.raises(ValueError, match="there is no spot left"):
+        fit_genes(np.ones((1, 0, 2)), coords=np.ones((0, 2)), progress=False)
+    with pytest.raises(TypeError, match="must be an AnnData, a path, a Slide or arrays"):
+        fit_genes(7)

@@ -1,0 +1,175 @@
+"""Spots blurred by a Gaussian of any covariance: against dense sums, differences and the nugget."""
+
+import numpy as np
+import pytest
+from scipy.special import logsumexp, roots_hermitenorm
+
+from splisosm_pyro.maths.spot.gaussian import LATTICE, blur_spots, coarser
+from splisosm_pyro.maths.spot.integrated import QuadratureNugget
+from splisosm_pyro.maths.spot.quadrature.line import AUTO, fixed_rule
+from splisosm_pyro.maths.spot.quadrature.plane import plane, plane_mode, plane_sums, plane_value
+from splisosm_pyro.maths.spot.quadrature.wide_plane import wide
+
+
+def log_lik(eta, y):
+    """Multinomial log-likelihood without its coefficient; eta (*, Q)."""
+    full = np.concatenate([eta, np.zeros((*eta.shape[:-1], 1))], axis=-1)
+    return full @ y - y.sum() * logsumexp(full, axis=-1)
+
+
+def dense_sum(y, x, cov, points, reach=10.0):
+    """Value, mean score and minus the second derivative by a plain lattice of the prior."""
+    n_logits, z = x.size, np.linspace(-reach, reach, points)
+    grid = np.stack(np.meshgrid(*[z] * n_logits, indexing="ij"), axis=-1).reshape(-1, n_logits)
+    values, vectors = np.linalg.eigh(cov)
+    eta = x + grid @ (vectors * np.sqrt(values)).T
+    log = log_lik(eta, y) - 0.5 * (grid**2).sum(1)
+    value = logsumexp(log) + n_logits * np.log((z[1] - z[0]) / np.sqrt(2.0 * np.pi))
+    weight = np.exp(log - logsumexp(log))
+    full = np.concatenate([eta, np.zeros((len(eta), 1))], axis=1)
+    pi = np.exp(full - logsumexp(full, axis=1, keepdims=True))[:, :-1]
+    score = y[:-1] - y.sum() * pi
+    info = y.sum() * (np.diag(weight @ pi) - (weight[:, None] * pi).T @ pi)
+    off = score - weight @ score
+    return value, weight @ score, info - (weight[:, None] * off).T @ off
+
+
+def draw(n_logits, totals, sigma, seed=0):
+    """Counts, means and full covariances of mean variance sigma^2."""
+    rng = np.random.default_rng(seed)
+    ratios = rng.dirichlet(np.ones(n_logits + 1), len(totals))
+    y = np.array([rng.multinomial(m, p) for m, p in zip(totals, ratios, strict=True)], float)
+    root = rng.normal(size=(len(totals), n_logits, n_logits))
+    cov = root @ root.swapaxes(1, 2)
+    cov *= (sigma**2 * n_logits / np.trace(cov, axis1=1, axis2=2))[:, None, None]
+    return y, rng.normal(size=(len(totals), n_logits)), cov
+
+
+@pytest.mark.parametrize(
+    ("n_logits", "sigma", "points", "tolerance"),
+    [
+        (2, 0.3, 301, 2e-8),
+        (2, 1.0, 401, 2e-8),
+        (2, 2.5, 801, 1e-7),
+        (2, 9.0, 2401, 1e-7),  # mostly a product of lines
+        (3, 0.5, 91, 1e-6),
+    ],
+)
+def test_coupled_logits_agree_with_a_dense_sum(n_logits, sigma, points, tolerance):
+    y, x, cov = draw(n_logits, (1, 2, 6, 15), sigma)
+    y[0] *= 0.75  # fractions take no powers
+    value, score, neg_hessian = blur_spots(y, x, cov, AUTO)
+    for s in range(len(y)):
+        truth = dense_sum(y[s], x[s], cov[s], points)
+        assert value[s] == pytest.approx(truth[0], abs=tolerance)
+        np.testing.assert_allclose(score[s], truth[1], atol=tolerance)
+        np.testing.assert_allclose(neg_hessian[s], truth[2], atol=5 * tolerance)
+
+
+@pytest.mark.parametrize("total", [1, 3, 40, 10**6])
+@pytest.mark.parametrize("sigma", [1e-3, 0.5, 3.0, 20.0])
+@pytest.mark.parametrize("n_logits", [1, 2])
+def test_a_diagonal_covariance_is_the_nugget(n_logits, sigma, total):
+    y, x, _ = draw(n_logits, (total, total, total), 1.0, seed=1)
+    y[0] = np.eye(n_logits + 1)[0] * total
+    nugget = sigma**2 * np.linspace(1.0, 0.6, n_logits)
+    cov = np.broadcast_to(np.diag(nugget), (3, n_logits, n_logits))
+    value, score, neg_hessian = blur_spots(y, x, cov, AUTO)
+    terms = QuadratureNugget(y).evaluate(x, nugget)
+    assert value.sum() == pytest.approx(terms.value, abs=1e-7, rel=1e-12)
+    np.testing.assert_allclose(score, terms.score, atol=1e-7, rtol=1e-7)
+    scale = np.abs(terms.neg_hessian).max()
+    np.testing.assert_allclose(neg_hessian, terms.neg_hessian, atol=5e-8 + 1e-6 * scale)
+
+
+@pytest.mark.parametrize("error", [1e-5, 1e-7])
+@pytest.mark.parametrize("sigma", [0.3, 2.0, 15.0])
+@pytest.mark.parametrize("n_logits", [1, 2, 3])
+def test_fewer_nodes_stay_near_the_error_asked_for(n_logits, sigma, error):
+    y, x, cov = draw(n_logits, (1, 2, 5, 14, 60, 200), min(sigma, 3.0) if n_logits > 2 else sigma)
+    sd = np.sqrt(np.diagonal(cov, axis1=1, axis2=2))
+    strong = np.full((n_logits, n_logits), 0.995) + 0.005 * np.eye(n_logits)
+    cov[1::2] = (strong * sd[:, :, None] * sd[:, None])[1::2]
+    fine, rough = (blur_spots(y, x, cov, AUTO, off) for off in (0.0, error))
+    off = np.abs(rough[0] - fine[0]).max()
+    assert 0.02 * error < off < max(2.0 * n_logits * error, 2e-6)
+    np.testing.assert_allclose(sd * rough[1], sd * fine[1], atol=20.0 * error + 1e-6)
+    both = sd[:, :, None] * sd[:, None]
+    np.testing.assert_allclose(both * rough[2], both * fine[2], atol=2e-2 if sigma > 3 else 2e-3)
+
+
+@pytest.mark.parametrize("sigma", [0.5, 15.0])
+@pytest.mark.parametrize("n_logits", [1, 2])
+def test_the_error_of_fewer_nodes_hardly_changes_along_a_path(n_logits, sigma):
+    y, x, cov = draw(n_logits, (1, 2, 9, 40), sigma)
+    path = [(y, x + 0.01 * k, cov * np.exp(0.01 * k)) for k in range(40)]
+    errors = [blur_spots(*at, AUTO, 1e-5)[0] - blur_spots(*at, AUTO)[0] for at in path]
+    assert np.ptp(errors, axis=0).max() < 4e-6
+    assert np.abs(np.diff(errors, n=2, axis=0)).max() < 1e-6
+
+
+def test_nodes_that_are_fixed_stay_as_many():
+    assert coarser(fixed_rule(9), 1e-5) == fixed_rule(9)
+    assert coarser((1.5, 2.0, 9.0, 0), 1e-5) == (1.5, 2.0, 9.0, 0)
+
+
+def test_a_gaussian_mean_joins_the_nugget():
+    y, x, _ = draw(1, (1, 2, 5), 1.0)
+    z, weight = roots_hermitenorm(60)
+    nodes = (x + 1.3 * z).reshape(-1, 1)
+    spots = QuadratureNugget(np.repeat(y, 60, axis=0))
+    each = spots.blurred(nodes, np.full((180, 1, 1), 0.7))[0].reshape(3, 60)
+    expected = logsumexp(each + np.log(weight / weight.sum()), axis=1)
+    value, _, _ = blur_spots(y, x, np.full((3, 1, 1), 0.7 + 1.69), AUTO)
+    np.testing.assert_allclose(value, expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("n_logits", [1, 2, 3, 4])
+def test_derivatives_are_those_of_the_value(n_logits):
+    y, x, cov = draw(n_logits, (1, 4), 1.2, seed=2)
+    _, score, neg_hessian = blur_spots(y, x, cov, AUTO)
+    h = 0.05  # fourth order: the lattice's own error is divided by it
+    for q in range(n_logits):
+        step = h * np.eye(n_logits)[q]
+        sides = [blur_spots(y, x + k * step, cov, AUTO) for k in (-2, -1, 1, 2)]
+        slopes = [
+            (a - 8 * b + 8 * c - d) / (12 * h)
+            for a, b, c, d in ([side[i] for side in sides] for i in (0, 1))
+        ]
+        np.testing.assert_allclose(score[:, q], slopes[0], atol=2e-5 if n_logits > 2 else 2e-6)
+        np.testing.assert_allclose(-neg_hessian[:, :, q], slopes[1], atol=5e-5)
+    assert (np.linalg.eigvalsh(neg_hessian) > 0).all()
+
+
+def test_covariances_without_full_rank():
+    y, x, _ = draw(2, (3, 7), 1.0, seed=3)
+    info = blur_spots(y, x, np.zeros((2, 2, 2)), AUTO)
+    terms = QuadratureNugget(y).evaluate(x, np.zeros(2))
+    assert info[0].sum() == pytest.approx(terms.value, abs=1e-7)
+    np.testing.assert_allclose(info[1], terms.score, atol=1e-7)
+    np.testing.assert_allclose(info[2], terms.neg_hessian, atol=1e-7)
+    way = np.array([1.0, -0.5])
+    z, weight = roots_hermitenorm(80)
+    log = np.array([log_lik(x[s] + z[:, None] * way, y[s]) for s in range(2)])
+    expected = logsumexp(log + np.log(weight / weight.sum()), axis=1)
+    value, _, _ = blur_spots(y, x, np.broadcast_to(np.outer(way, way), (2, 2, 2)), AUTO)
+    np.testing.assert_allclose(value, expected, atol=1e-7)
+
+
+@pytest.mark.parametrize("sigma", [8.0, 15.0, 50.0])
+def test_a_product_of_lines_agrees_with_the_plane(sigma):
+    y, x, cov = draw(2, (1, 2, 6, 12, 30), sigma, seed=4)
+    cov[1] = sigma**2 * np.array([[1.0, -0.995], [-0.995, 1.0]])
+    noise = [(c[0, 0], c[0, 1], c[1, 1]) for c in cov]
+    fine = (0.5, 0.7, 35.0, 0)
+    for s in range(len(y)):
+        mode = plane_mode(y[s], x[s], noise[s])
+        at, sums = plane(y[s], x[s], noise[s], fine, mode), np.empty(11)
+        plane_sums(at, fine, sums)
+        results = [(np.empty(2), np.empty((2, 2))) for _ in range(2)]
+        expected = plane_value(at, sums, *results[0])
+        sd = float(np.hypot(at.b00, at.b01)), at.b11
+        found = wide(y[s], x[s], cov[s], mode, sd, LATTICE[2][0], *results[1])
+        assert found == pytest.approx(expected, abs=2e-9)
+        np.testing.assert_allclose(results[1][0], results[0][0], atol=2e-8)
+        np.testing.assert_allclose(results[1][1], results[0][1], atol=2e-7)
