@@ -1,100 +1,61 @@
-"""The house: imports go downwards only, in no circle, and functions and files stay small."""
+"""The laws of the house, read from its plan: the table of rooms in ``docs/reading_the_code.md``."""
 
 import ast
+import re
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "splisosm_pyro"
-# A unit is a folder or a file directly in the package; it imports itself and units of lower floors.
-FLOORS = {
-    "maths": 1,
-    "fit": 2,
-    "generative": 2,
-    "guides": 3,
-    "simulate": 3,
-    "posterior": 4,
-    "utils": 5,
-    "model": 5,
-    "plots": 5,
-    "studies": 6,
-    "genes": 7,
-    "demo": 8,
-    "__init__": 9,
-    "__main__": 10,
-}
+PLAN = ROOT / "docs" / "reading_the_code.md"
 MAX_FUNCTION = 60  # lines of code, without the docstring
 MAX_FILE = 400
+MAX_FOLDER = 12  # files, the folder's own __init__ not counted
+ALIASES = "maths/numeric/"  # the home of array types
+PYRO = ("maths/priors/", "maths/density/pyro_distributions.py")  # below the programs, only these
+SOLVERS = ("maths/", "fit/")
 
 
-def module_name(path):
-    """splisosm_pyro/maths/covariance/car.py -> maths.car; a folder's __init__ is the folder."""
-    parts = path.relative_to(PACKAGE).with_suffix("").parts
-    if len(parts) > 1 and parts[-1] == "__init__":
-        parts = parts[:-1]
-    return ".".join(parts)
+def rooms(plan):
+    """The rooms of the plan, from the roof down: the paths in the first column, row by row."""
+    table = plan.split("## Rooms")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (`.*?) \|", table, re.M)
+    return [re.findall(r"`([\w/.]+)`", row) for row in rows]
 
 
-SOURCES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+def height(file, plan):
+    """How high the room of a file lies: that of the longest path of the plan; None if nowhere."""
+    found = {}
+    for row, paths in enumerate(reversed(plan)):
+        for path in paths:
+            inside = file == path or (path.endswith("/") and file.rpartition("/")[0] + "/" == path)
+            if inside:
+                found[len(path)] = row
+    return found[max(found)] if found else None
 
 
-def unit(module):
-    return module.split(".")[0]
+def modules(package):
+    """Dotted name and path from the package of every file; a folder's __init__ is the folder."""
+    named = {}
+    for path in sorted(package.rglob("*.py")):
+        file = path.relative_to(package)
+        parts = file.parent.parts if file.name == "__init__.py" else file.with_suffix("").parts
+        named[".".join([package.name, *parts])] = file.as_posix()
+    return named
 
 
-def resolve(dotted, modules):
-    """The longest module name that a dotted name starts with."""
-    parts = dotted.split(".")
-    for end in range(len(parts), 0, -1):
-        if ".".join(parts[:end]) in modules:
-            return ".".join(parts[:end])
-    return "__init__"  # a name of the package itself
-
-
-def imported(tree, modules, module="__init__", is_package=True):
-    """Modules of the package that a module imports anywhere, also inside functions."""
-    found = set()
+def imported(tree, named):
+    """The files that a module imports anywhere: in functions and for the type checker too."""
     for node in ast.walk(tree):
         names = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:  # relative
-                here = [] if module == "__init__" else module.split(".")
-                keep = len(here) - node.level + (1 if is_package else 0)
-                base = ".".join(["splisosm_pyro", *here[:keep], *([base] if base else [])])
-            names = [f"{base}.{alias.name}" for alias in node.names]
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
         for name in names:
-            if name == "splisosm_pyro" or name.startswith("splisosm_pyro."):
-                inside = name.removeprefix("splisosm_pyro").removeprefix(".")
-                found.add(resolve(inside, modules) if inside else "__init__")
-    return found
-
-
-def type_checking_removed(tree):
-    """The tree without what stands under ``if TYPE_CHECKING``, which never runs."""
-
-    class Remove(ast.NodeTransformer):
-        def visit_If(self, node):
-            if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-                return [self.visit(child) for child in node.orelse] or ast.Pass()
-            return self.generic_visit(node)
-
-    return Remove().visit(tree)
-
-
-def parse(path):
-    return ast.parse(path.read_text(encoding="utf-8"))
-
-
-def upward(module, imports):
-    """The imports that do not go downwards."""
-    floor = FLOORS[unit(module)]
-    return sorted(
-        other for other in imports if unit(other) != unit(module) and FLOORS[unit(other)] >= floor
-    )
+            parts = name.split(".")
+            starts = (".".join(parts[:end]) for end in range(len(parts), 0, -1))
+            yield from (named[start] for start in [next(filter(named.get, starts), None)] if start)
 
 
 def functions(tree):
@@ -103,96 +64,115 @@ def functions(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             lines = node.end_lineno - node.lineno + 1
             if ast.get_docstring(node) is not None:
-                docstring = node.body[0]
-                lines -= docstring.end_lineno - docstring.lineno + 1
+                lines -= node.body[0].end_lineno - node.body[0].lineno + 1
             yield node.name, lines
 
 
-def circle(graph):
-    """A circle of a directed graph, or None."""
-    done, path = set(), []
-
-    def visit(node):
-        if node in path:
-            return [*path[path.index(node) :], node]
-        if node in done:
-            return None
-        path.append(node)
-        for other in sorted(graph[node]):
-            if found := visit(other):
-                return found
-        path.pop()
-        done.add(node)
-        return None
-
-    return next((found for node in sorted(graph) if (found := visit(node))), None)
+def roots(tree):
+    """The packages that a module imports."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield "." if node.level else node.module.split(".")[0]
 
 
-@pytest.mark.parametrize("module", SOURCES)
-def test_every_module_has_a_floor_and_imports_downwards(module):
-    assert unit(module) in FLOORS, f"{module}: give {unit(module)} a floor"
-    path = SOURCES[module]
-    imports = imported(parse(path), SOURCES, module, path.name == "__init__.py")
-    assert upward(module, imports) == []
+def breaches_of_file(file, text, tree):
+    """What a file does against the laws, its imports from other rooms aside."""
+    if text.count("\n") > MAX_FILE:
+        yield f"{file} has more than {MAX_FILE} lines"
+    for name, lines in functions(tree):
+        if lines > MAX_FUNCTION:
+            yield f"{file}: {name} has {lines} lines"
+    if not file.startswith(ALIASES) and re.search(r"^\w+(: \w+)? = [\w.|]*NDArray\[", text, re.M):
+        yield f"{file} names an array type of its own"
+    if "pyro" in set(roots(tree)) and file.startswith(SOLVERS) and not file.startswith(PYRO):
+        yield f"{file} needs Pyro"
+    if "." in set(roots(tree)):
+        yield f"{file} has a relative import"
 
 
-def test_no_circle_of_imports():
-    graph = {}
-    for module, path in SOURCES.items():
-        tree = type_checking_removed(parse(path))
-        graph[module] = imported(tree, SOURCES, module, path.name == "__init__.py") - {module}
-    assert circle(graph) is None
+def breaches_of_imports(graph, plan):
+    """Imports that climb, files without a room, circles; a folder's __init__ faces its folder."""
+    for file, others in graph.items():
+        face = file.endswith("__init__.py")
+        if not face and height(file, plan) is None:
+            yield f"{file} is in no room of the plan"
+            continue
+        for other in others:
+            if face or other.endswith("__init__.py"):
+                folder = (file if face else other).removesuffix("__init__.py")
+                if face and not other.startswith(folder):
+                    yield f"{file} imports {other}, which is not in its folder"
+                continue
+            below = height(other, plan)
+            if below is not None and below > height(file, plan):
+                yield f"{file} imports {other}, which lies higher"
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as circle:
+        yield "a circle: " + ", ".join(sorted(set(circle.args[1])))
 
 
-@pytest.mark.parametrize("module", SOURCES)
-def test_functions_and_files_are_small(module):
-    path = SOURCES[module]
-    long = {name: lines for name, lines in functions(parse(path)) if lines > MAX_FUNCTION}
-    assert long == {}
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_FILE
+def breaches(package, page):
+    """Every breach of the laws, in words."""
+    plan, named = rooms(page), modules(package)
+    files = {file: (package / file).read_text(encoding="utf-8") for file in named.values()}
+    trees = {file: ast.parse(text) for file, text in files.items()}
+    found = [one for file in files for one in breaches_of_file(file, files[file], trees[file])]
+    graph = {file: set(imported(tree, named)) - {file} for file, tree in trees.items()}
+    found += breaches_of_imports(graph, plan)
+    folders = {}
+    for file in files:
+        if not file.endswith("__init__.py"):
+            folders.setdefault(file.rpartition("/")[0], []).append(file)
+    found += [
+        f"{folder} has {len(f)} files" for folder, f in folders.items() if len(f) > MAX_FOLDER
+    ]
+    return found
 
 
-def test_maths_needs_no_program_of_pyro():
-    """Solvers compose the density without Pyro: only the files of distributions import it."""
-    users = set()
-    for module, path in SOURCES.items():
-        roots = set()
-        for node in ast.walk(parse(path)):
-            if isinstance(node, ast.Import):
-                roots |= {alias.name.split(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and not node.level:
-                roots.add(node.module.split(".")[0])
-        if "pyro" in roots and unit(module) in ("maths", "fit"):
-            users.add(module)
-    assert {user for user in users if not user.startswith("maths.priors")} == {
-        "maths.density.pyro_distributions"
+def dead_paths(page, root):
+    """Paths of the plan's page that lead nowhere; those of the package are given from its folder."""
+    paths = re.findall(r"`([\w/]+(?:/|\.py))(?::[^`]*)?`", page)
+    there = (root / "splisosm_pyro", root)
+    return sorted({path for path in paths if not any((base / path).exists() for base in there)})
+
+
+def test_the_house_keeps_its_laws_and_its_plan_is_true():
+    page = PLAN.read_text(encoding="utf-8")
+    assert breaches(PACKAGE, page) == []
+    assert dead_paths(page, ROOT) == []
+
+
+def test_every_breach_is_found(tmp_path):
+    page = "## Rooms\n\n| room |\n|---|\n| `model/`, `plots.py` | |\n| `maths/` | |\n\n## `gone/`\n"
+    house = {
+        "__init__.py": "from house.model.glm import GLM",
+        "plots.py": "import numpy",
+        "model/__init__.py": "from house.maths.car import V",
+        "model/glm.py": "from house.maths import car\nfrom house.model.base import Base",
+        "model/base.py": "def f():\n    import house.model.glm",
+        "model/long.py": 'def f():\n    """One.\n\n    Two.\n    """\n' + "    x = 1\n" * 60,
+        "maths/car.py": "if TYPE_CHECKING:\n    from house.plots import Map\nimport pyro\n",
+        "maths/types.py": "Floats = npt.NDArray[np.float64]\nfrom . import car\n",
+        "lost.py": "\n" * 401,
     }
-
-
-# --- the checks themselves can fail ---
-
-
-@pytest.mark.parametrize(
-    ("module", "code", "expected"),
-    [
-        ("maths.car", "from splisosm_pyro.fit import mode", ["fit.mode"]),
-        ("maths.car", "def f():\n    import splisosm_pyro.model.glm", ["model.glm"]),
-        ("maths.car", "from ..generative import multinomial_glm", ["generative"]),
-        ("fit.mode", "from splisosm_pyro.generative import multinomial_glm", ["generative"]),
-        ("fit.mode", "from splisosm_pyro import generative", ["generative"]),
-        ("model.glm", "from splisosm_pyro import __version__", ["__init__"]),
-        ("model.glm", "from splisosm_pyro.maths import car\nfrom .base import Base", []),
-        ("__main__", "import splisosm_pyro.genes\nimport numpy", []),
-    ],
-)
-def test_upward_imports_are_found(module, code, expected):
-    modules = ["maths.car", "fit", "fit.mode", "model", "model.glm", "model.base", "generative"]
-    modules += ["genes", "__main__", "__init__"]
-    assert upward(module, imported(ast.parse(code), modules, module, is_package=False)) == expected
-
-
-def test_circles_and_long_functions_are_found():
-    assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}}) == ["a", "b", "c", "a"]
-    assert circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) is None
-    code = 'def f():\n    """One.\n\n    Two.\n    """\n    x = 1\n    return x\n'
-    assert list(functions(ast.parse(code))) == [("f", 3)]
+    house |= {f"model/m{k}.py": "" for k in range(10)}
+    for file, text in house.items():
+        path = tmp_path / "house" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert sorted(breaches(tmp_path / "house", page)) == [
+        "a circle: model/base.py, model/glm.py",
+        "lost.py has more than 400 lines",
+        "lost.py is in no room of the plan",
+        "maths/car.py imports plots.py, which lies higher",
+        "maths/car.py needs Pyro",
+        "maths/types.py has a relative import",
+        "maths/types.py names an array type of its own",
+        "model has 13 files",
+        "model/__init__.py imports maths/car.py, which is not in its folder",
+        "model/long.py: f has 61 lines",
+    ]
+    assert dead_paths(page, tmp_path) == ["gone/", "maths/", "model/", "plots.py"]
