@@ -28,7 +28,7 @@ def read_npz(
     ----------
     path : str or path
         Keys: ``counts`` (G, S, P), ``gene_names`` (G,), ``iso_names`` (G, P), and the same with the
-        ending ``_K`` for genes of K isoforms. StrArray may be missing.
+        ending ``_K`` for genes of K isoforms. Names may be missing.
     n_isos : int, optional
         Read ``counts_K`` for this K alone (or ``counts``, if that is its P). Default: ``counts``,
         or every ``counts_K`` of a file without it.

@@ -28,7 +28,7 @@ class Scores:
     status : ndarray of str, shape (G, M)
         ``'ok'``, ``'no counts'``, ``'unreliable: ...'`` or ``'failed: ...'``.
     genes, models, spots : tuple
-        ObjectArray along the axes.
+        Names along the axes.
     n_reads : ndarray, shape (G,)
         Reads that were predicted.
     attrs : dict
