@@ -12,15 +12,16 @@ import torch
 
 from splisosm_pyro.fit.accelerator.lockstep_fit import each_gene
 from splisosm_pyro.fit.glm.reduced_problem import DesignRows
-from splisosm_pyro.fit.glmm.conditional import Conditional, posterior_mean_ratio
 from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, Params
-from splisosm_pyro.fit.glmm.glmm_errors import GeneErrors, gene_errors, unknown_errors
 from splisosm_pyro.fit.glmm.marginal_error import (
     NOT_KNOWN,
+    Conditional,
     MarginalError,
     gene_generator,
     marginal_error,
+    posterior_mean_ratio,
 )
+from splisosm_pyro.fit.glmm.uncertainty import GeneErrors, gene_errors, unknown_errors
 from splisosm_pyro.fit.options import positive_int
 from splisosm_pyro.fit.result import GeneFit
 from splisosm_pyro.maths.covariance.kernel import Kernel

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from splisosm_pyro.fit.glm.reduced_problem import DesignRows
 from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, fit_gene
-from splisosm_pyro.fit.glmm.glmm_errors import GeneErrors
 from splisosm_pyro.fit.glmm.starting_values import INIT_RATIOS, starting_values
+from splisosm_pyro.fit.glmm.uncertainty import GeneErrors
 from splisosm_pyro.fit.options import FitOptions, GLMMOptions, boolean, choose
 from splisosm_pyro.fit.result import GeneFit
 from splisosm_pyro.maths.axes import (

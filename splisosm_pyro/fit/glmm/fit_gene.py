@@ -12,7 +12,6 @@ from splisosm_pyro.fit.glm.reduced_problem import DesignRows
 from splisosm_pyro.fit.glmm.joint_objective import JointObjective
 from splisosm_pyro.fit.glmm.marginal_objective import MarginalObjective
 from splisosm_pyro.fit.glmm.outer_space import OuterSpace
-from splisosm_pyro.fit.glmm.reasons import boundary_reason
 from splisosm_pyro.fit.glmm.several_maxima import GeneObjective, find_maximum
 from splisosm_pyro.fit.marginal.latent_problem import GeneData, LatentProblem
 from splisosm_pyro.fit.marginal.smooth_part import SMOOTH_PARTS, SmoothPart
@@ -34,6 +33,11 @@ START_SIGMAS = (0.4, 1.2)
 # Where a coefficient starts that only its prior holds.
 FARTHEST_START = 4.0
 START_THETA_LOGITS = {"marginal": (-1.0, 1.5), "joint": (0.0, 15.0)}
+# Said where a joint fit ends at a bound.
+ADVICE_JOINT = (
+    "the joint density says little about the variances, "
+    "fitting_method='marginal_newton' estimates them"
+)
 
 Params = Mapping[str, FloatArray]
 
@@ -316,3 +320,39 @@ def _without_counts(spec: GLMMSpec, start: Params) -> GeneFit:
         epochs=0,
         values=np.empty(0),
     )
+
+
+def boundary_reason(space: OuterSpace, result: SearchResult[Any], *, joint: bool) -> list[str]:
+    """Return one sentence for every variance parameter that ended at a bound."""
+    reasons = []
+    for i in result.at_bound.nonzero()[0]:
+        if i >= space.n_variance:
+            reasons.append("a coefficient is at the bound of the search")
+            continue
+        low = bool(result.best.u[i] <= space.box().lower[i])
+        of_sigma = i < space.n_sigma
+        component = int(i) if of_sigma else int(i) - space.n_sigma
+        label = _label(space, component)
+        if of_sigma and joint and low:
+            reasons.append(f"sigma{label} at its floor {space.sigma_floor:g}")
+        else:
+            reasons.append((_sigma if of_sigma else _theta)(label, low=low))
+    if reasons and joint:
+        reasons.append(ADVICE_JOINT)
+    return reasons
+
+
+def _label(space: OuterSpace, component: int) -> str:
+    return "" if space.n_components == 1 else f" of logit {component}"
+
+
+def _sigma(label: str, *, low: bool) -> str:
+    if low:
+        return f"sigma{label} -> 0: no more variation than the covariates explain"
+    return f"sigma{label} at its upper bound: the data ask for ever more variance, use a prior"
+
+
+def _theta(label: str, *, low: bool) -> str:
+    if low:
+        return f"theta{label} -> 0: the field is white noise"
+    return f"theta{label} -> 1: all of the field's variance is spatial"

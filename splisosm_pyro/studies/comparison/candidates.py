@@ -13,8 +13,8 @@ import numpy as np
 
 from splisosm_pyro.fit.glm.fit_gene import fit_glm
 from splisosm_pyro.fit.glm.reduced_problem import DesignRows
-from splisosm_pyro.fit.glmm.conditional import Conditional
 from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, Params, fit_gene
+from splisosm_pyro.fit.glmm.marginal_error import Conditional
 from splisosm_pyro.fit.glmm.without_space import without_space
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.posterior.loo.cavity import smooth_cavity

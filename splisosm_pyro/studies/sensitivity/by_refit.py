@@ -8,7 +8,7 @@ import numpy as np
 
 from splisosm_pyro.fit.glm.reduced_problem import DesignRows
 from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, Params, fit_gene
-from splisosm_pyro.fit.glmm.glmm_errors import GeneErrors, gene_errors, unknown_errors
+from splisosm_pyro.fit.glmm.uncertainty import GeneErrors, gene_errors, unknown_errors
 from splisosm_pyro.fit.result import GeneFit, Status, broken_fit
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.maths.priors import Variable

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from problems import kernel_of, mode_of, problem_of, variances_of
 
-from splisosm_pyro.fit.glmm.conditional import Conditional
 from splisosm_pyro.fit.glmm.marginal_error import (
+    Conditional,
     MarginalError,
     gene_generator,
     log_weights,

@@ -12,9 +12,14 @@ from problems import FORMS as FORMS_OF
 from problems import central, kernel_of, mode_of, objective_of, problem_of, variances_of
 
 from splisosm_pyro.fit.glm.reduced_problem import DesignRows
-from splisosm_pyro.fit.glmm.conditional import Conditional, posterior_mean_ratio
 from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, field_of, fit_gene
-from splisosm_pyro.fit.glmm.marginal_error import gene_generator, log_weights, marginal_error
+from splisosm_pyro.fit.glmm.marginal_error import (
+    Conditional,
+    gene_generator,
+    log_weights,
+    marginal_error,
+    posterior_mean_ratio,
+)
 from splisosm_pyro.fit.glmm.uncertainty import field_posterior
 from splisosm_pyro.fit.marginal.conditional_mode import ModeError
 from splisosm_pyro.fit.marginal.expectation_propagation import ROUGH_TOLERANCE, SITE_TOLERANCE

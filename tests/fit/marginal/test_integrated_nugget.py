@@ -11,9 +11,13 @@ from problems import FORMS as FORMS_OF
 from problems import central, kernel_of, mode_of, objective_of, problem_of, variances_of
 
 from splisosm_pyro.fit.glm.reduced_problem import DesignRows
-from splisosm_pyro.fit.glmm.conditional import Conditional, posterior_mean_ratio
 from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, field_of, fit_gene
-from splisosm_pyro.fit.glmm.marginal_error import gene_generator, marginal_error
+from splisosm_pyro.fit.glmm.marginal_error import (
+    Conditional,
+    gene_generator,
+    marginal_error,
+    posterior_mean_ratio,
+)
 from splisosm_pyro.fit.glmm.uncertainty import field_posterior
 from splisosm_pyro.fit.marginal.laplace import log_marginal, marginal_gradient
 from splisosm_pyro.fit.marginal.variances import Variances

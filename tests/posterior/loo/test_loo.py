@@ -11,8 +11,8 @@ from scipy.special import gammaln, logsumexp
 from splisosm_pyro import MultinomGLM, MultinomGLMM, simulate_tissue
 from splisosm_pyro.fit.glm.fit_gene import fit_glm
 from splisosm_pyro.fit.glm.reduced_problem import DesignRows
-from splisosm_pyro.fit.glmm.conditional import Conditional
 from splisosm_pyro.fit.glmm.fit_gene import fit_gene
+from splisosm_pyro.fit.glmm.marginal_error import Conditional
 from splisosm_pyro.fit.glmm.without_space import fit_white_noise, without_space
 from splisosm_pyro.maths.spot.spot_density import log_counts_density
 from splisosm_pyro.model import loo_of as checks
