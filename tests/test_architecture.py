@@ -133,7 +133,7 @@ def breaches(package, page):
 
 
 def dead_paths(page, root):
-    """Paths of the plan's page that lead nowhere; those of the package are given from its folder."""
+    """Paths of the plan that lead nowhere, seen from the package or from the root."""
     paths = re.findall(r"`([\w/]+(?:/|\.py))(?::[^`]*)?`", page)
     there = (root / "splisosm_pyro", root)
     return sorted({path for path in paths if not any((base / path).exists() for base in there)})

@@ -107,7 +107,10 @@ def as_adjacency(weights: object) -> csc_array:
         raise ValueError(f"adjacency must not be negative, came {graph.data.min():.6g}")
     gap = abs(graph - graph.T)
     if gap.nnz and gap.max() > SYMMETRY_TOLERANCE * graph.data.max():
-        raise ValueError(f"adjacency must be symmetric, came entries {gap.max():.6g} apart")
+        raise ValueError(
+            f"adjacency W must be symmetric, came entries {gap.max():.6g} apart: take "
+            "W.maximum(W.T), which joins two spots where either names the other"
+        )
     graph = csc_array(0.5 * (graph + graph.T))
     graph.eliminate_zeros()
     isolated = np.flatnonzero(np.asarray(graph.sum(axis=0)) == 0)

@@ -21,8 +21,8 @@ from splisosm_pyro.studies.sensitivity.fitted import (
 )
 from splisosm_pyro.studies.sensitivity.labelled import (
     PARAMETERS,
-    Frame,
-    frame_of,
+    LabelledArrays,
+    empty_arrays,
     spread,
     with_natural,
 )
@@ -38,7 +38,7 @@ def by_derivative(study: Study, priors: Any, maps: bool | None) -> PriorSensitiv
     ready = tuple(_ready(direction, study, n_isos) for direction in directions)
     by = {d.label: d.weight for d in ready}
     by |= {f"{d.label}: {name}": 1.0 for d in ready if d.weight for name in d.parameters}
-    frame = frame_of(study.labels, by=list(by))
+    frame = empty_arrays(study.labels, by=list(by))
     for b, weight in enumerate(by.values()):
         frame.put("weight", ("by",), (b,), weight)
     keep = study.keeps_maps(maps, len(directions))
@@ -76,7 +76,7 @@ def _mode(study: Study, counts: FloatArray, params: Params) -> GeneMode:
 
 
 def _put_shifts(
-    frame: Frame,
+    frame: LabelledArrays,
     place: int,
     mode: GeneMode,
     directions: tuple[Direction, ...],

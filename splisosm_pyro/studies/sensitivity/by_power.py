@@ -10,7 +10,7 @@ import xarray as xr
 from splisosm_pyro.fit.result import failed
 from splisosm_pyro.model import MultinomGLMM
 from splisosm_pyro.studies.sensitivity.fitted import BROKEN, PriorSensitivity, Study
-from splisosm_pyro.studies.sensitivity.labelled import Frame, frame_of
+from splisosm_pyro.studies.sensitivity.labelled import LabelledArrays, empty_arrays
 from splisosm_pyro.studies.sensitivity.power_scaling import (
     ALPHAS,
     COMPONENTS,
@@ -41,7 +41,7 @@ def by_power(
         posterior = model.posterior("nested_laplace", genes=study.places, **request)
     _checked(posterior, study, scaled)
     scales: dict[str, Sequence[Any]] = {"component_scaled": COMPONENTS, "alpha": ALPHAS}
-    frame = frame_of(study.labels, quantile=QUANTILES, **scales)
+    frame = empty_arrays(study.labels, quantile=QUANTILES, **scales)
     n_draws = posterior.posterior.sizes["chain"] * posterior.posterior.sizes["draw"]
     frame.coords["sample"] = list(range(n_draws))
     rows: list[dict[str, Any]] = []
@@ -88,7 +88,9 @@ def _checked(posterior: Any, study: Study, scaled: Sequence[str] | None) -> None
             raise ValueError(f"scaled must hold names among {names}, came {name!r}")
 
 
-def _put_powers(frame: Frame, place: int, found: Any, threshold: float) -> list[dict[str, Any]]:
+def _put_powers(
+    frame: LabelledArrays, place: int, found: Any, threshold: float
+) -> list[dict[str, Any]]:
     """Lay out one gene's quantities under all powers; return its rows of the table."""
     khat = {component: found.khat(component) for component in COMPONENTS}
     for c, component in enumerate(COMPONENTS):

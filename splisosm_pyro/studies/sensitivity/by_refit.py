@@ -23,8 +23,8 @@ from splisosm_pyro.studies.sensitivity.fitted import (
 )
 from splisosm_pyro.studies.sensitivity.labelled import (
     PARAMETERS,
+    empty_arrays,
     estimates,
-    frame_of,
     with_natural,
 )
 
@@ -131,7 +131,7 @@ def usage_of(design: FloatArray, params: Params) -> FloatArray:  # (S, P)
 def by_refit(study: Study, priors: Any, maps: bool | None) -> PriorSensitivity:
     """Refit every gene under every prior."""
     grid = labelled(priors, priors_of(study.spec))
-    frame = frame_of(study.labels, prior=list(grid))
+    frame = empty_arrays(study.labels, prior=list(grid))
     keep = study.keeps_maps(maps, len(grid))
     for place, counts, params in study.genes():
         found = refits(study.spec, study.rows, counts, params, grid, study.map_in)

@@ -25,8 +25,8 @@ PARAMETERS: dict[str, tuple[str, ...]] = {
 
 
 @dataclass
-class Frame:
-    """Arrays that are filled gene by gene; what is never filled stays missing.
+class LabelledArrays:
+    """Arrays with named axes, filled gene by gene; what is never filled stays missing.
 
     Attributes
     ----------
@@ -60,9 +60,9 @@ class Frame:
         return made.assign_coords(used).assign_attrs(attrs)
 
 
-def frame_of(labels: Labels, **more: Sequence[Any]) -> Frame:
+def empty_arrays(labels: Labels, **more: Sequence[Any]) -> LabelledArrays:
     """Make an empty frame with the model's coordinates and further ones."""
-    return Frame(labels.coords() | {name: list(values) for name, values in more.items()})
+    return LabelledArrays(labels.coords() | {name: list(values) for name, values in more.items()})
 
 
 def spread(space: OuterSpace, vector: FloatArray, nothing: float = np.nan) -> dict[str, FloatArray]:

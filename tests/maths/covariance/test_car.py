@@ -297,7 +297,11 @@ class TestAdjacency:
             (csr_array((2, 3)), ValueError, "adjacency must be square, (n_spots, n_spots), came"),
             (np.zeros((0, 0)), ValueError, "adjacency must be square"),
             (-lattice(2, 2)[1], ValueError, "adjacency must not be negative, came -1"),
-            (np.triu(lattice(2, 2)[1]), ValueError, "adjacency must be symmetric, came entries 1 "),
+            (
+                np.triu(lattice(2, 2)[1]),
+                ValueError,
+                "adjacency W must be symmetric, came entries 1 apart: take W.maximum(W.T)",
+            ),
             (np.full((2, 2), np.nan), ValueError, "adjacency must be finite"),
             (csr_array(np.full((2, 2), np.inf)), ValueError, "adjacency must be finite"),
             (csr_array(np.full((2, 2), 1j)), TypeError, "adjacency must have a real numeric dtype"),
