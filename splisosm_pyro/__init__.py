@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from splisosm_pyro.genes.run.fit_genes import fit_genes
     from splisosm_pyro.maths.covariance.as_kernel import DenseKernel, LowRankKernel
     from splisosm_pyro.maths.covariance.car import CARKernel
-    from splisosm_pyro.maths.priors.of_model import ModelPriors
+    from splisosm_pyro.maths.priors.all_parameters import ModelPriors
     from splisosm_pyro.model import MultinomGLM, MultinomGLMM
     from splisosm_pyro.simulate import simulate_tissue
     from splisosm_pyro.utils import get_cov_sp
@@ -36,7 +36,7 @@ _HOME = {
     "DenseKernel": "splisosm_pyro.maths.covariance.as_kernel",
     "GeneFits": "splisosm_pyro.genes.result.gene_fits",
     "LowRankKernel": "splisosm_pyro.maths.covariance.as_kernel",
-    "ModelPriors": "splisosm_pyro.maths.priors.of_model",
+    "ModelPriors": "splisosm_pyro.maths.priors.all_parameters",
     "MultinomGLM": "splisosm_pyro.model",
     "MultinomGLMM": "splisosm_pyro.model",
     "fit_genes": "splisosm_pyro.genes.run.fit_genes",

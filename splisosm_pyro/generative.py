@@ -18,7 +18,7 @@ from splisosm_pyro.maths.axes import ArrayLike, Counts, DesignLike, as_counts, a
 from splisosm_pyro.maths.covariance.kernel import Kernel
 from splisosm_pyro.maths.density.joint import field_variances
 from splisosm_pyro.maths.density.pyro_distributions import MultinomialLogits, SpatialField
-from splisosm_pyro.maths.priors import NoPrior, Prior, ThetaPrior, UniformTheta
+from splisosm_pyro.maths.priors import Prior, Priors, ThetaPrior
 from splisosm_pyro.maths.priors.pyro_improper import Flat
 
 GENES = "genes"  # the plate's name
@@ -129,10 +129,10 @@ def multinomial_glmm(
 
     Notes
     -----
-    Sites, each with log-probability (G,), that sum to ``maths.density.log_joint``: ``beta``,
-    ``bias_eta``; ``sigma``, or ``sigma_sq`` with ``sigma`` deterministic under the inverse gamma
-    prior, or ``sigma`` deterministic where it is fixed; ``theta``, ``theta_logit`` (deterministic),
-    ``nu``, ``eta`` (deterministic), ``counts``.
+    Sites, each with log-probability (G,), that sum to ``maths.density.log_joint`` and the log
+    priors: ``beta``, ``bias_eta``; ``sigma``, or ``sigma_sq`` with ``sigma`` deterministic under
+    the inverse gamma prior, or ``sigma`` deterministic where it is fixed; ``theta``,
+    ``theta_logit`` (deterministic), ``nu``, ``eta`` (deterministic), ``counts``.
 
     Examples
     --------
@@ -154,10 +154,9 @@ def multinomial_glmm(
     n_components = 1 if share_variance else n_logits
     with _gene_plate(totals):
         fixed = _fixed_effects(covariates, n_logits, beta_prior, bias_prior)
-        of_sigma = prior.for_gene(checked, n_logits + 1) if prior else NoPrior()
-        scale = _scale(of_sigma, sigma, totals.shape[0], n_components)
-        share = theta_prior.for_gene(checked, n_logits + 1) if theta_prior else UniformTheta()
-        of_theta = share.distribution().expand([n_components])
+        own = Priors(prior or "none", theta_prior).for_gene(checked, n_logits + 1)
+        scale = _scale(own.sigma, sigma, totals.shape[0], n_components)
+        of_theta = own.theta.distribution().expand([n_components])
         theta = pyro.sample("theta", dist.Independent(of_theta, 1))
         pyro.deterministic("theta_logit", torch.logit(theta), event_dim=1)
         spatial, nugget = field_variances(scale, theta, n_logits)

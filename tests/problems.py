@@ -16,7 +16,7 @@ from splisosm_pyro.fit.marginal.variances import Variances
 from splisosm_pyro.fit.options import GLMMOptions
 from splisosm_pyro.maths.covariance.as_kernel import DenseKernel, LowRankKernel, as_kernel
 from splisosm_pyro.maths.covariance.car import CARKernel
-from splisosm_pyro.maths.priors import GammaPrior, InvGammaPrior, NoPrior
+from splisosm_pyro.maths.priors import GammaPrior, InvGammaPrior, Priors
 from splisosm_pyro.maths.spot.laplace import LaplaceNugget
 from splisosm_pyro.posterior.density.outer import OuterDensity
 from splisosm_pyro.posterior.density.priors import PosteriorPriors
@@ -98,7 +98,7 @@ def objective_of(case, kernel, gene=0, *, fix_sigma=False, prior=None, free=None
         fixed_sigma=sigma if fix_sigma else None,
         free=np.ones(B.shape, dtype=bool) if free is None else free,
         coefficients=B,
-        prior=NoPrior() if prior is None else prior,
+        priors=Priors(prior or "none"),
         residual=kernel.residual,
     )
     with np.errstate(divide="ignore"):
@@ -127,7 +127,7 @@ def density_of(case, form="dense", prior="gamma", *, how=("laplace",) * 2, fix=F
     """The outer density of a case's gene."""
     options = GLMMOptions.from_configs("joint_gd", None)
     shared = case.sigma.shape[1] == 1
-    spec = GLMMSpec(kernel_of(case.name, form), case.design, shared, fix, NoPrior(), options)
+    spec = GLMMSpec(kernel_of(case.name, form), case.design, shared, fix, Priors(), options)
     spec = spec.with_nugget(*how)
     return OuterDensity.of_gene(spec, case.counts[gene], OUTER_PRIORS[prior], case.sigma[gene])
 

@@ -19,7 +19,7 @@ from splisosm_pyro.generative import multinomial_glm, multinomial_glmm
 from splisosm_pyro.maths.axes import as_counts
 from splisosm_pyro.maths.covariance.as_kernel import DenseKernel
 from splisosm_pyro.maths.density.joint import log_joint
-from splisosm_pyro.maths.priors import GammaPrior, InvGammaPrior, NoPrior
+from splisosm_pyro.maths.priors import GammaPrior, InvGammaPrior, NoPrior, Priors
 
 PRIORS = {prior.name: prior for prior in (NoPrior(), GammaPrior(), InvGammaPrior())}
 FIXED = ["beta", "bias_eta"]
@@ -73,8 +73,10 @@ def three_routes(case, kernel, prior, trace):
     """log_joint and the loop-written truth beside the trace, each (G,)."""
     ours = log_joint(
         tensor(case.counts), eta_of(case), tensor(case.nu), tensor(case.sigma),
-        tensor(case.theta), kernel, prior,
+        tensor(case.theta), kernel,
     )  # fmt: skip
+    parameters = (tensor(getattr(case, name)) for name in ("sigma", "theta", "beta", "bias_eta"))
+    ours = ours + Priors(prior).log_prob(*parameters)
     V = kernel.dense().numpy()
     loops = [
         oracles.log_joint(

@@ -17,7 +17,7 @@ from splisosm_pyro.genes.data.slide import Slide, graph_of
 from splisosm_pyro.maths.axes import as_design
 from splisosm_pyro.maths.covariance.car import CARKernel
 from splisosm_pyro.maths.numeric.arrays import AnyArray, FloatArray
-from splisosm_pyro.maths.priors import prior_from_name
+from splisosm_pyro.maths.priors import Priors, prior_from_name
 
 PriorName = str
 ModelName = Literal["glmm", "glm"]
@@ -174,7 +174,7 @@ class Bench:
             design=design.fitted,
             share_variance=options.share_variance,
             fix_sigma=False,
-            prior=prior_from_name(options.prior, options.prior_params),
+            priors=Priors(prior_from_name(options.prior, options.prior_params)),
             options=options.glmm_options(),
             names=design.names,
         )

@@ -25,7 +25,7 @@ from splisosm_pyro.maths.axes import (
 )
 from splisosm_pyro.maths.covariance.as_kernel import Kernel, as_kernel
 from splisosm_pyro.maths.numeric.arrays import FloatArray
-from splisosm_pyro.maths.priors.of_model import ModelPriors
+from splisosm_pyro.maths.priors import Priors
 from splisosm_pyro.model.at_parameters import marginal_errors, mean_ratios, standard_errors
 from splisosm_pyro.model.base import BaseModel, GeneSolver, ModelData
 from splisosm_pyro.model.glm import MultinomGLM
@@ -125,15 +125,15 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
     ) -> None:
         share = boolean("share_variance", share_variance)
         fix = boolean("var_fix_sigma", var_fix_sigma)
-        priors = ModelPriors.of(var_prior_model, var_prior_model_params)
+        priors = Priors.of(var_prior_model, var_prior_model_params)
         choose("init_ratio", init_ratio, INIT_RATIOS)
         BaseModel.__init__(self, fitting_method, fitting_configs)
         self.objective = "log_joint" if fitting_method.startswith("joint") else "log_marginal"
         self.share_variance: bool = share
         self.var_fix_sigma: bool = fix
         self.var_prior_model: Any = var_prior_model
-        self.var_prior_model_params: dict[str, float] = priors.scale.params
-        self.priors: ModelPriors = priors
+        self.var_prior_model_params: dict[str, float] = priors.sigma.params
+        self.priors: Priors = priors
         self.init_ratio: str = init_ratio
 
     def setup_data(  # type: ignore[override]  # documented with corr_sp in second place
@@ -196,8 +196,8 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
             In nats, with all constants; differentiable in all parameters.
         """
         spec, counts, sigma = self._spec(), self.data.counts.values, self._sigma_in_force()
-        value = log_joint(spec, counts, self._eta(), self.nu, sigma, self.theta_logit)
-        return value + self.priors.coefficients.log_prob(self.beta, self.bias_eta)
+        coefficients = self.beta, self.bias_eta
+        return log_joint(spec, counts, self._eta(), self.nu, *coefficients, sigma, self.theta_logit)
 
     def log_marginal(
         self,
@@ -352,11 +352,9 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
             design=self.data.design.numpy(),
             share_variance=self.share_variance,
             fix_sigma=self.var_fix_sigma,
-            prior=self.priors.scale,
+            priors=self.priors,
             options=options,
             names=self.data.names,
-            theta_prior=self.priors.share,
-            coefficient_priors=self.priors.coefficients,
         ).for_isoforms(self.n_isos)
 
     def _marginal_spec(self, nugget: str | None = None, smooth: str | None = None) -> GLMMSpec:

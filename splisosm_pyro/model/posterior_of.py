@@ -124,4 +124,4 @@ def _density_of(
 
 def _own_priors(spec: GLMMSpec) -> PosteriorPriors:
     """Return the model's priors, made proper."""
-    return PosteriorPriors.of_model(spec.prior, spec.theta_prior, spec.coefficient_priors)
+    return PosteriorPriors.of_model(spec.priors)

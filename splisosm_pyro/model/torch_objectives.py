@@ -22,15 +22,17 @@ def log_joint(
     counts: Tensor,  # (G, S, P)
     eta: Tensor,  # (G, S, Q)
     nu: Tensor,  # (G, S, Q)
+    beta: Tensor,  # (G, F, Q)
+    bias_eta: Tensor,  # (G, Q)
     sigma: Tensor,  # (G, C)
     theta_logit: Tensor,  # (G, C)
 ) -> Tensor:  # (G,)
     """Return ``log p(Y, nu)`` and the log priors of every gene, on the device of ``nu``."""
-    eta, field, sigma, logit = (x.to("cpu", torch.float64) for x in (eta, nu, sigma, theta_logit))
-    value = density(
-        counts, eta, field, sigma, torch.sigmoid(logit), spec.kernel, spec.prior, spec.theta_prior
-    )
-    return value.to(nu)
+    given = (eta, nu, beta, bias_eta, sigma, theta_logit)
+    eta, field, beta, bias_eta, sigma, logit = (x.to("cpu", torch.float64) for x in given)
+    theta = torch.sigmoid(logit)
+    value = density(counts, eta, field, sigma, theta, spec.kernel)
+    return (value + spec.priors.log_prob(sigma, theta, beta, bias_eta)).to(nu)
 
 
 def log_marginal(
@@ -102,7 +104,6 @@ def _one_gene(
         return value, None
     gradient = spec.smooth.gradient(problem, mode)
     by_sigma, by_theta = variances.pull_back(gradient.log_spatial, gradient.nugget)
-    by_sigma = (by_sigma + spec.prior.gradient(sigma)) / sigma
-    by_theta = by_theta + spec.theta_prior.gradient(variances.theta)
-    by_all = gradient.coefficients + spec.coefficient_priors.gradient(mode.coefficients)
-    return value, (by_all[:-1], by_all[-1], by_sigma, by_theta)
+    prior = spec.priors.slopes(sigma, variances.theta, mode.coefficients)
+    by_all = gradient.coefficients + prior[2]
+    return value, (by_all[:-1], by_all[-1], (by_sigma + prior[0]) / sigma, by_theta + prior[1])

@@ -35,9 +35,7 @@ class Densities:
         if data.kernel is None:
             return cls(None, design, np.empty((model.n_genes, 0)), prior or PosteriorPriors())
         spec = with_nugget(model._spec(), model.n_isos, nugget)
-        own = prior or PosteriorPriors.of_model(
-            spec.prior, spec.theta_prior, spec.coefficient_priors
-        )
+        own = prior or PosteriorPriors.of_model(spec.priors)
         sigma = model._sigma_in_force().detach().double().cpu().numpy()
         return cls(spec, design, sigma, own.for_gene(spec.kernel, model.n_isos))
 

@@ -34,7 +34,7 @@ from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, fit_gene
 from splisosm_pyro.fit.glmm.marginal_error import Conditional, gene_generator, marginal_error
 from splisosm_pyro.fit.glmm.without_space import fit_white_noise
 from splisosm_pyro.fit.options import GLMMOptions
-from splisosm_pyro.maths.priors import NoPrior
+from splisosm_pyro.maths.priors import Priors
 
 FILE = "sit_mob_ont_isoforms.npz"
 SIGMAS, THETAS = (0.5, 1.0, 2.0), (0.0, 0.3, 0.7, 0.95)
@@ -75,7 +75,7 @@ class Worker:
                 empty,
                 share_variance=True,
                 fix_sigma=False,
-                prior=NoPrior(),
+                priors=Priors(),
                 options=GLMMOptions.from_configs("marginal_newton", configs),
             )
             for name, configs in METHODS.items()

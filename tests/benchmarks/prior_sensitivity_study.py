@@ -32,11 +32,11 @@ from splisosm_pyro.maths.priors import (
     NoPrior,
     PCPrior,
     PoweredPrior,
+    Priors,
 )
-from splisosm_pyro.maths.priors.of_model import ModelPriors
 from splisosm_pyro.posterior import PosteriorPriors
 from splisosm_pyro.studies import prior_predictive, prior_sensitivity
-from splisosm_pyro.studies.sensitivity.directions import directions_of, priors_of
+from splisosm_pyro.studies.sensitivity.directions import directions_of
 from splisosm_pyro.studies.sensitivity.mode_shift import GeneMode
 
 QUADRATURE = {"nugget": "quadrature"}
@@ -68,17 +68,20 @@ def mode(spec, rows, counts, params):
     return GeneMode.of_gene(spec, counts, fit_glm(counts, rows), fit.params)
 
 
+def with_prior(spec, **prior):
+    """The specification with another prior of one parameter."""
+    return replace(spec, priors=replace(spec.priors, **prior))
+
+
 def local(options):
     """``local`` against refits at weights 1 +- 0.01, priors of sigma, theta and the intercept."""
     counts, names, _, kernel = real()
     order = np.argsort(-counts.sum((1, 2)))[:: max(1, 643 // options.genes)][: options.genes]
-    priors = ModelPriors("gamma", BetaPrior(2.0, 2.0), None, ("normal", {"scale": 2.0}))
+    priors = Priors("gamma", BetaPrior(2.0, 2.0), None, ("normal", {"scale": 2.0}))
     changes = (
-        lambda s, w: replace(s, prior=PoweredPrior(s.prior, w)),
-        lambda s, w: replace(s, theta_prior=BetaPrior(1.0 + w, 1.0 + w)),
-        lambda s, w: replace(
-            s, coefficient_priors=ModelPriors(bias=("normal", {"scale": 2 / w**0.5})).coefficients
-        ),
+        lambda s, w: with_prior(s, sigma=PoweredPrior(s.priors.sigma, w)),
+        lambda s, w: with_prior(s, theta=BetaPrior(1.0 + w, 1.0 + w)),
+        lambda s, w: with_prior(s, bias=("normal", {"scale": 2 / w**0.5})),
     )
     rows = []
     for gene in order:
@@ -86,7 +89,7 @@ def local(options):
         spec, own = model._spec(), model._params_of(0)
         design_rows = DesignRows.from_design(spec.design)
         base = mode(spec, design_rows, counts[gene], own)
-        shifts = base.shifts(directions_of(None, priors_of(spec), "sigma"))
+        shifts = base.shifts(directions_of(None, spec.priors, "sigma"))
         for shift, change in zip(shifts, changes, strict=True):
             ends = [
                 mode(change(spec, w), design_rows, counts[gene], own).at.u for w in (1.01, 0.99)

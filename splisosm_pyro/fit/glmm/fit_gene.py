@@ -1,7 +1,7 @@
 """The GLMM of one gene: from counts and options to a fit with a status and a certificate."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from splisosm_pyro.fit.result import GeneFit, Status, failed
 from splisosm_pyro.fit.search.quasi_newton import Evaluation, SearchResult
 from splisosm_pyro.maths.covariance.kernel import Kernel
 from splisosm_pyro.maths.numeric.arrays import FloatArray, Mask
-from splisosm_pyro.maths.priors import CoefficientPriors, Prior, ThetaPrior, UniformTheta
+from splisosm_pyro.maths.priors import Priors
 from splisosm_pyro.maths.spot.integrated import QuadratureNugget
 from splisosm_pyro.maths.spot.laplace import LaplaceNugget
 from splisosm_pyro.maths.spot.terms import SpotLikelihood
@@ -56,14 +56,12 @@ class GLMMSpec:
         One (sigma, theta) for all logits, or one each.
     fix_sigma
         Whether sigma stays where it starts.
-    prior
-        The prior on sigma.
+    priors
+        Of all parameters.
     options
         Method, optimiser, tolerances.
     names
         The covariates' names, for the reasons.
-    theta_prior, coefficient_priors
-        The other priors; flat as documented.
 
     Raises
     ------
@@ -75,14 +73,12 @@ class GLMMSpec:
     design: FloatArray
     share_variance: bool
     fix_sigma: bool
-    prior: Prior
+    priors: Priors
     options: GLMMOptions
     names: tuple[str, ...] = ()
-    theta_prior: ThetaPrior = field(default_factory=UniformTheta)
-    coefficient_priors: CoefficientPriors = field(default_factory=CoefficientPriors)
 
     def __post_init__(self) -> None:
-        if self.joint and not self.coefficient_priors.flat:
+        if self.joint and not self.priors.coefficients.flat:
             raise ValueError(
                 "priors of beta and bias_eta need a marginal fitting_method, "
                 f"came {self.options.method!r}"
@@ -90,11 +86,7 @@ class GLMMSpec:
 
     def for_isoforms(self, n_isos: int) -> "GLMMSpec":
         """Return the specification with its priors as they stand for a gene of P isoforms."""
-        prior = self.prior.for_gene(self.kernel, n_isos)
-        theta_prior = self.theta_prior.for_gene(self.kernel, n_isos)
-        if prior is self.prior and theta_prior is self.theta_prior:
-            return self
-        return replace(self, prior=prior, theta_prior=theta_prior)
+        return replace(self, priors=self.priors.for_gene(self.kernel, n_isos))
 
     def moving(self, glm: GLMFit) -> Mask:
         """Return which coefficients (F+1, Q) move: a proper prior lets all of its own."""
@@ -105,15 +97,14 @@ class GLMMSpec:
         return bool((glm.fixed & ~self._with_prior(len(glm.B))).any())
 
     def _with_prior(self, n_rows: int) -> Mask:  # (F+1, 1)
-        by_beta, by_bias = self.coefficient_priors.proper
+        by_beta, by_bias = self.priors.coefficients.proper
         return np.repeat([by_beta, by_bias], [n_rows - 1, 1])[:, None]
 
     def log_prior(self, params: Params) -> float:
         """Return the sum of all log priors at documented parameters."""
         own = np.vstack([params["beta"], params["bias_eta"]])
-        value = float(self.prior.value(np.maximum(params["sigma"], self.sigma_floor)).sum())
-        value += float(self.theta_prior.value(expit(params["theta_logit"])).sum())
-        return value + float(self.coefficient_priors.value(own))
+        theta, sigma = expit(params["theta_logit"]), np.maximum(params["sigma"], self.sigma_floor)
+        return float(self.priors.value(sigma, theta, own))
 
     @property
     def joint(self) -> bool:
@@ -170,11 +161,9 @@ class GLMMSpec:
             fixed_sigma=np.maximum(sigma, self.sigma_floor) if self.fix_sigma else None,
             free=free,
             coefficients=coefficients,
-            prior=self.prior,
+            priors=self.priors,
             residual=self.kernel.residual,
             sigma_floor=self.sigma_floor,
-            theta_prior=self.theta_prior,
-            coefficient_priors=self.coefficient_priors,
         )
 
 

@@ -1,6 +1,6 @@
 """The unknowns of the outer search: what moves, in which coordinates, within which box."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from splisosm_pyro.fit.marginal.conditional_mode import Linearisation
 from splisosm_pyro.fit.marginal.variances import Variances
 from splisosm_pyro.fit.search.quasi_newton import Box
 from splisosm_pyro.maths.numeric.arrays import FloatArray, Mask
-from splisosm_pyro.maths.priors import CoefficientPriors, Prior, ThetaPrior, UniformTheta
+from splisosm_pyro.maths.priors import Priors
 
 # The search box. theta_logit = 15 is theta = 1 - 3e-7; beyond it the value hardly changes.
 SIGMA_RANGE = (1e-4, 50.0)
@@ -38,21 +38,19 @@ class OuterSpace:
         (F+1, Q) mask of coefficients that are searched for.
     coefficients
         (F+1, Q) values of the others.
+    priors
+        Of all parameters.
     sigma_floor
         The least sigma of the search (0: that of the box).
-    theta_prior, coefficient_priors
-        The other priors; flat as documented.
     """
 
     n_components: int
     fixed_sigma: FloatArray | None
     free: Mask
     coefficients: FloatArray
-    prior: Prior
+    priors: Priors
     residual: float = 0.0
     sigma_floor: float = 0.0
-    theta_prior: ThetaPrior = field(default_factory=UniformTheta)
-    coefficient_priors: CoefficientPriors = field(default_factory=CoefficientPriors)
 
     @property
     def n_sigma(self) -> int:
@@ -117,17 +115,11 @@ class OuterSpace:
 
     def log_prior(self, variances: Variances, coefficients: FloatArray) -> float:
         """Return the sum of all log priors, each on the variable it is stated on."""
-        value = float(self.prior.value(variances.sigma).sum())
-        value += float(self.theta_prior.value(variances.theta).sum())
-        return value + float(self.coefficient_priors.value(coefficients))
+        return float(self.priors.value(variances.sigma, variances.theta, coefficients))
 
     def prior_gradient(self, variances: Variances, coefficients: FloatArray) -> FloatArray:
         """Return its gradient in the search vector, (K,)."""
-        return self.pack(
-            self.prior.gradient(variances.sigma),
-            self.theta_prior.gradient(variances.theta),
-            self.coefficient_priors.gradient(coefficients),
-        )
+        return self.pack(*self.priors.slopes(variances.sigma, variances.theta, coefficients))
 
     def field_parts(
         self, smooth: FloatArray, white: FloatArray, variances: Variances
@@ -151,7 +143,7 @@ class OuterSpace:
         """Return the block-diagonal information; ``schur`` is that of the coefficients."""
         k = self.n_variance
         information = np.zeros((self.size, self.size))
-        precision = self.coefficient_priors.precision(len(self.free))
+        precision = self.priors.coefficients.precision(len(self.free))
         held = np.broadcast_to(precision, self.free.shape)[self.free]
         information[k:, k:] = schur + np.diag(held)
         stacked = np.stack(parts, axis=-1)  # (n, Q, k)

@@ -5,7 +5,6 @@ from torch import Tensor
 
 from splisosm_pyro.maths.covariance.kernel import Kernel
 from splisosm_pyro.maths.density.likelihood import log_lik
-from splisosm_pyro.maths.priors import NoPrior, Prior, ThetaPrior, UniformTheta
 
 
 def field_variances(
@@ -38,10 +37,8 @@ def log_joint(
     sigma: Tensor,  # (*,C)
     theta: Tensor,  # (*,C)
     kernel: Kernel,
-    prior: Prior | None = None,
-    theta_prior: ThetaPrior | None = None,
 ) -> Tensor:  # (*,)
-    """``log p(Y | eta) + log p(nu | sigma, theta) + log p(sigma, theta)``, gene by gene.
+    """``log p(Y | eta) + log p(nu | sigma, theta)``, gene by gene; the priors are not in it.
 
     Parameters
     ----------
@@ -51,11 +48,6 @@ def log_joint(
         Standard deviation and spatial share; C is 1 (shared by the logits) or Q.
     kernel
         The spatial correlation V.
-    prior
-        Prior of each component of sigma; none by default. Its density is taken as it stands on the
-        variable it is stated on, without a Jacobian.
-    theta_prior
-        Prior of each component of theta; uniform by default.
 
     Examples
     --------
@@ -68,6 +60,4 @@ def log_joint(
     -3.224171
     """
     spatial, nugget = field_variances(sigma, theta, nu.shape[-1])
-    log_prior = (prior or NoPrior()).log_prob(sigma).sum(-1)
-    log_prior = log_prior + (theta_prior or UniformTheta()).log_prob(theta).sum(-1)
-    return log_lik(eta, counts) + kernel.field_log_prob(nu, spatial, nugget) + log_prior
+    return log_lik(eta, counts) + kernel.field_log_prob(nu, spatial, nugget)

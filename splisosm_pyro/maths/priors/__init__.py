@@ -1,5 +1,6 @@
 """Priors, what they are stated on, and the names by which they are asked for."""
 
+from splisosm_pyro.maths.priors.all_parameters import Priors
 from splisosm_pyro.maths.priors.base import ScalePrior, Variable
 from splisosm_pyro.maths.priors.by_name import (
     PRIORS,
@@ -51,6 +52,7 @@ __all__ = [
     "PCUsagePrior",
     "PoweredPrior",
     "Prior",
+    "Priors",
     "PyroPrior",
     "RestatedPrior",
     "ScalePrior",

@@ -211,28 +211,28 @@ class CoefficientPriors:
 
     def by_name(self, coefficients: FloatArray) -> dict[str, FloatArray]:
         """Log density of ``beta`` and of ``bias_eta``, (*,) each, from (*, F+1, Q)."""
+        parts = {
+            "beta": (self.beta, coefficients[..., :-1, :]),
+            "bias_eta": (self.bias, coefficients[..., -1:, :]),
+        }
+        nil = np.zeros(coefficients.shape[:-2])  # a flat one counts as zero
         return {
-            "beta": np.asarray(self.beta.value(coefficients[..., :-1, :]).sum(axis=(-1, -2))),
-            "bias_eta": np.asarray(self.bias.value(coefficients[..., -1, :]).sum(axis=-1)),
+            name: prior.value(own).sum(axis=(-1, -2)) if prior.proper and own.size else nil
+            for name, (prior, own) in parts.items()
         }
 
     def value(self, coefficients: FloatArray) -> FloatArray:
         """Log density of the coefficients (*, F+1, Q); (*,)."""
-        parts = ((self.beta, coefficients[..., :-1, :]), (self.bias, coefficients[..., -1:, :]))
-        value = np.zeros(coefficients.shape[:-2])
-        for prior, own in parts:
-            if prior.proper and own.size:  # a flat one counts as zero
-                value += prior.value(own).sum(axis=(-1, -2))
-        return value
+        return np.asarray(sum(self.by_name(coefficients).values()))
 
     def log_prob(self, beta: Tensor, bias_eta: Tensor) -> Tensor:
         """Log density of ``beta`` (*, F, Q) and ``bias_eta`` (*, Q); (*,), differentiable."""
         return self.beta.log_prob(beta).sum((-1, -2)) + self.bias.log_prob(bias_eta).sum(-1)
 
     def gradient(self, coefficients: FloatArray) -> FloatArray:
-        """Return the gradient in the coefficients, (F+1, Q)."""
-        rows = self.beta.gradient(coefficients[:-1]), self.bias.gradient(coefficients[-1:])
-        return np.concatenate(rows)
+        """Return the gradient in the coefficients, (*, F+1, Q)."""
+        beta, bias = coefficients[..., :-1, :], coefficients[..., -1:, :]
+        return np.concatenate([self.beta.gradient(beta), self.bias.gradient(bias)], axis=-2)
 
     def precision(self, n_rows: int) -> FloatArray:
         """Return the curvature at the centre of every row of B, (F+1, 1)."""

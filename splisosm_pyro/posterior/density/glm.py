@@ -10,7 +10,7 @@ from splisosm_pyro.fit.glmm.outer_space import OuterSpace
 from splisosm_pyro.fit.marginal.latent_problem import GeneData
 from splisosm_pyro.fit.search.quasi_newton import Evaluation
 from splisosm_pyro.maths.numeric.arrays import FloatArray
-from splisosm_pyro.maths.priors import NoPrior
+from splisosm_pyro.maths.priors import Priors
 from splisosm_pyro.posterior.density.gaussian_at_mode import OuterMode
 from splisosm_pyro.posterior.density.priors import PosteriorPriors
 from splisosm_pyro.posterior.field.field import Field, GaussianField
@@ -40,7 +40,7 @@ class GLMDensity:
         """Build the density of one gene, from counts (S, P) and the design (S, F)."""
         shape = (design.shape[1] + 1, counts.shape[1] - 1)
         free, none = np.ones(shape, dtype=bool), np.empty(0)
-        space = OuterSpace(0, none, free, np.zeros(shape), NoPrior())
+        space = OuterSpace(0, none, free, np.zeros(shape), Priors())
         return cls(GeneData.from_arrays(counts, design), space, priors)
 
     @property

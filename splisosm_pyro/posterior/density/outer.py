@@ -26,6 +26,7 @@ from splisosm_pyro.fit.options import NUGGETS, choose, smooth_by_default
 from splisosm_pyro.fit.search.quasi_newton import Evaluation
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.maths.numeric.errors import NotPositiveDefinite
+from splisosm_pyro.maths.priors import Priors
 from splisosm_pyro.posterior.density.gaussian_at_mode import OuterMode
 from splisosm_pyro.posterior.density.priors import PosteriorPriors
 from splisosm_pyro.posterior.field.field import Field, GaussianField
@@ -83,9 +84,8 @@ class OuterDensity:
             fixed_sigma=sigma if spec.fix_sigma else None,
             free=np.ones(shape, dtype=bool),
             coefficients=np.zeros(shape),
-            prior=priors.sigma,
+            priors=Priors(priors.sigma, priors.theta),
             residual=spec.kernel.residual,
-            theta_prior=priors.theta,
         )
         marginal = MarginalObjective(spec.problem(counts), space, smooth=spec.smooth)
         near = None if fitted is None else interior(space, *fitted)
@@ -271,7 +271,7 @@ def added_log_prior(
     if space.n_sigma:
         return added + float(priors.log_sigma_jacobian(variances.sigma))
     # a fixed sigma has no prior; that of the space is a constant that is taken out again
-    return added - float(space.prior.value(variances.sigma).sum())
+    return added - float(space.priors.sigma.value(variances.sigma).sum())
 
 
 def added_slope(

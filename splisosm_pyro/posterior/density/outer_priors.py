@@ -50,8 +50,8 @@ def log_prior_slopes(u: FloatArray, space: OuterSpace, priors: PosteriorPriors) 
     coefficients = u[:, k:].reshape(len(u), *space.free.shape)
     sigma, theta = np.exp(u[:, : space.n_sigma]), expit(u[:, space.n_sigma : k])
     parts = (
-        space.prior.gradient(sigma) + priors.jacobian_slope,
-        space.theta_prior.gradient(theta) + 1.0 - 2.0 * theta,
+        space.priors.sigma.gradient(sigma) + priors.jacobian_slope,
+        space.priors.theta.gradient(theta) + 1.0 - 2.0 * theta,
         own.beta.gradient(coefficients[:, :-1]),
         own.bias.gradient(coefficients[:, -1:]),
     )

@@ -15,6 +15,7 @@ from splisosm_pyro.maths.priors import (
     GammaPrior,
     NormalPrior,
     PoweredPrior,
+    Priors,
     ScalePrior,
     ThetaPrior,
     UniformTheta,
@@ -77,17 +78,11 @@ class PosteriorPriors:
                 )
 
     @classmethod
-    def of_model(
-        cls,
-        prior: ScalePrior,
-        theta: ThetaPrior | None = None,
-        coefficients: CoefficientPriors | None = None,
-    ) -> "PosteriorPriors":
+    def of_model(cls, own: Priors) -> "PosteriorPriors":
         """Take the model's priors; sigma ~ Gamma(2, rate 0.3) where the model has none."""
-        own = coefficients or CoefficientPriors()
         return cls(
-            sigma=prior if prior.proper else GammaPrior(),
-            theta=theta or UniformTheta(),
+            sigma=own.sigma if own.sigma.proper else GammaPrior(),
+            theta=own.theta,
             beta=own.beta if own.beta.proper else None,
             bias=own.bias if own.bias.proper else None,
         )

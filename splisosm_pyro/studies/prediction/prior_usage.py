@@ -13,9 +13,8 @@ from matplotlib.figure import Figure
 from splisosm_pyro.fit.options import positive_int
 from splisosm_pyro.maths.covariance.kernel import Kernel
 from splisosm_pyro.maths.numeric.arrays import FloatArray
-from splisosm_pyro.maths.priors import PoweredPrior, ScalePrior
+from splisosm_pyro.maths.priors import PoweredPrior, Priors, ScalePrior
 from splisosm_pyro.maths.priors.base import POWERS
-from splisosm_pyro.maths.priors.of_model import ModelPriors
 from splisosm_pyro.maths.priors.usage_range import unit_fields, usage_ranges
 from splisosm_pyro.studies.sensitivity.directions import labelled
 from splisosm_pyro.studies.sensitivity.figures import COLOURS, DASHES, cleaned
@@ -125,7 +124,7 @@ def prior_predictive(
     [False, True]
     """
     positive_int("draws", draws)
-    own = ModelPriors() if model is None else model.priors
+    own = Priors() if model is None else model.priors
     if model is not None:
         kernel, n_isos = model.data.kernel, model.n_isos
     if not isinstance(kernel, Kernel) or n_isos is None:
@@ -141,16 +140,16 @@ def prior_predictive(
     return PriorUsage(dataset.assign_attrs(coverage=coverage, seed=seed), _table(dataset))
 
 
-def _proper(priors: Any, own: ModelPriors) -> dict[str, ModelPriors]:
+def _proper(priors: Any, own: Priors) -> dict[str, Priors]:
     """Return the priors asked for, which must be proper."""
-    if priors is None and own.scale.proper:
-        return {own.scale.words: own}
+    if priors is None and own.sigma.proper:
+        return {own.sigma.words: own}
     if priors is None:
-        return {k: v for k, v in labelled(None, own).items() if v.scale.proper}
+        return {k: v for k, v in labelled(None, own).items() if v.sigma.proper}
     grid = labelled(priors, own)
     for label, whole in grid.items():
-        if not whole.scale.proper or isinstance(whole.scale, PoweredPrior):
-            raise ValueError(f"priors[{label!r}] must be proper on sigma, came {whole.scale.words}")
+        if not whole.sigma.proper or isinstance(whole.sigma, PoweredPrior):
+            raise ValueError(f"priors[{label!r}] must be proper on sigma, came {whole.sigma.words}")
     return grid
 
 
@@ -166,7 +165,7 @@ def _centre(usage: Sequence[float] | None, n_isos: int) -> FloatArray:
 
 
 def _drawn(
-    priors: ModelPriors,
+    priors: Priors,
     kernel: Kernel,
     n_isos: int,
     centre: FloatArray,
@@ -175,15 +174,14 @@ def _drawn(
     seed: int,
 ) -> xr.Dataset:
     """Draw from one set of priors."""
-    scale, share = priors.scale.for_gene(kernel, n_isos), priors.share.for_gene(kernel, n_isos)
-    n_logits = n_isos - 1
+    priors, n_logits = priors.for_gene(kernel, n_isos), n_isos - 1
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        sigma = _sigma_of(scale, draws)
-        theta = share.distribution().sample((draws, 1)).to(torch.float64).numpy()
+        sigma = _sigma_of(priors.sigma, draws)
+        theta = priors.theta.distribution().sample((draws, 1)).to(torch.float64).numpy()
         bias = np.broadcast_to(centre, (draws, n_logits))
-        if priors.coefficients.bias.proper:
-            bias = priors.coefficients.bias.distribution().sample((draws, n_logits)).numpy()
+        if priors.bias.proper:
+            bias = priors.bias.distribution().sample((draws, n_logits)).numpy()
     size = max(1, BATCH // (kernel.n_spots * n_isos))
     ranges = []
     for first in range(0, draws, size):

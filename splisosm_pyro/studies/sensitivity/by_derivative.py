@@ -10,9 +10,8 @@ from splisosm_pyro.fit.glmm.fit_gene import Params
 from splisosm_pyro.fit.glmm.outer_space import OuterSpace
 from splisosm_pyro.fit.result import failed
 from splisosm_pyro.maths.numeric.arrays import FloatArray
-from splisosm_pyro.maths.priors import stated_on
 from splisosm_pyro.studies.sensitivity.by_refit import best_fit
-from splisosm_pyro.studies.sensitivity.directions import Direction, directions_of, priors_of
+from splisosm_pyro.studies.sensitivity.directions import Direction, directions_of
 from splisosm_pyro.studies.sensitivity.fitted import (
     BROKEN,
     PriorSensitivity,
@@ -31,10 +30,9 @@ from splisosm_pyro.studies.sensitivity.mode_shift import GeneMode
 
 def by_derivative(study: Study, priors: Any, maps: bool | None) -> PriorSensitivity:
     """Differentiate every gene's mode."""
-    directions = directions_of(
-        priors, priors_of(study.spec.for_isoforms(study.counts.shape[2])), study.map_in
-    )
     n_isos = study.counts.shape[2]
+    own = study.spec.for_isoforms(n_isos).priors
+    directions = directions_of(priors, own, study.map_in)
     ready = tuple(_ready(direction, study, n_isos) for direction in directions)
     by = {d.label: d.weight for d in ready}
     by |= {f"{d.label}: {name}": 1.0 for d in ready if d.weight for name in d.parameters}
@@ -69,8 +67,7 @@ def _mode(study: Study, counts: FloatArray, params: Params) -> GeneMode:
         raise ValueError("no counts")
     spec = study.spec
     if study.moved:
-        own = priors_of(spec)
-        spec = replace(spec, prior=stated_on(own.scale, study.map_in))
+        spec = replace(spec, priors=spec.priors.stated_on(study.map_in))
         params = best_fit(spec, study.rows, counts, params).params
     return GeneMode.of_gene(spec, counts, fit_glm(counts, study.rows), params)
 

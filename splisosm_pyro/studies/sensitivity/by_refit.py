@@ -1,7 +1,7 @@
 """Refits of every gene under a grid of priors, each warm-started from the last."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,9 @@ from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, Params, fit_gene
 from splisosm_pyro.fit.glmm.uncertainty import GeneErrors, gene_errors, unknown_errors
 from splisosm_pyro.fit.result import GeneFit, Status, broken_fit
 from splisosm_pyro.maths.numeric.arrays import FloatArray
-from splisosm_pyro.maths.priors import Variable
-from splisosm_pyro.maths.priors.of_model import ModelPriors
+from splisosm_pyro.maths.priors import Priors, Variable
 from splisosm_pyro.posterior.field.summary import ratios
-from splisosm_pyro.studies.sensitivity.directions import labelled, priors_of, with_priors
+from splisosm_pyro.studies.sensitivity.directions import labelled
 from splisosm_pyro.studies.sensitivity.fitted import (
     BROKEN,
     PriorSensitivity,
@@ -59,13 +58,13 @@ def refits(
     rows: DesignRows,
     counts: FloatArray,  # (S, P)
     start: Params,
-    grid: Mapping[str, ModelPriors],
+    grid: Mapping[str, Priors],
     map_in: Variable,
 ) -> dict[str, Refit]:
     """Refit one gene under every set of priors; what breaks has a status that says why."""
     n_isos = counts.shape[1]
     specs = {
-        label: with_priors(spec, priors, map_in).for_isoforms(n_isos)
+        label: replace(spec, priors=priors.stated_on(map_in)).for_isoforms(n_isos)
         for label, priors in grid.items()
     }
     found: dict[str, Refit] = {}
@@ -130,7 +129,7 @@ def usage_of(design: FloatArray, params: Params) -> FloatArray:  # (S, P)
 
 def by_refit(study: Study, priors: Any, maps: bool | None) -> PriorSensitivity:
     """Refit every gene under every prior."""
-    grid = labelled(priors, priors_of(study.spec))
+    grid = labelled(priors, study.spec.priors)
     frame = empty_arrays(study.labels, prior=list(grid))
     keep = study.keeps_maps(maps, len(grid))
     for place, counts, params in study.genes():

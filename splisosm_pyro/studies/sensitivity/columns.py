@@ -64,7 +64,7 @@ def sensitivity_columns(
     row: dict[str, Any] = {}
     for name, given in asked:
         prior = prior_from_name(name, given).for_gene(spec.kernel, own.shape[1] + 1)
-        meant = stated_on(prior, spec.prior.variable)
+        meant = stated_on(prior, spec.priors.sigma.variable)
         slope = Direction(name, "sigma", meant, 0.0).slope(space, variances, coefficients)
         shift = outer.covariance @ slope
         for i, (parameter, c) in enumerate(names):

@@ -1,12 +1,11 @@
 """Which priors a sensitivity study looks at, and along which directions."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
-from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec
 from splisosm_pyro.fit.glmm.outer_space import OuterSpace
 from splisosm_pyro.fit.marginal.variances import Variances
 from splisosm_pyro.maths.numeric.arrays import FloatArray
@@ -20,13 +19,12 @@ from splisosm_pyro.maths.priors import (
     NoPrior,
     PCPrior,
     PCUsagePrior,
+    Priors,
     ScalePrior,
     ThetaPrior,
     UniformTheta,
     Variable,
-    stated_on,
 )
-from splisosm_pyro.maths.priors.of_model import ModelPriors
 
 Parameter = Literal["sigma", "theta", "beta", "bias_eta"]
 # What a refit compares by default: weak and strong beliefs, with light and heavy tails.
@@ -100,23 +98,7 @@ def _laid(space: OuterSpace, of: Parameter, slope: FloatArray) -> FloatArray:
     return space.pack(by_sigma, by_theta, coefficients)
 
 
-def priors_of(spec: GLMMSpec) -> ModelPriors:
-    """Return the priors of a specification together."""
-    own = spec.coefficient_priors
-    return ModelPriors(spec.prior, spec.theta_prior, own.beta, own.bias)
-
-
-def with_priors(spec: GLMMSpec, priors: ModelPriors, map_in: Variable) -> GLMMSpec:
-    """Return the specification with these priors, the mode meant in ``map_in``."""
-    return replace(
-        spec,
-        prior=stated_on(priors.scale, map_in),
-        theta_prior=priors.share,
-        coefficient_priors=priors.coefficients,
-    )
-
-
-def labelled(priors: Any, own: ModelPriors) -> dict[str, ModelPriors]:
+def labelled(priors: Any, own: Priors) -> dict[str, Priors]:
     """Return priors by label: a mapping as it is, a sequence by its priors' words.
 
     An entry that is no ``ModelPriors`` replaces the model's prior of sigma, or of theta.
@@ -143,29 +125,27 @@ def _is_sequence_of_priors(given: Any) -> bool:
     return isinstance(given, tuple) and not named
 
 
-def _complete(prior: Any, own: ModelPriors) -> ModelPriors:
+def _complete(prior: Any, own: Priors) -> Priors:
     """Fill in the model's own priors."""
-    if isinstance(prior, ModelPriors):
+    if isinstance(prior, Priors):
         return prior
     if isinstance(prior, ThetaPrior):
-        return ModelPriors(own.scale, prior, own.beta, own.bias)
+        return Priors(own.sigma, prior, own.beta, own.bias)
     if isinstance(prior, CoefficientPrior):
         raise TypeError("a prior of a coefficient must say of which: ModelPriors(beta=...)")
-    return ModelPriors(prior, own.theta, own.beta, own.bias)
+    return Priors(prior, own.theta, own.beta, own.bias)
 
 
-def _words(prior: Any, whole: ModelPriors) -> str:
+def _words(prior: Any, whole: Priors) -> str:
     """Name a set of priors by what makes it differ from the model's."""
-    if isinstance(prior, ModelPriors):
-        parts = {"sigma": whole.scale, "theta": whole.share}
-        parts |= {"beta": whole.coefficients.beta, "bias": whole.coefficients.bias}
-        said = [f"{name} ~ {p.words}" for name, p in parts.items() if p.params]
+    if isinstance(prior, Priors):
+        said = [f"{name} ~ {p.words}" for name, p in vars(whole).items() if p.params]
         return ", ".join(said) or "none"
-    chosen = whole.share if isinstance(prior, ThetaPrior) else whole.scale
+    chosen = whole.theta if isinstance(prior, ThetaPrior) else whole.sigma
     return chosen.words if chosen.params else chosen.name
 
 
-def directions_of(priors: Any, own: ModelPriors, map_in: Variable) -> tuple[Direction, ...]:
+def directions_of(priors: Any, own: Priors, map_in: Variable) -> tuple[Direction, ...]:
     """Return the directions of a local study: the model's priors, and those asked for.
 
     A prior that the model has is at weight 1; any other is at weight 0, to be brought in. Without
@@ -174,11 +154,11 @@ def directions_of(priors: Any, own: ModelPriors, map_in: Variable) -> tuple[Dire
     found = [d for d in _parts(own, map_in, 1.0)]
     known = {d.label for d in found}
     if priors is None:
-        asked = [] if own.scale.proper else [ModelPriors(prior) for prior in DEFAULT_DIRECTIONS]
-        if isinstance(own.share, UniformTheta):
-            asked.append(ModelPriors(theta=DEFAULT_SHARE))
+        asked = [] if own.sigma.proper else [Priors(prior) for prior in DEFAULT_DIRECTIONS]
+        if isinstance(own.theta, UniformTheta):
+            asked.append(Priors(theta=DEFAULT_SHARE))
     else:
-        asked = list(labelled(priors, ModelPriors()).values())
+        asked = list(labelled(priors, Priors()).values())
     for whole in asked:
         for direction in _parts(whole, map_in, 0.0):
             if direction.label not in known:
@@ -189,17 +169,13 @@ def directions_of(priors: Any, own: ModelPriors, map_in: Variable) -> tuple[Dire
     return tuple(found)
 
 
-def _parts(priors: ModelPriors, map_in: Variable, weight: float) -> list[Direction]:
+def _parts(priors: Priors, map_in: Variable, weight: float) -> list[Direction]:
     """Return a direction for every proper prior."""
-    parts: dict[Parameter, Any] = {"sigma": priors.scale, "theta": priors.share}
-    parts |= {"beta": priors.coefficients.beta, "bias_eta": priors.coefficients.bias}
+    meant = priors.stated_on(map_in)
+    parts: dict[Parameter, Any] = {"sigma": meant.sigma, "theta": meant.theta}
+    parts |= {"beta": meant.beta, "bias_eta": meant.bias}
     return [
-        Direction(
-            f"{name} ~ {prior.words}",
-            name,
-            stated_on(prior, map_in) if name == "sigma" else prior,
-            weight,
-        )
+        Direction(f"{name} ~ {prior.words}", name, prior, weight)
         for name, prior in parts.items()
         if prior.proper and not isinstance(prior, UniformTheta)
     ]

@@ -107,15 +107,14 @@ class Study:
             )
         model._fitted()
         spec = model._spec()
-        wanted: Any = map_in or spec.prior.variable
+        wanted: Any = map_in or spec.priors.sigma.variable
         choose("map_in", wanted, MAP_IN)
         counts, params = model._inputs()
         places = chosen_genes(genes, model.n_genes)
         shape = (model.n_genes, model.n_spots, model.n_isos)
         labels = Labels.of(names, places, shape, model.data.names, params[0]["sigma"].size)
-        own = stated_on(spec.prior, wanted)
         rows = DesignRows.from_design(spec.design)
-        moved = own is not spec.prior
+        moved = stated_on(spec.priors.sigma, wanted) is not spec.priors.sigma
         return cls(spec, rows, counts, params, places, labels, wanted, moved, progress)
 
     def genes(self) -> Iterator[tuple[int, FloatArray, Params]]:

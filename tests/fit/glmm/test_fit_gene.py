@@ -10,7 +10,7 @@ from splisosm_pyro.fit.glm.reduced_problem import DesignRows
 from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, fit_gene
 from splisosm_pyro.fit.options import GLMMOptions
 from splisosm_pyro.fit.result import Status
-from splisosm_pyro.maths.priors import prior_from_name
+from splisosm_pyro.maths.priors import Priors
 
 NAMES = ["two_isoforms", "covariates", "batch", "empty_spots", "rich", "white_noise"]
 
@@ -22,7 +22,7 @@ def spec_of(name, method, *, form="dense", fix=True, prior="none", **configs):
         design=case.design,
         share_variance=case.share_variance,
         fix_sigma=fix,
-        prior=prior_from_name(prior),
+        priors=Priors(prior),
         options=GLMMOptions.from_configs(method, configs),
     )
 

@@ -9,7 +9,7 @@ from problems import central, kernel_of, problem_of
 from splisosm_pyro.fit.glmm.fit_gene import field_of
 from splisosm_pyro.fit.glmm.joint_objective import JointObjective, log_joint
 from splisosm_pyro.fit.glmm.outer_space import OuterSpace
-from splisosm_pyro.maths.priors import NoPrior, prior_from_name
+from splisosm_pyro.maths.priors import Priors
 
 FORMS = ["dense", "low_rank", "car_sparse"]
 
@@ -22,7 +22,7 @@ def joint_of(name, form, gene=0, *, fix_sigma=False, prior=None, free=True):
         fixed_sigma=sigma if fix_sigma else None,
         free=np.zeros(B.shape, dtype=bool),
         coefficients=B,
-        prior=NoPrior() if prior is None else prior,
+        priors=Priors(prior or "none"),
         residual=kernel.residual,
         sigma_floor=0.1,
     )
@@ -66,7 +66,7 @@ def test_nothing_around_the_mode_is_higher(name, form):
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", ["two_isoforms", "covariates", "empty_spots"])
 def test_the_gradient_in_the_variances(name, form, fix_sigma):
-    prior = prior_from_name("inv_gamma")
+    prior = "inv_gamma"
     _, _, objective, u = joint_of(name, form, fix_sigma=fix_sigma, prior=prior)
     exact = objective.evaluate(u).gradient
     assert exact.size == u.size == (2 - fix_sigma) * objective.space.n_components
@@ -94,6 +94,6 @@ def test_the_prior_is_added_once():
     _, _, flat, u = joint_of("covariates", "dense")
     sigma = flat.space.unpack(u)[1].sigma
     for name in ("gamma", "inv_gamma"):
-        _, _, objective, _ = joint_of("covariates", "dense", prior=prior_from_name(name))
+        _, _, objective, _ = joint_of("covariates", "dense", prior=name)
         gain = objective.evaluate(u).value - flat.evaluate(u).value
         assert gain == pytest.approx(oracles.log_prior(name, sigma), rel=1e-9)

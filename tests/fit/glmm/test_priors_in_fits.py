@@ -11,7 +11,7 @@ from kernels import KERNELS, eta_of, tensor
 from problems import central, objective_of
 from pyro import poutine
 
-from splisosm_pyro import MultinomGLMM
+from splisosm_pyro import ModelPriors, MultinomGLMM
 from splisosm_pyro.generative import multinomial_glmm
 from splisosm_pyro.maths.density.joint import log_joint
 from splisosm_pyro.maths.priors import (
@@ -24,7 +24,6 @@ from splisosm_pyro.maths.priors import (
     StudentTPrior,
     UniformTheta,
 )
-from splisosm_pyro.maths.priors.of_model import ModelPriors
 from splisosm_pyro.posterior import PosteriorPriors
 
 pytestmark = pytest.mark.filterwarnings("ignore:counts holds fractional numbers")
@@ -56,19 +55,12 @@ def test_the_gradient_of_the_marginal_holds_all_priors(name):
     case = CASES[name]
     kernel = KERNELS["dense"](case)
     plain, u = objective_of(case, kernel)
-    space = replace(
-        plain.space,
-        prior=INFORMED.scale,
-        theta_prior=INFORMED.share,
-        coefficient_priors=INFORMED.coefficients,
-    )
-    objective = replace(plain, space=space)
+    objective = replace(plain, space=replace(plain.space, priors=INFORMED))
     at = objective.evaluate(u)
-    B, variances = space.unpack(u)
-    added = (
-        INFORMED.scale.value(variances.sigma).sum() + INFORMED.share.value(variances.theta).sum()
-    )
-    added += INFORMED.coefficients.value(B)
+    B, variances = plain.space.unpack(u)
+    added = INFORMED.sigma.value(variances.sigma).sum()
+    added += INFORMED.theta.value(variances.theta).sum()
+    added += INFORMED.beta.value(B[:-1]).sum() + INFORMED.bias.value(B[-1]).sum()
     assert at.value - plain.evaluate(u).value == pytest.approx(added, rel=1e-10)
     for i in range(u.size):
         slow = central(lambda v: objective.value(v, None)[0], u, i)
@@ -149,15 +141,13 @@ def test_trace_and_log_joint_agree_with_every_prior(prior, theta):
     P = case.shape[2]
     ours = log_joint(
         tensor(case.counts), eta_of(case), values["nu"], values["sigma"], values["theta"],
-        kernel, prior.for_gene(kernel, P), theta.for_gene(kernel, P),
+        kernel,
     )  # fmt: skip
-    ours = (
-        ours
-        + beta.log_prob(values["beta"]).sum((-1, -2))
-        + bias.log_prob(values["bias_eta"]).sum(-1)
+    priors = ModelPriors(prior, theta, beta, bias)
+    ours = ours + priors.for_gene(kernel, P).log_prob(
+        *(values[name] for name in ("sigma", "theta", "beta", "bias_eta"))
     )
     np.testing.assert_allclose(traced.numpy(), ours.numpy(), rtol=1e-10)
-    priors = ModelPriors(prior, theta, beta, bias)
     model = in_place(ready("covariates", priors), case)
     own = model.log_joint().detach().numpy()
     np.testing.assert_allclose(own, ours.numpy(), rtol=1e-9)

@@ -9,12 +9,12 @@ from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, fit_gene
 from splisosm_pyro.fit.glmm.without_space import fit_white_noise
 from splisosm_pyro.fit.options import GLMMOptions
 from splisosm_pyro.maths.covariance.as_kernel import DenseKernel
-from splisosm_pyro.maths.priors import NoPrior
+from splisosm_pyro.maths.priors import Priors
 
 
 def spec_of(case, V, method="marginal_newton", nugget="quadrature"):
     options = GLMMOptions.from_configs(method, {"nugget": nugget})
-    return GLMMSpec(DenseKernel(V), case.design, True, False, NoPrior(), options)
+    return GLMMSpec(DenseKernel(V), case.design, True, False, Priors(), options)
 
 
 def start_of(case):

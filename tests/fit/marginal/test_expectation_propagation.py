@@ -28,7 +28,7 @@ from splisosm_pyro.fit.marginal.smooth_part import SMOOTH_PARTS, MarginalState
 from splisosm_pyro.fit.marginal.variances import Variances
 from splisosm_pyro.fit.options import GLMMOptions
 from splisosm_pyro.maths.covariance.as_kernel import DenseKernel
-from splisosm_pyro.maths.priors import NoPrior
+from splisosm_pyro.maths.priors import Priors
 from splisosm_pyro.maths.spot.integrated import QuadratureNugget
 
 FORMS = ("dense", "low_rank", "car_sparse")
@@ -270,7 +270,7 @@ def test_fits_end_at_their_own_maximum(n_logits, form):
     for smooth in ("ep", "laplace"):
         configs = {"smooth": smooth, "nugget": "quadrature"}
         options = GLMMOptions.from_configs("marginal_newton", configs)
-        spec = GLMMSpec(FORMS_OF[form](case), case.design, True, False, NoPrior(), options)
+        spec = GLMMSpec(FORMS_OF[form](case), case.design, True, False, Priors(), options)
         fit = fit_gene(spec, DesignRows.from_design(case.design), case.counts[0], start)
         assert fit.status in ("converged", "boundary")
         assert fit.gradient_norm < 1e-3

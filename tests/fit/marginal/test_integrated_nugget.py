@@ -23,7 +23,7 @@ from splisosm_pyro.fit.marginal.laplace import log_marginal, marginal_gradient
 from splisosm_pyro.fit.marginal.variances import Variances
 from splisosm_pyro.fit.options import GLMMOptions
 from splisosm_pyro.maths.covariance.as_kernel import DenseKernel
-from splisosm_pyro.maths.priors import NoPrior
+from splisosm_pyro.maths.priors import Priors
 from splisosm_pyro.maths.spot.integrated import QuadratureNugget
 
 FORMS = ("dense", "low_rank", "car_sparse", "car_dense")
@@ -222,7 +222,7 @@ def test_fits_of_any_number_of_isoforms(n_logits, form):
     specs = []
     for nugget in ("quadrature", "laplace"):
         options = GLMMOptions.from_configs("marginal_newton", {"nugget": nugget})
-        spec = GLMMSpec(FORMS_OF[form](case), case.design, True, False, NoPrior(), options)
+        spec = GLMMSpec(FORMS_OF[form](case), case.design, True, False, Priors(), options)
         fit = fit_gene(spec, DesignRows.from_design(case.design), case.counts[0], start)
         assert fit.status in ("converged", "boundary")
         assert fit.gradient_norm < 1e-3

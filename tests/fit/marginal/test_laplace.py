@@ -22,7 +22,6 @@ from splisosm_pyro.fit.marginal.laplace import follow_mode, log_marginal, margin
 from splisosm_pyro.fit.marginal.latent_problem import GeneData, LatentProblem
 from splisosm_pyro.fit.marginal.variances import Variances
 from splisosm_pyro.fit.search.quasi_newton import Evaluation
-from splisosm_pyro.maths.priors import prior_from_name
 from splisosm_pyro.maths.spot.laplace import LaplaceNugget
 
 
@@ -108,9 +107,7 @@ def test_the_gradient_with_a_prior_and_fixed_parameters(name, fix_sigma, prior):
     case, kernel = cases.CASES[name], kernel_of(name, "car_sparse")
     free = np.ones(case.B(0).shape, dtype=bool)
     free[0, 1] = False
-    objective, u = objective_of(
-        case, kernel, fix_sigma=fix_sigma, prior=prior_from_name(prior), free=free
-    )
+    objective, u = objective_of(case, kernel, fix_sigma=fix_sigma, prior=prior, free=free)
     assert u.size == (2 - fix_sigma) * case.sigma.shape[1] + free.sum()
     at = objective.evaluate(u)
     differences = [central(lambda v: objective.value(v, None)[0], u, i) for i in range(u.size)]

@@ -36,7 +36,7 @@ from splisosm_pyro.maths.priors import (
     prior_from_name,
     stated_on,
 )
-from splisosm_pyro.maths.priors.of_model import ModelPriors
+from splisosm_pyro.maths.priors.all_parameters import ModelPriors
 from splisosm_pyro.maths.priors.usage_range import unit_fields, usage_ranges
 
 SIGMA = np.array([1e-3, 0.1, 0.7, 1.0, 2.5, 40.0])
@@ -283,14 +283,14 @@ def test_powers_of_priors():
 
 def test_all_priors_of_a_model():
     priors = ModelPriors(("pc", {"upper": 1.0}), "pc", ("normal", {"scale": 1.0}), "student_t")
-    assert priors.scale == PCPrior(1.0, 0.05)
-    assert priors.share == PCTheta()
+    assert priors.sigma == PCPrior(1.0, 0.05)
+    assert priors.theta == PCTheta()
     assert priors.coefficients == CoefficientPriors(NormalPrior(1.0), StudentTPrior())
     plain = ModelPriors()
-    assert (plain.scale, plain.share) == (NoPrior(), UniformTheta())
+    assert (plain.sigma, plain.theta) == (NoPrior(), UniformTheta())
     assert plain.coefficients.flat
-    assert ModelPriors.of("gamma", {"beta": 1.0}).scale == GammaPrior(2.0, 1.0)
-    assert ModelPriors.of(dist.HalfNormal(1.0)).scale.name == "HalfNormal"
+    assert ModelPriors.of("gamma", {"beta": 1.0}).sigma == GammaPrior(2.0, 1.0)
+    assert ModelPriors.of(dist.HalfNormal(1.0)).sigma.name == "HalfNormal"
 
 
 @pytest.mark.parametrize(

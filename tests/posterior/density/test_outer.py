@@ -7,7 +7,7 @@ import pytest
 from problems import OUTER_PRIORS, central, density_of, point_of
 from scipy import stats
 
-from splisosm_pyro.maths.priors import GammaPrior, InvGammaPrior, NoPrior
+from splisosm_pyro.maths.priors import GammaPrior, InvGammaPrior, NoPrior, Priors
 from splisosm_pyro.posterior.density.glm import GLMDensity
 from splisosm_pyro.posterior.density.priors import PosteriorPriors
 from splisosm_pyro.posterior.draws.laplace_and_nested import SLOPE_SITES, outer_mode
@@ -130,5 +130,5 @@ def test_priors_say_what_is_wrong():
         PosteriorPriors(bias_sd="1")
     with pytest.raises(TypeError, match=r"sigma must have a proper prior.*came NoPrior"):
         PosteriorPriors(sigma=NoPrior())
-    assert PosteriorPriors.of_model(NoPrior()).sigma == GammaPrior(2.0, 0.3)
-    assert PosteriorPriors.of_model(InvGammaPrior(4.0)).sigma == InvGammaPrior(4.0)
+    assert PosteriorPriors.of_model(Priors()).sigma == GammaPrior(2.0, 0.3)
+    assert PosteriorPriors.of_model(Priors(InvGammaPrior(4.0))).sigma == InvGammaPrior(4.0)

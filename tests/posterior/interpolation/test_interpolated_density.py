@@ -12,7 +12,7 @@ from scipy.special import digamma, polygamma
 from splisosm_pyro.fit.glmm.outer_space import OuterSpace
 from splisosm_pyro.fit.search.quasi_newton import Evaluation
 from splisosm_pyro.maths.numeric.psis import smoothed_weights
-from splisosm_pyro.maths.priors import NoPrior
+from splisosm_pyro.maths.priors import Priors
 from splisosm_pyro.posterior.density.gaussian_at_mode import OuterMode
 from splisosm_pyro.posterior.density.glm import GLMDensity
 from splisosm_pyro.posterior.density.outer_priors import log_prior_slopes, log_priors
@@ -27,7 +27,7 @@ class Plain:
     """A density of two coefficients, their normal priors among what it says."""
 
     priors = PosteriorPriors(bias_sd=50.0)
-    space = OuterSpace(0, np.empty(0), np.ones((1, 2), dtype=bool), np.zeros((1, 2)), NoPrior())
+    space = OuterSpace(0, np.empty(0), np.ones((1, 2), dtype=bool), np.zeros((1, 2)), Priors())
 
     def __init__(self, value, slope):
         self.value, self.slope, self.calls = value, slope, 0

@@ -12,7 +12,7 @@ from scipy import stats
 
 from splisosm_pyro.fit.glmm.outer_space import OuterSpace
 from splisosm_pyro.generative import multinomial_glmm
-from splisosm_pyro.maths.priors import BetaPrior, GammaPrior, InvGammaPrior
+from splisosm_pyro.maths.priors import BetaPrior, GammaPrior, InvGammaPrior, Priors
 from splisosm_pyro.model import MultinomGLM, MultinomGLMM
 from splisosm_pyro.posterior import PosteriorPriors, diagnose
 from splisosm_pyro.posterior.density.joint import JointDensity
@@ -32,8 +32,7 @@ def joint_of(case, prior, *, fix=False, gene=0):
         case.sigma[gene] if fix else None,
         np.ones(shape, dtype=bool),
         np.zeros(shape),
-        PRIORS[prior].sigma,
-        theta_prior=PRIORS[prior].theta,
+        Priors(PRIORS[prior].sigma, PRIORS[prior].theta),
     )
     kernel = kernel_of(case.name, "dense")
     return JointDensity.of_gene(case.counts[gene], case.design, kernel, space, PRIORS[prior])

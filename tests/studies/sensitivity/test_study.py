@@ -89,18 +89,18 @@ def shift_by_refits(model, gene, up, down, step):
     return (first - second) / step
 
 
-def with_coefficients(spec, **priors):
-    return replace(spec, coefficient_priors=replace(spec.coefficient_priors, **priors))
+def with_prior(spec, **prior):
+    return replace(spec, priors=replace(spec.priors, **prior))
 
 
 INFORMED = ModelPriors(
     GammaPrior(2.0, 1.0), BetaPrior(2.0, 3.0), NormalPrior(1.5), NormalPrior(0.8, 0.5)
 )
 CHANGES = {
-    "sigma": lambda spec, w: replace(spec, prior=PoweredPrior(spec.prior, w)),
-    "theta": lambda spec, w: replace(spec, theta_prior=BetaPrior(1.0 + w, 1.0 + 2.0 * w)),
-    "beta": lambda spec, w: with_coefficients(spec, beta=NormalPrior(1.5 / np.sqrt(w))),
-    "bias_eta": lambda spec, w: with_coefficients(spec, bias=NormalPrior(0.8 / np.sqrt(w), 0.5)),
+    "sigma": lambda spec, w: with_prior(spec, sigma=PoweredPrior(spec.priors.sigma, w)),
+    "theta": lambda spec, w: with_prior(spec, theta=BetaPrior(1.0 + w, 1.0 + 2.0 * w)),
+    "beta": lambda spec, w: with_prior(spec, beta=NormalPrior(1.5 / np.sqrt(w))),
+    "bias_eta": lambda spec, w: with_prior(spec, bias=NormalPrior(0.8 / np.sqrt(w), 0.5)),
 }
 
 
@@ -131,7 +131,7 @@ def test_derivatives_in_the_priors_own_parameters_are_those_of_refits(model):
         step = 0.01 * value
 
         def moved(spec, sign, name=name, value=value, step=step):
-            return replace(spec, prior=replace(GammaPrior(), **{name: value + sign * step}))
+            return with_prior(spec, sigma=replace(GammaPrior(), **{name: value + sign * step}))
 
         slow = shift_by_refits(model, 1, lambda s: moved(s, 1), lambda s: moved(s, -1), 2 * step)
         one = found.isel(gene=1).sel(by=f"sigma ~ gamma(alpha=2, beta=0.3): {name}")
@@ -155,7 +155,7 @@ def test_a_prior_that_the_model_has_not_is_at_weight_zero(tissue):
     assert set(found.table["weight"]) == {0.0}
     slow = shift_by_refits(
         model, 0,
-        lambda s: replace(s, prior=PoweredPrior(HalfNormalPrior(1.0), 0.02)), lambda s: s, 0.02,
+        lambda s: with_prior(s, sigma=PoweredPrior(HalfNormalPrior(1.0), 0.02)), lambda s: s, 0.02,
     )  # fmt: skip
     ours = found.dataset["d_log_sigma"].isel(gene=0, by=0).item()
     assert ours == pytest.approx(slow[0], rel=0.02)
@@ -367,8 +367,8 @@ def test_priors_are_named_by_their_words_or_by_the_user():
     own = ModelPriors("gamma", theta=BetaPrior(2.0, 2.0))
     found = labelled(["none", ("pc", {"upper": 1.0}), BetaPrior(1.0, 3.0)], own)
     assert list(found) == ["none", "pc(upper=1, prob=0.05)", "beta(a=1, b=3)"]
-    assert found["none"].share == BetaPrior(2.0, 2.0)
-    assert found["beta(a=1, b=3)"].scale == GammaPrior()
+    assert found["none"].theta == BetaPrior(2.0, 2.0)
+    assert found["beta(a=1, b=3)"].sigma == GammaPrior()
     assert list(labelled("half_normal", own)) == ["half_normal(scale=1)"]
     assert list(labelled({"mine": ModelPriors(beta="normal")}, own)) == ["mine"]
     assert len(labelled(None, own)) == 7
