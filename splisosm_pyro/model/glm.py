@@ -7,8 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from splisosm_pyro.fit.glm.fit_batch import GLMFits
-from splisosm_pyro.fit.glm.fit_gene import GLMFit, fit_glm
+from splisosm_pyro.fit.glm.fit_gene import GLMFit, fit_glms, one_by_one
 from splisosm_pyro.fit.glm.reduced_problem import DesignRows
 from splisosm_pyro.fit.options import FitOptions, GLMOptions
 from splisosm_pyro.fit.result import GeneFit
@@ -300,33 +299,20 @@ class MultinomGLM(BaseModel, nn.Module):
         return fixed + self.bias_eta.to(precise)[:, None, :]
 
     def _gene_solver(self, keep_path: bool) -> GeneSolver:
-        """Fit gene g by ``fit_glm``, from its current parameters."""
+        """Fit genes from their current parameters, a block at a time."""
         options = GLMOptions.from_configs(self.fitting_method, self.fitting_configs)
-        data = self.data
-        rows = DesignRows.from_design(data.design.numpy())
-        counts = data.counts.values.numpy()
-        start = np.concatenate(
+        names, rows = self.data.names, DesignRows.from_design(self.data.design.numpy())
+        counts = self.data.counts.values.numpy()
+        starts = np.concatenate(
             [_float64(self.beta), _float64(self.bias_eta)[:, None, :]], axis=1
         )  # (G,F+1,Q)
 
-        together = GLMFits(counts, rows, options, data.names)
-        newton = options.method != "gd" and not keep_path
-        plain = [newton and not own.any() for own in start]
+        def fit(genes: slice) -> list[GLMFit]:
+            own = counts[genes], rows, options
+            return fit_glms(*own, starts=starts[genes], names=names, keep_path=keep_path)
 
-        def solve(gene: int) -> GeneFit:
-            fit = together.get(gene) if plain[gene] else None
-            if fit is None:
-                fit = fit_glm(
-                    counts[gene],
-                    rows,
-                    options,
-                    start=start[gene],
-                    names=data.names,
-                    keep_path=keep_path,
-                )
-            return _as_gene_fit(fit)
-
-        return solve
+        get = one_by_one(fit, len(counts))
+        return lambda gene: _as_gene_fit(get(gene))
 
 
 def _zeros(data: ModelData) -> dict[str, Tensor]:

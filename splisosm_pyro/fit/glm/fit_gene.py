@@ -8,18 +8,24 @@ separates an isoform) the fit stops within 1e-6 nats of its supremum, at finite 
 says so.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from splisosm_pyro.fit.glm.certificate import Ends, certify, judge, limits_in_words, widen
-from splisosm_pyro.fit.glm.newton_iwls import fused_pass, log_coefficient, newton_ascent
-from splisosm_pyro.fit.glm.reduced_problem import DesignRows, GLMProblem
+from splisosm_pyro.fit.glm.certificate import Certificates, certify, judge, limits_in_words
+from splisosm_pyro.fit.glm.climb import Climb, climb_gene
+from splisosm_pyro.fit.glm.reduced_problem import DesignRows, ReducedProblem, reduce_gene
 from splisosm_pyro.fit.options import GLMOptions
 from splisosm_pyro.fit.result import Status
-from splisosm_pyro.fit.search.first_order import ascend
 from splisosm_pyro.maths.numeric.arrays import FloatArray, Mask
+
+# Genes that are certified together.
+BLOCK = 128
+# The one layout that is compiled for.
+WRITABLE: tuple[Literal["C", "W"], ...] = ("C", "W")
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,155 +121,123 @@ def fit_glm(
     >>> str(fit.status), round(float(fit.B[0, 0]), 6)
     ('converged', -1.098612)
     """
+    starts = None if start is None else start[None]
     options = GLMOptions.from_configs("iwls") if options is None else options
+    (fit,) = fit_glms(
+        counts[None], design, options, starts=starts, names=names, keep_path=keep_path
+    )
+    return fit
+
+
+def fit_glms(
+    counts: FloatArray,  # (G,S,P)
+    design: FloatArray | DesignRows,
+    options: GLMOptions,
+    *,
+    starts: FloatArray | None = None,  # (G,F+1,Q)
+    names: Sequence[str] = (),
+    keep_path: bool = False,
+) -> list[GLMFit]:
+    """Fit many genes as ``fit_glm`` does, each as if it were alone.
+
+    A compiled call a gene climbs; genes of which equally much is left to fit are certified
+    together, in stacks of small matrices.
+
+    Examples
+    --------
+    >>> counts = np.array([[[3.0, 1.0], [1.0, 3.0], [2.0, 2.0]], [[1.0, 0.0]] * 3])
+    >>> design = np.array([[-1.0], [1.0], [0.0]])
+    >>> fits = fit_glms(counts, design, GLMOptions.from_configs("iwls"))
+    >>> [(str(fit.status), round(float(fit.B[0, 0]), 6)) for fit in fits]
+    [('converged', -1.098612), ('boundary', 0.0)]
+    """
     rows = design if isinstance(design, DesignRows) else DesignRows.from_design(design)
-    held_rows, held_counts = rows.occupied(counts)
-    n_factors, n_logits = rows.values.shape[1], counts.shape[1] - 1
-    if len(held_rows) == 0:
-        return _without_counts(n_factors, n_logits)
-    problem = GLMProblem.from_rows(held_rows, held_counts)
-    climb = _climb(problem, options, start)
-    return _assemble(problem, climb, log_coefficient(counts), options, names, keep_path)
+    counts = np.require(counts, np.float64, WRITABLE)
+    given = np.zeros((len(counts), 0, 0)) if starts is None else starts
+    given = np.require(given, np.float64, WRITABLE)
+    climbs = [climb_gene(*own, rows, options) for own in zip(counts, given, strict=True)]
+    problem = cache(lambda gene: reduce_gene(counts[gene], rows.rows, rows.place))
+    ask = _Ask(options, names, keep_path, (rows.rows.shape[1] + 1, counts.shape[2] - 1))
+    fits: dict[int, GLMFit] = {}
+    for size in {end.coef.shape for end in climbs}:
+        alike = {gene: end for gene, end in enumerate(climbs) if end.coef.shape == size}
+        ends = certify(alike, problem)
+        for i, gene in enumerate(alike):
+            fits[gene] = _assemble(ask, ends, i, climbs[gene], partial(problem, gene))
+    return [fits[gene] for gene in range(len(counts))]
 
 
-@dataclass(frozen=True, eq=False)
-class _Climb:
-    """Where the solver ended, in the coordinates C; values without the multinomial coefficient."""
+class _Ask(NamedTuple):
+    """What the fits of many genes have in common."""
 
-    stopped: bool
-    value: float
-    values: FloatArray
-    path: FloatArray  # (epochs,K,Q')
-    coef: FloatArray
-    score: FloatArray  # (K,Q')
-    information: FloatArray  # (KQ',KQ')
-
-
-def _climb(problem: GLMProblem, options: GLMOptions, start: FloatArray | None) -> _Climb:
-    """Run the configured solver."""
-    coef = _better_start(problem, start)
-    if coef.size == 0:
-        nothing = np.zeros((0, *coef.shape))
-        return _Climb(True, 0.0, np.empty(0), nothing, coef, coef, np.zeros((0, 0)))
-    if options.method == "gd":
-        return _first_order(problem, options, coef)
-    stopped, values, path, score, information = newton_ascent(
-        problem.table,
-        coef,
-        options.method == "iwls",
-        options.lr,
-        options.tol,
-        options.tol_relative,
-        options.max_epochs,
-        options.patience,
-    )
-    return _Climb(stopped, float(values[-1]), values, path, path[-1], score, information)
-
-
-def _better_start(problem: GLMProblem, start: FloatArray | None) -> FloatArray:
-    """Choose the likelier of the given start and the pooled log-ratios; the maximum is one."""
-    pooled = problem.pooled_start()
-    if start is None or pooled.size == 0 or not start.any():
-        return pooled  # never less likely than all zeros
-    given = problem.from_full(start)
-    return given if _value(problem, given) > _value(problem, pooled) else pooled
-
-
-def _value(problem: GLMProblem, coef: FloatArray) -> float:
-    """Evaluate the log-likelihood without the multinomial coefficient."""
-    return fused_pass(problem.table, coef, np.empty_like(coef), np.empty((coef.size, coef.size)))
-
-
-def _first_order(problem: GLMProblem, options: GLMOptions, coef: FloatArray) -> _Climb:
-    """Ascend by adam, sgd or lbfgs, in units of the information's diagonal at the start."""
-    score = np.empty_like(coef)
-    information = np.empty((coef.size, coef.size))
-
-    def objective(flat: FloatArray) -> tuple[float, FloatArray]:
-        at = np.ascontiguousarray(flat).reshape(coef.shape)
-        value = fused_pass(problem.table, at, score, information)
-        return value, score.reshape(-1).copy()
-
-    objective(coef.reshape(-1))
-    # a start in the flat part of the likelihood would promise boundless steps
-    curvature = np.maximum(information.diagonal(), 1e-3 * problem.table.totals.sum())
-    ascent = ascend(objective, coef.reshape(-1), options, curvature)
-    objective(ascent.best.at)
-    return _Climb(
-        ascent.stopped,
-        ascent.best.value,
-        ascent.values,
-        ascent.path.reshape(-1, *coef.shape),
-        ascent.best.at.reshape(coef.shape),
-        score,
-        information,
-    )
+    options: GLMOptions
+    names: Sequence[str]
+    keep_path: bool
+    shape: tuple[int, int]  # (F+1,Q)
 
 
 def _assemble(
-    problem: GLMProblem,
-    climb: _Climb,
-    constant: float,
-    options: GLMOptions,
-    names: Sequence[str],
-    keep_path: bool,
+    ask: _Ask, ends: Certificates, i: int, climb: Climb, problem: Callable[[], ReducedProblem]
 ) -> GLMFit:
-    """Bring the end of the climb back to the documented coordinates."""
-    shape = (problem.n_factors + 1, problem.n_logits)
-    own = certify(_ends(problem, climb))
-    whole = widen(own, problem.places(), shape[0] * shape[1])
-    tolerance = options.tol * (abs(climb.value) if options.tol_relative else 1.0)
-    limits = limits_in_words(problem, climb.coef, own.flat[0], names)
-    left = float(own.left[0])
-    status, reason = judge(limits, left, climb.stopped, tolerance, len(climb.values))
-    path = np.array([problem.to_full(coef) for coef in climb.path]) if keep_path else np.empty(0)
-    return GLMFit(
-        B=problem.to_full(climb.coef),
-        log_lik=climb.value + constant,
-        information=whole.information[0],
-        standard_errors=whole.standard_errors.reshape(shape),
-        fixed=whole.fixed.reshape(shape),
-        held=whole.held.reshape(shape),
+    """Lay out the fit of the gene at place i among those that were certified together."""
+    part = climb.coef.shape != ask.shape
+    limits = []
+    if part or ends.fixed[i].any():
+        limits = limits_in_words(problem(), climb.coef, ends.flat[i], ask.names)
+    status, reason = judge(limits, float(ends.left[i]), climb, ask.options)
+    fit = GLMFit(
+        B=ends.coef[i],
+        log_lik=climb.value + climb.constant,
+        information=ends.information[i],
+        standard_errors=ends.standard_errors[i],
+        fixed=ends.fixed[i],
+        held=ends.held[i],
         status=status,
         reason=reason,
-        gradient_norm=float(own.gradient_norm[0]),
-        min_eigenvalue=float(own.min_eigenvalue[0]),
+        gradient_norm=float(ends.gradient_norm[i]),
+        min_eigenvalue=float(ends.min_eigenvalue[i]),
         epochs=len(climb.values),
-        values=climb.values + constant,
-        path=path.reshape(-1, *shape),
+        values=climb.values + climb.constant,
+        path=ends.to_design[i] @ climb.path if ask.keep_path else climb.path[:0],
     )
+    return _widen(fit, problem(), climb.reads > 0.0) if part else fit
 
 
-def _ends(problem: GLMProblem, climb: _Climb) -> Ends:
-    """Make a stack of one gene."""
-    frame = problem.frame
-    return Ends(
-        coef=climb.coef[None],
-        score=climb.score[None],
-        information=climb.information[None],
-        to_design=frame.to_design[None],
-        from_design=np.asarray(np.linalg.inv(frame.to_design))[None],
-        total=np.array([problem.table.totals.sum()]),
-        farthest=np.array([(frame.rows**2 @ np.ones(len(frame.kept))).max()]),
-        problem=lambda gene: problem,
+def _widen(fit: GLMFit, problem: ReducedProblem, counted: bool) -> GLMFit:
+    """Add the coefficients that are held from the start to a fit of the others."""
+    whole = replace(
+        fit,
+        B=problem.whole(fit.B),
+        information=problem.spread_square(fit.information),
+        standard_errors=problem.spread(fit.standard_errors, np.inf),
+        fixed=problem.spread(fit.fixed, True),
+        held=problem.spread(fit.held, True),
+        path=problem.whole(fit.path),
     )
+    if counted:
+        return whole
+    why = "the gene has no counts: its coefficients stay at 0"
+    return replace(whole, B=np.zeros_like(whole.B), status=Status.NO_COUNTS, reason=why)
 
 
-def _without_counts(n_factors: int, n_logits: int) -> GLMFit:
-    """Return the fit of a gene without counts: nothing to learn, B = 0."""
-    shape, size = (n_factors + 1, n_logits), (n_factors + 1) * n_logits
-    return GLMFit(
-        B=np.zeros(shape),
-        log_lik=0.0,
-        information=np.zeros((size, size)),
-        standard_errors=np.full(shape, np.inf),
-        fixed=np.ones(shape, dtype=bool),
-        held=np.ones(shape, dtype=bool),
-        status=Status.NO_COUNTS,
-        reason="the gene has no counts: its coefficients stay at 0",
-        gradient_norm=0.0,
-        min_eigenvalue=np.inf,
-        epochs=0,
-        values=np.empty(0),
-        path=np.empty((0, *shape)),
-    )
+def one_by_one(
+    fit: Callable[[slice], list[GLMFit]], n_genes: int, block: int = BLOCK
+) -> Callable[[int], GLMFit]:
+    """Return what gives a gene's fit when asked for it, and makes a block of neighbours at a time.
+
+    Where a block raises, each of its genes is fitted by itself, so that only one that is to blame
+    raises.
+    """
+    ready: dict[int, GLMFit | None] = {}
+
+    def get(gene: int) -> GLMFit:
+        if gene not in ready:
+            genes = range(gene, min(gene + block, n_genes))
+            ready.clear()
+            try:
+                ready.update(zip(genes, fit(slice(gene, genes.stop)), strict=True))
+            except (ArithmeticError, ValueError):
+                ready.update(dict.fromkeys(genes))
+        return ready[gene] or fit(slice(gene, gene + 1))[0]
+
+    return get

@@ -275,12 +275,12 @@ def newton_ascent(
     tol_relative: bool,
     max_epochs: int,
     patience: int,
-) -> tuple[bool, FloatArray, FloatArray, FloatArray, FloatArray]:
+) -> tuple[bool, float, FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
     """Ascend from ``start`` until the promised gain stays below ``tol`` for ``patience`` epochs.
 
-    Returns (stopped by tolerance, values (epochs,), path (epochs,K,Q), score (K,Q),
-    information (KQ,KQ)), the last two at the last entry of the path. Epoch e's step is taken also
-    where its promised gain is below the tolerance: it squares the error and has been paid for.
+    Returns (stopped by tolerance, value, values (epochs,), path (epochs,K,Q), coefficients (K,Q),
+    score (K,Q), information (KQ,KQ)). An epoch's step is taken also where its promised gain is
+    below the tolerance: it squares the error and has been paid for.
     """
     n_rows, n_logits = start.shape
     size = n_rows * n_logits
@@ -313,7 +313,8 @@ def newton_ascent(
         value = new_value
         values[epoch] = value
         epoch += 1
-    return idle >= patience, values[:epoch].copy(), path[:epoch].copy(), score, information
+    walked = values[:epoch].copy(), path[:epoch].copy()
+    return idle >= patience, value, *walked, coef, score, information
 
 
 @compiled
