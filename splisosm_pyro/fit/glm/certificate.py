@@ -14,8 +14,7 @@ import numpy as np
 from scipy.linalg.lapack import dgeqp3
 from scipy.special import softmax
 
-from splisosm_pyro.fit.glm.climb import Climb
-from splisosm_pyro.fit.glm.reduced_problem import ABSENT_LOGIT, ReducedProblem
+from splisosm_pyro.fit.glm.reduced_problem import ABSENT_LOGIT, Climb, ReducedProblem
 from splisosm_pyro.fit.options import GLMOptions
 from splisosm_pyro.fit.result import Status, failed
 from splisosm_pyro.maths.numeric.arrays import FloatArray, Mask

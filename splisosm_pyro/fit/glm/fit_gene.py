@@ -16,10 +16,17 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from splisosm_pyro.fit.glm.certificate import Certificates, certify, judge, limits_in_words
-from splisosm_pyro.fit.glm.climb import Climb, climb_gene
-from splisosm_pyro.fit.glm.reduced_problem import DesignRows, ReducedProblem, reduce_gene
+from splisosm_pyro.fit.glm.newton_iwls import fused_pass
+from splisosm_pyro.fit.glm.reduced_problem import (
+    Climb,
+    DesignRows,
+    ReducedProblem,
+    climb,
+    reduce_gene,
+)
 from splisosm_pyro.fit.options import GLMOptions
 from splisosm_pyro.fit.result import Status
+from splisosm_pyro.fit.search.first_order import ascend
 from splisosm_pyro.maths.numeric.arrays import FloatArray, Mask
 
 # Genes that are certified together.
@@ -155,7 +162,7 @@ def fit_glms(
     counts = np.require(counts, np.float64, WRITABLE)
     given = np.zeros((len(counts), 0, 0)) if starts is None else starts
     given = np.require(given, np.float64, WRITABLE)
-    climbs = [climb_gene(*own, rows, options) for own in zip(counts, given, strict=True)]
+    climbs = [_climb(*own, rows, options) for own in zip(counts, given, strict=True)]
     problem = cache(lambda gene: reduce_gene(counts[gene], rows.rows, rows.place))
     ask = _Ask(options, names, keep_path, (rows.rows.shape[1] + 1, counts.shape[2] - 1))
     fits: dict[int, GLMFit] = {}
@@ -165,6 +172,56 @@ def fit_glms(
         for i, gene in enumerate(alike):
             fits[gene] = _assemble(ask, ends, i, climbs[gene], partial(problem, gene))
     return [fits[gene] for gene in range(len(counts))]
+
+
+def _climb(
+    counts: FloatArray,  # (S,P)
+    start: FloatArray,  # (F+1,Q), or (0,0) for none
+    rows: DesignRows,
+    options: GLMOptions,
+) -> Climb:
+    """Run the configured solver; a first-order one begins where the compiled call begins."""
+    first_order = options.method == "gd"
+    end = climb(
+        counts,
+        rows.rows,
+        rows.place,
+        start,
+        options.method == "iwls",
+        options.lr,
+        options.tol,
+        options.tol_relative,
+        0 if first_order else options.max_epochs,
+        options.patience,
+    )
+    if not (first_order and end.coef.size):
+        return end
+    return _first_order(end, reduce_gene(counts, rows.rows, rows.place), options)
+
+
+def _first_order(begin: Climb, problem: ReducedProblem, options: GLMOptions) -> Climb:
+    """Ascend by adam, sgd or lbfgs, in units of the information's diagonal at the start."""
+    shape = begin.coef.shape
+    score, information = np.empty(shape), np.empty_like(begin.information)
+
+    def objective(flat: FloatArray) -> tuple[float, FloatArray]:
+        at = np.ascontiguousarray(flat).reshape(shape)
+        value = fused_pass(problem.table, at, score, information)
+        return value, score.reshape(-1).copy()
+
+    # a start in the flat part of the likelihood would promise boundless steps
+    curvature = np.maximum(begin.information.diagonal(), 1e-3 * begin.reads)
+    ascent = ascend(objective, begin.coef.reshape(-1), options, curvature)
+    objective(ascent.best.at)
+    return begin._replace(
+        stopped=ascent.stopped,
+        value=ascent.best.value,
+        values=ascent.values,
+        path=ascent.path.reshape(-1, *shape),
+        coef=ascent.best.at.reshape(shape),
+        score=score,
+        information=information,
+    )
 
 
 class _Ask(NamedTuple):
@@ -177,17 +234,17 @@ class _Ask(NamedTuple):
 
 
 def _assemble(
-    ask: _Ask, ends: Certificates, i: int, climb: Climb, problem: Callable[[], ReducedProblem]
+    ask: _Ask, ends: Certificates, i: int, end: Climb, problem: Callable[[], ReducedProblem]
 ) -> GLMFit:
     """Lay out the fit of the gene at place i among those that were certified together."""
-    part = climb.coef.shape != ask.shape
+    part = end.coef.shape != ask.shape
     limits = []
     if part or ends.fixed[i].any():
-        limits = limits_in_words(problem(), climb.coef, ends.flat[i], ask.names)
-    status, reason = judge(limits, float(ends.left[i]), climb, ask.options)
+        limits = limits_in_words(problem(), end.coef, ends.flat[i], ask.names)
+    status, reason = judge(limits, float(ends.left[i]), end, ask.options)
     fit = GLMFit(
         B=ends.coef[i],
-        log_lik=climb.value + climb.constant,
+        log_lik=end.value + end.constant,
         information=ends.information[i],
         standard_errors=ends.standard_errors[i],
         fixed=ends.fixed[i],
@@ -196,11 +253,11 @@ def _assemble(
         reason=reason,
         gradient_norm=float(ends.gradient_norm[i]),
         min_eigenvalue=float(ends.min_eigenvalue[i]),
-        epochs=len(climb.values),
-        values=climb.values + climb.constant,
-        path=ends.to_design[i] @ climb.path if ask.keep_path else climb.path[:0],
+        epochs=len(end.values),
+        values=end.values + end.constant,
+        path=ends.to_design[i] @ end.path if ask.keep_path else end.path[:0],
     )
-    return _widen(fit, problem(), climb.reads > 0.0) if part else fit
+    return _widen(fit, problem(), end.reads > 0.0) if part else fit
 
 
 def _widen(fit: GLMFit, problem: ReducedProblem, counted: bool) -> GLMFit:

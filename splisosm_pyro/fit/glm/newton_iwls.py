@@ -40,6 +40,7 @@ ROUNDING = 1e-13
 GAIN_ROUNDING = 1e-15
 # exp of a logit below this, and the products of a few of them, do not overflow.
 HIGHEST = 300.0
+LOG_FACTORIALS = np.append(0.0, np.cumsum(np.log(np.arange(1.0, 256.0))))
 
 
 class ReadTable(NamedTuple):
@@ -320,10 +321,7 @@ def newton_ascent(
 @compiled
 def log_coefficient(counts: FloatArray) -> float:
     """Sum over spots of log(total! / prod_p count_p!), by a table for small whole counts."""
-    size = 256
-    table = np.zeros(size)
-    for i in range(2, size):
-        table[i] = table[i - 1] + math.log(i)
+    table, size = LOG_FACTORIALS, LOG_FACTORIALS.size
     result = 0.0
     for s in range(counts.shape[0]):
         total = 0.0

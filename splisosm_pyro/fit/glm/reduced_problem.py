@@ -1,6 +1,6 @@
-"""A gene's GLM as its solvers want it: few rows, orthonormal covariates, isoforms that occur.
+"""A gene's GLM as its solvers want it, and the climb to its maximum: one compiled call a gene.
 
-Three exact reductions, in one compiled call a gene:
+Three exact reductions leave few rows, orthonormal covariates and isoforms that occur:
 - only spots with counts enter; where many spots share a design row, their counts are summed (the
   sums are sufficient statistics);
 - covariates are made orthonormal over the gene's reads, so that the information depends on the
@@ -14,7 +14,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from splisosm_pyro.fit.glm.newton_iwls import ReadTable, fused_pass, tabulate
+from splisosm_pyro.fit.glm.newton_iwls import (
+    ReadTable,
+    fused_pass,
+    log_coefficient,
+    newton_ascent,
+    tabulate,
+)
 from splisosm_pyro.maths.numeric.arrays import AnyArray, FloatArray, IndexArray, Mask
 from splisosm_pyro.maths.numeric.compiled import compiled
 
@@ -230,3 +236,49 @@ def starting_point(
     score, information = np.empty_like(coef), np.empty((coef.size, coef.size))
     likelier = fused_pass(table, coef, score, information)
     return coef if likelier > fused_pass(table, pooled, score, information) else pooled
+
+
+class Climb(NamedTuple):
+    """Where an ascent ended, in the coordinates C of the reduced problem."""
+
+    stopped: bool  # by tolerance
+    value: float  # without the multinomial coefficient, as values
+    values: FloatArray  # (epochs,)
+    path: FloatArray  # (epochs,K,Q')
+    coef: FloatArray  # (K,Q')
+    score: FloatArray  # (K,Q')
+    information: FloatArray  # (KQ',KQ')
+    from_design: FloatArray  # (K,K), C = from_design B
+    constant: float  # log multinomial coefficient
+    reads: float
+    farthest: float  # the largest squared norm of a row
+
+
+@compiled
+def climb(
+    counts: FloatArray,
+    rows: FloatArray,
+    place: IndexArray,
+    start: FloatArray,
+    least_squares: bool,
+    lr: float,
+    tol: float,
+    tol_relative: bool,
+    max_epochs: int,
+    patience: int,
+) -> Climb:
+    """Reduce the gene and climb by Newton steps; coefficients of size 0 where none is left."""
+    problem = reduce_gene(counts, rows, place)
+    coef = starting_point(problem, start)
+    stopped, value, values, path = True, 0.0, np.empty(0), np.empty((0, *coef.shape))
+    score, information = coef, np.empty((coef.size, coef.size))
+    farthest = 0.0
+    if coef.size:
+        stopped, value, values, path, coef, score, information = newton_ascent(
+            problem.table, coef, least_squares, lr, tol, tol_relative, max_epochs, patience
+        )
+        farthest = row_sums((problem.table.rows**2).T).max()
+    return Climb(
+        *(stopped, value, values, path, coef, score, information, problem.from_design),
+        *(log_coefficient(counts), problem.table.totals.sum(), farthest),
+    )
