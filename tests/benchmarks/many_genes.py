@@ -96,7 +96,7 @@ def _without_seconds(path: Path) -> str:
 def scale(args: argparse.Namespace) -> None:
     """Fit simulated genes as sparse as real ones; print the rate along the way, and the memory."""
     from splisosm_pyro import fit_genes, simulate_tissue
-    from splisosm_pyro.genes.run import fit_genes as many
+    from splisosm_pyro.genes.run.records import Records
 
     rng = np.random.default_rng(args.seed)
     tissue = simulate_tissue(
@@ -113,13 +113,13 @@ def scale(args: argparse.Namespace) -> None:
     print(f"{counts.shape}: {counts.sum(2).mean():.2f} reads a spot, {100 * empty:.0f} % empty")
     print(f"counts {counts.nbytes / 1e9:.2f} GB; before the run {peak_memory():.2f} GB", flush=True)
     meter = Meter()
-    plain = many.Records.append
+    plain = Records.append
 
     def measured(self: Any, outcomes: list[dict[str, Any]]) -> None:
         plain(self, outcomes)
         meter.note(len(outcomes))
 
-    many.Records.append = measured  # type: ignore[method-assign]
+    Records.append = measured  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as folder:
         fits = fit_genes(
             counts, coords=tissue.coords, n_jobs=args.n_jobs, resume=folder, progress=False

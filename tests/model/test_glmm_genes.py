@@ -8,7 +8,7 @@ import pytest
 import torch
 from problems import kernel_of
 
-import splisosm_pyro.model.glmm as glmm_module
+from splisosm_pyro.fit.glmm.fit_gene import fit_gene
 from splisosm_pyro.maths.axes import SplisosmWarning
 from splisosm_pyro.maths.covariance.car import CARKernel
 from splisosm_pyro.model import MultinomGLMM
@@ -108,14 +108,13 @@ def test_odd_genes_have_their_status_and_finite_numbers(whole):
 @pytest.mark.parametrize("method", METHODS)
 def test_a_gene_that_breaks_does_not_take_the_others_along(method, monkeypatch, many, kernel):
     clean = fitted(many.counts[:4], kernel, many.design, method, **FREE)
-    solve = glmm_module.fit_gene
 
     def breaking(spec, rows, counts, start, **more):
         if np.array_equal(counts, many.counts[1]):
             raise FloatingPointError("a test broke it")
-        return solve(spec, rows, counts, start, **more)
+        return fit_gene(spec, rows, counts, start, **more)
 
-    monkeypatch.setattr(glmm_module, "fit_gene", breaking)
+    monkeypatch.setattr("splisosm_pyro.model.glmm.fit_gene", breaking)
     model = fitted(many.counts[:4], kernel, many.design, method, **FREE)
     assert model.status[1] == "failed: FloatingPointError: a test broke it"
     assert model.logger.convergence.tolist() == [True, False, True, True]

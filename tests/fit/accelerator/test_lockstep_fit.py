@@ -13,7 +13,7 @@ import torch
 from problems import central
 
 from splisosm_pyro import DenseKernel, LowRankKernel, MultinomGLMM
-from splisosm_pyro.fit.accelerator import lockstep_fit as together
+from splisosm_pyro.fit.accelerator import lockstep_fit
 from splisosm_pyro.fit.accelerator.dense_batch import BatchedKernel, DenseBatch, Operation
 from splisosm_pyro.fit.accelerator.lockstep import Lockstep, Stopped
 from splisosm_pyro.maths.numeric.errors import NotPositiveDefinite
@@ -244,8 +244,8 @@ VARIANTS = [
 def test_the_fits_are_those_of_the_engine(options, device, monkeypatch):
     counts, design = some_genes()
     alone = fitted(counts, design, **options)
-    monkeypatch.setattr(together, "batches_on", lambda kernel, device: True)
-    monkeypatch.setattr(together, "MOST_TOGETHER", 2)  # slots are used again
+    monkeypatch.setattr(lockstep_fit, "batches_on", lambda kernel, device: True)
+    monkeypatch.setattr(lockstep_fit, "MOST_TOGETHER", 2)  # slots are used again
     batched = fitted(counts, design, device=str(device), **options)
     assert batched.status == alone.status
     np.testing.assert_allclose(
@@ -281,7 +281,7 @@ def test_the_gradient_of_a_batch_is_that_of_differences():
 
 def test_a_gene_that_breaks_in_a_batch_is_data(monkeypatch):
     counts, design = some_genes()
-    monkeypatch.setattr(together, "batches_on", lambda kernel, device: True)
+    monkeypatch.setattr(lockstep_fit, "batches_on", lambda kernel, device: True)
     plain = DenseBatch.blocks
 
     def failing(self, operations):
@@ -302,23 +302,23 @@ def test_a_gene_that_breaks_in_a_batch_is_data(monkeypatch):
 def test_which_fits_are_batched():
     cuda, mps, cpu = (torch.device(name) for name in ("cuda", "mps", "cpu"))
     low_rank = LowRankKernel(np.ones(2), np.eye(4)[:, :2])
-    assert together.batches_on(kernel(), cuda)
-    assert not together.batches_on(kernel(), mps)
-    assert not together.batches_on(kernel(), cpu)
-    assert not together.batches_on(low_rank, cuda)
+    assert lockstep_fit.batches_on(kernel(), cuda)
+    assert not lockstep_fit.batches_on(kernel(), mps)
+    assert not lockstep_fit.batches_on(kernel(), cpu)
+    assert not lockstep_fit.batches_on(low_rank, cuda)
 
 
 def test_genes_are_grouped_by_size():
-    groups = together.alike([100, 10, 0, 12, 90, 13, 1])
+    groups = lockstep_fit.alike([100, 10, 0, 12, 90, 13, 1])
     assert groups == [[2], [6], [1, 3], [5], [4, 0]]
 
 
 def test_the_memory_decides_how_many(monkeypatch):
     cpu = torch.device("cpu")
-    monkeypatch.setattr(together, "free_bytes", lambda device: 20e9)
-    width, at_once = together.room(cpu, 900, 900, 2)
+    monkeypatch.setattr(lockstep_fit, "free_bytes", lambda device: 20e9)
+    width, at_once = lockstep_fit.room(cpu, 900, 900, 2)
     used = 8 * 1800**2 * (width + 4 * at_once) + 8 * 900**2
     assert 0.79 * 20e9 < used <= 0.8 * 20e9
-    monkeypatch.setattr(together, "free_bytes", lambda device: 1e8)
+    monkeypatch.setattr(lockstep_fit, "free_bytes", lambda device: 1e8)
     with pytest.raises(MemoryError, match=r"need about 0\.2 GB on cpu, 0\.1 GB are free"):
-        together.room(cpu, 900, 900, 2)
+        lockstep_fit.room(cpu, 900, 900, 2)

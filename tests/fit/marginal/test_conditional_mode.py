@@ -13,8 +13,8 @@ from problems import (
     variances_of,
 )
 
-import splisosm_pyro.fit.marginal.conditional_mode as mode_module
 from splisosm_pyro.fit.glmm.fit_gene import field_of
+from splisosm_pyro.fit.marginal import conditional_mode
 from splisosm_pyro.fit.marginal.conditional_mode import (
     ModeError,
     cold_start,
@@ -99,7 +99,7 @@ def test_the_old_factor_saves_factorisations_and_changes_nothing(monkeypatch):
     new = Variances(1.05 * old.sigma, old.theta, old.n_logits)
     ends, made = [], []
     for contraction in (0.01, 0.0):  # with 0 no chord step is ever good enough
-        monkeypatch.setattr(mode_module, "CONTRACTION", contraction)
+        monkeypatch.setattr(conditional_mode, "CONTRACTION", contraction)
         problem = problem_of(case, kernel)
         first = mode_of(problem, case.B(0), old)
         made.append(-problem.factorisations)

@@ -12,7 +12,7 @@ from kernel_laws import TIGHT, KernelLaws, information_blocks
 from scipy.sparse import coo_matrix, csr_array
 from scipy.stats import special_ortho_group
 
-from splisosm_pyro.maths.covariance import sparse as sparse_kernel
+from splisosm_pyro.maths.covariance import sparse
 from splisosm_pyro.maths.covariance.car import CARKernel
 from splisosm_pyro.maths.covariance.dense_factor import DenseOccupiedSystem
 from splisosm_pyro.maths.covariance.neighbours import mutual_neighbours
@@ -116,7 +116,7 @@ def test_both_forms_agree_with_inversion(form, n_logits, depth):
 
 def test_a_tissue_too_large_to_store_its_correlation(form, monkeypatch):
     """The covariance of the occupied spots then comes from solves."""
-    monkeypatch.setattr(sparse_kernel, "STORED_SPOTS", 5)
+    monkeypatch.setattr(sparse, "STORED_SPOTS", 5)
     kernel = CARKernel.from_coords(COORDS, k=4, rho=0.9)
     occupied = np.arange(1, 15, 3)
     blocks = information_blocks(5, 2, 3.0)
@@ -164,7 +164,7 @@ def test_eigenpairs_are_those_of_the_dense_matrix(rank):
 def test_eigenpairs_of_a_large_tissue_come_from_iterations(monkeypatch):
     kernel = CARKernel.from_coords(hexagonal(9, 13))
     expected, _ = kernel.eigenpairs(5)
-    monkeypatch.setattr(sparse_kernel, "STORED_SPOTS", 5)
+    monkeypatch.setattr(sparse, "STORED_SPOTS", 5)
     values, vectors = kernel.eigenpairs(5)
     np.testing.assert_allclose(values, expected, rtol=1e-10)
     np.testing.assert_allclose(kernel.dense() @ vectors, vectors * values, atol=1e-9)
@@ -172,7 +172,7 @@ def test_eigenpairs_of_a_large_tissue_come_from_iterations(monkeypatch):
 
 
 def test_a_dense_matrix_that_would_not_fit_is_refused(monkeypatch):
-    monkeypatch.setattr(sparse_kernel, "DENSE_BYTES", 1e3)
+    monkeypatch.setattr(sparse, "DENSE_BYTES", 1e3)
     with pytest.raises(MemoryError, match=r"V of 15 spots takes .* pass the kernel itself"):
         TestRandomPlaces.build().dense()
 

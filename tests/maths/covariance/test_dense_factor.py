@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from splisosm_pyro.maths.covariance import dense_factor as occupied_module
+from splisosm_pyro.maths.covariance import dense_factor
 from splisosm_pyro.maths.covariance.dense_factor import DenseOccupiedSystem, block_square_roots
 from splisosm_pyro.maths.numeric.errors import NotPositiveDefinite
 
@@ -62,7 +62,7 @@ def test_against_inversion(n_logits, scale):
 def test_all_blocks_by_chunks(n_logits, monkeypatch):
     V, blocks = covariance(), information(n_logits, 1.0)
     whole = build(V, n_logits).factorise(blocks).all_blocks()
-    monkeypatch.setattr(occupied_module, "CHUNK_ENTRIES", 50)
+    monkeypatch.setattr(dense_factor, "CHUNK_ENTRIES", 50)
     np.testing.assert_allclose(
         build(V, n_logits).factorise(blocks).all_blocks(), whole, rtol=1e-12, atol=1e-14
     )

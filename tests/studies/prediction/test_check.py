@@ -8,7 +8,7 @@ from splisosm_pyro import DenseKernel, MultinomGLM, MultinomGLMM, simulate_tissu
 from splisosm_pyro.maths.axes import SplisosmWarning
 from splisosm_pyro.maths.priors import GammaPrior
 from splisosm_pyro.posterior import PosteriorPriors, read_posterior
-from splisosm_pyro.posterior.arviz import predictive_groups as predictive
+from splisosm_pyro.posterior.arviz import predictive_groups
 from splisosm_pyro.posterior.arviz.predictive_groups import predictive_counts
 from splisosm_pyro.studies import predictive_check
 from splisosm_pyro.studies.prediction.statistics import moran_i, overdispersion, share_empty
@@ -169,7 +169,7 @@ def test_groups_of_a_posterior(tissue, tmp_path, monkeypatch):
     assert abs(gap[..., 0].mean()) < 4 * gap[..., 0].std() / np.sqrt(60)
     full.to_netcdf(str(tmp_path / "p.nc"))
     assert read_posterior(tmp_path / "p.nc")["prior_predictive"]["counts"].shape[:2] == (2, 30)
-    monkeypatch.setattr(predictive, "FIELD_BUDGET", 2 * 4 * 2 * 2 * 150 * 2 * 8)
+    monkeypatch.setattr(predictive_groups, "FIELD_BUDGET", 2 * 4 * 2 * 2 * 150 * 2 * 8)
     few = model.posterior("laplace", predictive=True, **how)
     assert few["prior"].draw.values.tolist() == [0, 4, 8, 12, 16, 20, 24, 28]
     np.testing.assert_array_equal(
