@@ -76,9 +76,14 @@ def moved_inside(params, rng, size, *, fix):
 # ---- the marginal optimum
 
 
-@pytest.mark.parametrize("prior", ["none", "gamma", "inv_gamma"])
-@pytest.mark.parametrize("fix", [True, False])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("name", "prior", "fix"),
+    [
+        (name, prior, (i + j) % 2 == 0)
+        for i, name in enumerate(NAMES)
+        for j, prior in enumerate(("none", "gamma", "inv_gamma"))
+    ],
+)
 def test_the_marginal_fit_is_an_optimum_of_the_dense_objective(name, fix, prior):
     end = fit(name, fix=fix, prior=prior)
     assert end.status in (Status.CONVERGED, Status.BOUNDARY)

@@ -70,15 +70,21 @@ def matrix(request):
     return GRAPHS[request.param]
 
 
-@pytest.fixture(params=[1, 2, 3, 5])
-def n_logits(request):
-    return request.param
+# Sizes from which fronts go to LAPACK.
+LIMITS = {"lapack": 0.0, "mixed": 300.0, "loops": 1e9}
+# Any two of a graph, a number of logits and a limit meet in one.
+TRIPLES = [
+    (graph, n_logits, list(LIMITS)[(i + j) % 3])
+    for i, graph in enumerate(GRAPHS)
+    for j, n_logits in enumerate((1, 2, 3, 5))
+]
 
 
-@pytest.fixture(params=[0.0, 300.0, 1e9], ids=["lapack", "mixed", "loops"])
-def limit(request):
-    """Size from which fronts go to LAPACK."""
-    return request.param
+@pytest.fixture(scope="module", params=TRIPLES, ids=lambda triple: "-".join(map(str, triple)))
+def solved(request):
+    """A matrix, its factor with some blocks, and the inverse and log-determinant of the twin."""
+    graph, n_logits, limit = request.param
+    return GRAPHS[graph], *factorised(GRAPHS[graph], n_logits, LIMITS[limit])
 
 
 def information(n_spots, n_logits, scale=1.0):
@@ -101,7 +107,7 @@ def dense_twin(matrix, blocks, occupied):
     return out
 
 
-def factorised(matrix, n_logits, limit=1e9, scale=1.0):
+def factorised(matrix, n_logits, limit, scale=1.0):
     """A factor and the inverse and log-determinant of its dense twin."""
     solver = SparseCholesky(analyse(matrix.indptr, matrix.indices), n_logits)
     p, m = (x * float(n_logits) for x in solver.symbolic.front_shapes())
@@ -117,38 +123,45 @@ def close(ours, expected):
     np.testing.assert_allclose(ours, expected, rtol=1e-10, atol=1e-10 * np.abs(expected).max())
 
 
-def test_log_determinant_and_selected_inverse(matrix, n_logits, limit):
-    factor, inverse, log_det = factorised(matrix, n_logits, limit)
+def blocks_of(inverse, n_spots):
+    """The inverse as ``(spot, logit, spot, logit)``."""
+    n_logits = len(inverse) // n_spots
+    return inverse.reshape(n_spots, n_logits, n_spots, n_logits)
+
+
+def test_log_determinant_and_selected_inverse(solved):
+    matrix, factor, inverse, log_det = solved
     n_spots = matrix.shape[0]
     np.testing.assert_allclose(factor.log_det, log_det, rtol=1e-11, atol=1e-11)
-    tensor = inverse.reshape(n_spots, n_logits, n_spots, n_logits)
-    close(factor.inverse_blocks(), tensor[np.arange(n_spots), :, np.arange(n_spots)])
+    diagonal = blocks_of(inverse, n_spots)[np.arange(n_spots), :, np.arange(n_spots)]
+    close(factor.inverse_blocks(), diagonal)
 
 
-@pytest.mark.parametrize("n_rhs", [1, 2, 70])
-def test_solve(matrix, n_logits, limit, n_rhs):
-    factor, inverse, _ = factorised(matrix, n_logits, limit)
-    b = np.random.default_rng(3).normal(size=(matrix.shape[0], n_logits, n_rhs))
-    before = b.copy()
-    close(factor.solve(b), (inverse @ b.reshape(-1, n_rhs)).reshape(b.shape))
-    np.testing.assert_array_equal(b, before)
-    close(factor.solve(b[..., 0]), (inverse @ b[..., 0].ravel()).reshape(b.shape[:2]))
+def test_solve(solved):
+    matrix, factor, inverse, _ = solved
+    for n_rhs in (1, 2, 70):
+        size = matrix.shape[0], len(inverse) // matrix.shape[0], n_rhs
+        b = np.random.default_rng(3).normal(size=size)
+        before = b.copy()
+        close(factor.solve(b), (inverse @ b.reshape(-1, n_rhs)).reshape(size))
+        np.testing.assert_array_equal(b, before)
+        close(factor.solve(b[..., 0]), (inverse @ b[..., 0].ravel()).reshape(size[:2]))
 
 
-def test_draws_have_the_inverse_as_covariance(matrix, n_logits, limit):
-    factor, inverse, _ = factorised(matrix, n_logits, limit)
-    size = matrix.shape[0] * n_logits
-    unit = np.eye(size).reshape(-1, n_logits, size)
+def test_draws_have_the_inverse_as_covariance(solved):
+    matrix, factor, inverse, _ = solved
+    size = len(inverse)
+    unit = np.eye(size).reshape(matrix.shape[0], -1, size)
     root = factor.sqrt_solve(unit).reshape(size, size)
     close(root @ root.T, inverse)
     close(factor.sqrt_solve(unit[..., 0]).ravel(), root[:, 0])
 
 
-def test_inverse_on_the_pattern(matrix, n_logits, limit):
-    factor, inverse, _ = factorised(matrix, n_logits, limit)
+def test_inverse_on_the_pattern(solved):
+    matrix, factor, inverse, _ = solved
     ours = factor.inverse_on_pattern(matrix.nnz)
     n_spots = matrix.shape[0]
-    tensor = inverse.reshape(n_spots, n_logits, n_spots, n_logits)
+    tensor = blocks_of(inverse, n_spots)
     rows, columns = matrix.indices, np.repeat(np.arange(n_spots), np.diff(matrix.indptr))
     # entry (i, j) holds the block (j, i), and one of (i, j), (j, i) is left out
     held = ours.any(axis=(1, 2))
@@ -160,7 +173,7 @@ def test_inverse_on_the_pattern(matrix, n_logits, limit):
 
 @pytest.mark.parametrize("scale", [0.0, 1e-12, 1e4])
 def test_little_and_much_information(scale):
-    factor, inverse, log_det = factorised(GRAPHS["hexagonal"], 2, 300.0, scale)
+    factor, inverse, log_det = factorised(GRAPHS["hexagonal"], 2, LIMITS["mixed"], scale)
     tensor = inverse.reshape(99, 2, 99, 2)
     np.testing.assert_allclose(factor.log_det, log_det, rtol=1e-11)
     close(factor.inverse_blocks(), tensor[np.arange(99), :, np.arange(99)])

@@ -8,7 +8,6 @@ from problems import FORMS, kernel_of, objective_of
 from scipy import integrate, stats
 from scipy.special import expit
 
-from splisosm_pyro.posterior.field import gaussian_draws
 from splisosm_pyro.posterior.field.field import DrawnField, log_lik, log_lik_by_spot
 from splisosm_pyro.posterior.field.gaussian_draws import (
     FieldAtMode,
@@ -96,7 +95,7 @@ def test_the_likelihood_of_all_spots_in_either_precision():
 @pytest.mark.parametrize("whole", [0, 1000])
 def test_draws_at_occupied_spots_have_the_covariance_of_draws_at_all(form, whole, monkeypatch):
     """By solves with the factor and from the whole covariance, spots together."""
-    monkeypatch.setattr(gaussian_draws, "WHOLE", whole)
+    monkeypatch.setattr("splisosm_pyro.posterior.field.gaussian_draws.WHOLE", whole)
     case = cases.CASES["empty_spots"]
     objective, u = objective_of(case, kernel_of(case.name, form))
     design = np.column_stack([case.design, np.ones(len(case.design))])
