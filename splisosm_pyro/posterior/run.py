@@ -10,13 +10,13 @@ from splisosm_pyro.fit.result import failed
 from splisosm_pyro.maths.covariance.kernel import Kernel
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.maths.numeric.psis import Weights
+from splisosm_pyro.maths.priors import Priors
 from splisosm_pyro.posterior.arviz.container import to_container
 from splisosm_pyro.posterior.arviz.groups import DrawStore, as_datasets
 from splisosm_pyro.posterior.arviz.predictive_groups import PredictiveStore
 from splisosm_pyro.posterior.density.gaussian_at_mode import OuterMode
 from splisosm_pyro.posterior.density.glm import GLMDensity
 from splisosm_pyro.posterior.density.outer import Fitted, OuterDensity
-from splisosm_pyro.posterior.density.priors import PosteriorPriors
 from splisosm_pyro.posterior.draws.from_prior import prior_draws
 from splisosm_pyro.posterior.draws.laplace_and_nested import (
     Density,
@@ -48,7 +48,7 @@ def glmm_posterior(
     sigma: FloatArray,  # (G, C), where it stays if the model fixes it
     request: Request,
     labels: Labels,
-    priors: PosteriorPriors,
+    priors: Priors,
     fitted: Mapping[int, Fitted],
 ) -> Any:
     """Return the posterior of a GLMM; the marginal density has the nugget that ``spec`` says.
@@ -64,7 +64,7 @@ def glmm_posterior(
     if spec.fix_sigma:
         del attrs[f"prior_{priors.sigma.variable}"]
         attrs["sigma"] = "fixed by the model"
-    return _posterior(density, counts, spec.design, spec.kernel, request, labels, priors, attrs)
+    return _posterior(density, counts, spec.design, spec.kernel, request, labels, attrs)
 
 
 def glm_posterior(
@@ -72,7 +72,7 @@ def glm_posterior(
     design: FloatArray,  # (S, F)
     request: Request,
     labels: Labels,
-    priors: PosteriorPriors,
+    priors: Priors,
 ) -> Any:
     """Return the posterior of a GLM."""
 
@@ -81,7 +81,7 @@ def glm_posterior(
 
     named = {name: text for name, text in priors.attributes().items() if "_b" in name}
     attrs = {"model": "MultinomGLM", **named}
-    return _posterior(density, counts, design, None, request, labels, priors, attrs)
+    return _posterior(density, counts, design, None, request, labels, attrs)
 
 
 def _posterior(
@@ -91,11 +91,10 @@ def _posterior(
     kernel: Kernel | None,
     request: Request,
     labels: Labels,
-    priors: PosteriorPriors,
     attrs: dict[str, Any],
 ) -> Any:
     """Draw gene by gene; a gene that breaks is left NaN, and its status says why."""
-    store, predictive = DrawStore(request, labels, priors), PredictiveStore(request, labels)
+    store, predictive = DrawStore(request, labels), PredictiveStore(request, labels)
     for place, gene in enumerate(request.genes):
         try:
             density = density_of(gene)

@@ -246,7 +246,7 @@ def test_a_gene_that_breaks_is_said_to(monkeypatch):
     whole = run.outer_mode
 
     def breaks(density, starts):
-        if np.array_equal(density.marginal.problem.gene.counts.sum(0), BATCH.counts[2].sum(0)):
+        if np.array_equal(density.problem.gene.counts.sum(0), BATCH.counts[2].sum(0)):
             raise ArithmeticError("no mode")
         return whole(density, starts)
 

@@ -4,23 +4,29 @@ Parameters are ``sigma`` and ``theta`` (*, C), and the coefficients B (*, F+1, Q
 ``bias_eta`` in the last row.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from splisosm_pyro.maths.covariance.kernel import Kernel
 from splisosm_pyro.maths.numeric.arrays import FloatArray
-from splisosm_pyro.maths.priors.base import ScalePrior, Variable
+from splisosm_pyro.maths.priors.base import MULTIPLES, POWERS, ScalePrior, Variable
 from splisosm_pyro.maths.priors.by_name import (
     as_coefficient_prior,
     as_theta_prior,
     prior_from_name,
 )
-from splisosm_pyro.maths.priors.coefficients import CoefficientPrior, CoefficientPriors
-from splisosm_pyro.maths.priors.theta import ThetaPrior
+from splisosm_pyro.maths.priors.coefficients import (
+    CoefficientPrior,
+    CoefficientPriors,
+    NormalPrior,
+)
+from splisosm_pyro.maths.priors.theta import ThetaPrior, UniformTheta
 from splisosm_pyro.maths.priors.wrapped import stated_on
 
 
@@ -129,6 +135,64 @@ class Priors:
             self.theta.gradient(theta),
             self.coefficients.gradient(coefficients),
         )
+
+    def log_jacobian(self, theta: FloatArray, sigma: FloatArray | None = None) -> FloatArray:
+        """``log |d (variable, theta) / d (log sigma, theta_logit)|``, (*,).
+
+        The variable is the one that the prior of sigma is stated on; None: sigma does not move.
+        """
+        by_theta = np.asarray((np.log(theta) + np.log1p(-theta)).sum(axis=-1))
+        if sigma is None:
+            return by_theta
+        power, multiple = POWERS[self.sigma.variable], MULTIPLES[self.sigma.variable]
+        by_sigma = (power * np.log(sigma) + math.log(multiple)).sum(axis=-1)
+        return np.asarray(by_theta + by_sigma)
+
+    def slopes_in_u(
+        self, sigma: FloatArray, theta: FloatArray, coefficients: FloatArray
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return the gradients of all log priors and of the Jacobian together."""
+        by_sigma, by_theta, by_coefficients = self.slopes(sigma, theta, coefficients)
+        power = POWERS[self.sigma.variable]
+        return by_sigma + power, by_theta + 1.0 - 2.0 * theta, by_coefficients
+
+    def sample(
+        self,
+        n_draws: int,
+        shape: tuple[int, int],
+        n_components: int,
+        generator: np.random.Generator,
+    ) -> dict[str, FloatArray]:
+        """Draw ``coefficients`` (N, F+1, Q) of that shape, ``sigma`` and ``theta`` (N, C).
+
+        Torch's global generator is seeded for the draws and put back afterwards.
+        """
+        (n_rows, n_logits), sizes = shape, (n_draws, n_components)
+        with torch.random.fork_rng():
+            torch.manual_seed(int(generator.integers(2**62)))
+            beta = self.beta.distribution().sample((n_draws, n_rows - 1, n_logits))
+            bias = self.bias.distribution().sample((n_draws, 1, n_logits))
+            sigma = self.sigma.draw(sizes)
+            theta = self.theta.distribution().sample(sizes).to(torch.float64).numpy()
+        coefficients = torch.cat([beta, bias], dim=1).numpy()
+        return {"coefficients": coefficients, "sigma": sigma, "theta": theta}
+
+    def attributes(self) -> dict[str, str]:
+        """Return the priors in words, by parameter."""
+        uniform = isinstance(self.theta, UniformTheta)
+        return {
+            "prior_beta": _as_written(self.beta),
+            "prior_bias_eta": _as_written(self.bias),
+            f"prior_{self.sigma.variable}": self.sigma.words,
+            "prior_theta": "Uniform(0, 1)" if uniform else self.theta.words,
+        }
+
+
+def _as_written(prior: CoefficientPrior) -> str:
+    """Return a normal prior as statisticians write it, others by their parameters."""
+    if isinstance(prior, NormalPrior):
+        return f"Normal({prior.loc:g}, {prior.scale:g})"
+    return prior.words
 
 
 ModelPriors = Priors

@@ -88,6 +88,12 @@ class ScalePrior(NamedPrior):
         """Log density of the variable at sigma, elementwise."""
         return self.log_prob(torch.as_tensor(sigma)).numpy()
 
+    def draw(self, size: Sequence[int]) -> FloatArray:
+        """Draw sigma, whatever variable the prior is stated on, from torch's global generator."""
+        drawn = self.distribution().sample(torch.Size(size)).to(torch.float64).numpy()
+        power = POWERS[self.variable]
+        return np.asarray(drawn ** (1.0 / power) if power else np.exp(drawn))
+
     def for_gene(self, kernel: Kernel, n_isos: int) -> "ScalePrior":
         """Return the prior as it stands for a gene of P isoforms on a tissue; itself, usually."""
         return self

@@ -5,6 +5,7 @@ automatic differentiation.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -245,6 +246,10 @@ class PoweredPrior(ScalePrior):
     def for_gene(self, kernel: Kernel, n_isos: int) -> ScalePrior:
         """Return the power of the prior for a gene."""
         return PoweredPrior(self.prior.for_gene(kernel, n_isos), self.power)
+
+    def draw(self, size: Sequence[int]) -> FloatArray:
+        """Draw from the prior itself: near 1 the power of it is this one."""
+        return self.prior.draw(size)
 
     def distribution(self) -> dist.TorchDistribution:
         """Refuse: the power of a density is no distribution until it is normalised."""

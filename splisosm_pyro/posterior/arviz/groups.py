@@ -7,11 +7,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from splisosm_pyro.fit.glmm.outer_space import OuterSpace
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.maths.numeric.psis import Weights
-from splisosm_pyro.posterior.density.outer_priors import log_priors, named_parameters
-from splisosm_pyro.posterior.density.priors import PosteriorPriors
+from splisosm_pyro.posterior.density.space import PosteriorSpace
 from splisosm_pyro.posterior.draws.chain_check import ChainCheck
 from splisosm_pyro.posterior.draws.laplace_and_nested import GeneDraws
 from splisosm_pyro.posterior.draws.request import Labels, Request
@@ -49,7 +47,6 @@ class DrawStore:
 
     request: Request
     labels: Labels
-    priors: PosteriorPriors
     keep_draws: bool = field(init=False)
     values: dict[str, FloatArray] = field(default_factory=dict)
     words: dict[str, list[str]] = field(default_factory=dict)
@@ -64,12 +61,12 @@ class DrawStore:
         self.words = {name: [""] * sizes["gene"] for name in ("method", "status")}
 
     def add(
-        self, place: int, draws: GeneDraws, space: OuterSpace, method: str, counts: FloatArray
+        self, place: int, draws: GeneDraws, space: PosteriorSpace, method: str, counts: FloatArray
     ) -> None:
         """Take the draws of the gene at ``place`` among those asked for; counts (S, P)."""
         self.words["method"][place] = method
         self._field(place, draws.field, counts)
-        for name, value in named_parameters(draws.u, space).items():
+        for name, value in space.named(draws.u).items():
             self._put("posterior", name, place, value)
         self._stats(place, draws)
         self._densities(place, draws, space)
@@ -83,9 +80,9 @@ class DrawStore:
         if "lp" not in draws.stats and np.isfinite(draws.log_density).all():
             self._put("sample_stats", "lp", place, draws.log_density)
 
-    def _densities(self, place: int, draws: GeneDraws, space: OuterSpace) -> None:
+    def _densities(self, place: int, draws: GeneDraws, space: PosteriorSpace) -> None:
         """Keep the log prior of every parameter; what is left is the marginal likelihood."""
-        parts, jacobian = log_priors(draws.u, space, self.priors)
+        parts, jacobian = space.log_priors(draws.u)
         for name, value in parts.items():
             self._put("log_prior", name, place, value)
         if np.isfinite(draws.log_density).all():

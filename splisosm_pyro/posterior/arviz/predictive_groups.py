@@ -8,7 +8,6 @@ import numpy as np
 from splisosm_pyro.maths.covariance.kernel import Kernel
 from splisosm_pyro.maths.numeric.arrays import AnyArray, FloatArray, IndexArray, IntArray
 from splisosm_pyro.posterior.arviz.groups import DIMS, FIELD_BUDGET, SAMPLE
-from splisosm_pyro.posterior.density.outer_priors import named_parameters
 from splisosm_pyro.posterior.draws.from_prior import prior_draws
 from splisosm_pyro.posterior.draws.laplace_and_nested import Density, GeneDraws
 from splisosm_pyro.posterior.draws.request import Labels, Request
@@ -96,7 +95,7 @@ class PredictiveStore:
         shape = (*eta.shape[:2], self.request.chains, self.request.draws)
         eta = eta.reshape(shape)[..., self.kept].reshape(*shape[:2], size)
         prior = prior_draws(density, full, kernel, size, noise)
-        for name, value in named_parameters(prior.u, density.space).items():
+        for name, value in density.space.named(prior.u).items():
             self._put("prior", name, place, value)
         for group, logits in (("posterior_predictive", eta), ("prior_predictive", prior.eta)):
             drawn = predictive_counts(logits, totals, noise.numpy)

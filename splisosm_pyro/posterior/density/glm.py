@@ -6,13 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from splisosm_pyro.fit.glm.fit_gene import fit_glm
-from splisosm_pyro.fit.glmm.outer_space import OuterSpace
 from splisosm_pyro.fit.marginal.latent_problem import GeneData
 from splisosm_pyro.fit.search.quasi_newton import Evaluation
 from splisosm_pyro.maths.numeric.arrays import FloatArray
-from splisosm_pyro.maths.priors import Priors
+from splisosm_pyro.maths.priors import CoefficientPriors, Priors
 from splisosm_pyro.posterior.density.gaussian_at_mode import OuterMode
-from splisosm_pyro.posterior.density.priors import PosteriorPriors
+from splisosm_pyro.posterior.density.space import PosteriorSpace
 from splisosm_pyro.posterior.field.field import Field, GaussianField
 from splisosm_pyro.posterior.field.noise import Noise
 
@@ -24,24 +23,26 @@ class GLMDensity:
     Examples
     --------
     >>> counts, design = np.array([[2.0, 1.0], [0.0, 0.0]]), np.zeros((2, 0))
-    >>> density = GLMDensity.of_gene(counts, design, PosteriorPriors())
+    >>> density = GLMDensity.of_gene(counts, design, Priors(beta="normal", bias="normal"))
     >>> round(density.value(np.zeros(1), None)[0], 6)
     -4.202353
     """
 
     gene: GeneData
-    space: OuterSpace
-    priors: PosteriorPriors
+    space: PosteriorSpace
 
     @classmethod
-    def of_gene(
-        cls, counts: FloatArray, design: FloatArray, priors: PosteriorPriors
-    ) -> "GLMDensity":
+    def of_gene(cls, counts: FloatArray, design: FloatArray, priors: Priors) -> "GLMDensity":
         """Build the density of one gene, from counts (S, P) and the design (S, F)."""
         shape = (design.shape[1] + 1, counts.shape[1] - 1)
         free, none = np.ones(shape, dtype=bool), np.empty(0)
-        space = OuterSpace(0, none, free, np.zeros(shape), Priors())
-        return cls(GeneData.from_arrays(counts, design), space, priors)
+        space = PosteriorSpace(0, none, free, np.zeros(shape), priors)
+        return cls(GeneData.from_arrays(counts, design), space)
+
+    @property
+    def priors(self) -> CoefficientPriors:
+        """Of the coefficients."""
+        return self.space.priors.coefficients
 
     @property
     def size(self) -> int:
@@ -59,13 +60,13 @@ class GLMDensity:
         top = eta.max(axis=1, keepdims=True)
         log_ratio = eta - top - np.log(np.exp(eta - top).sum(axis=1, keepdims=True))
         log_lik = float((self.gene.counts * log_ratio).sum()) + self.gene.log_coefficient
-        return log_lik + float(self.priors.log_coefficients(coefficients)), np.exp(log_ratio)
+        return log_lik + float(self.priors.value(coefficients)), np.exp(log_ratio)
 
     def gradient(self, u: FloatArray, state: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return the gradient."""
         totals = self.gene.counts.sum(axis=1, keepdims=True)
         score = (self.gene.counts - totals * state)[:, :-1]
-        prior = self.priors.slope_coefficients(u.reshape(self.space.free.shape))
+        prior = self.priors.gradient(u.reshape(self.space.free.shape))
         return (self.gene.design.T @ score + prior).ravel(), state
 
     def evaluate(
@@ -82,7 +83,7 @@ class GLMDensity:
         blocks = ratio[:, :, None] * (np.eye(ratio.shape[1]) - ratio[:, None, :])
         information = np.einsum("sf,sqp,sg->fqgp", design, totals * blocks, design)
         shape = self.space.free.shape
-        prior = np.broadcast_to(self.priors.scales(shape[0]) ** -2.0, shape).ravel()
+        prior = np.broadcast_to(self.priors.precision(shape[0]), shape).ravel()
         return np.asarray(information.reshape(self.size, self.size) + np.diag(prior))
 
     def log_density(

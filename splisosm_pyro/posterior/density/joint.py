@@ -5,7 +5,7 @@ With ``V = U diag(lam) U'`` and standard normal ``z`` (S, Q) in eigen coordinate
     nu_q = U (D_q lam + T_q)^1/2 z_q,
     log p(u, z | Y) + const = log p(Y | X B + nu) - 1/2 |z|^2 + log p(u),
 
-``u`` and ``log p(u)`` as in ``outer_density.py``. No Laplace step: the density is that of the Pyro
+``u`` and ``log p(u)`` as in ``outer.py``. No Laplace step: the density is that of the Pyro
 program, and its slope is written out by hand because a chain asks for it a hundred thousand times.
 """
 
@@ -14,13 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from splisosm_pyro.fit.glmm.outer_space import OuterSpace
 from splisosm_pyro.fit.marginal.latent_problem import GeneData
 from splisosm_pyro.fit.marginal.variances import Variances
 from splisosm_pyro.maths.covariance.kernel import Kernel
 from splisosm_pyro.maths.numeric.arrays import FloatArray
-from splisosm_pyro.posterior.density.outer import added_log_prior, added_slope
-from splisosm_pyro.posterior.density.priors import PosteriorPriors
+from splisosm_pyro.posterior.density.space import PosteriorSpace
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,15 +29,14 @@ class JointDensity:
     ----------
     gene : GeneData
         Counts and design of the occupied spots.
-    space : OuterSpace
+    space : PosteriorSpace
         What ``u`` means.
     eigvals, eigvecs : ndarray, shapes (S,) and (S, S)
         Of V.
     """
 
     gene: GeneData
-    space: OuterSpace
-    priors: PosteriorPriors
+    space: PosteriorSpace
     eigvals: FloatArray
     eigvecs: FloatArray
 
@@ -49,13 +46,12 @@ class JointDensity:
         counts: FloatArray,  # (S, P)
         design: FloatArray,  # (S, F)
         kernel: Kernel,
-        space: OuterSpace,
-        priors: PosteriorPriors,
+        space: PosteriorSpace,
     ) -> "JointDensity":
         """Decompose V, O(S^3)."""
         eigvals, eigvecs = np.linalg.eigh(kernel.dense().numpy())
         gene = GeneData.from_arrays(counts, design)
-        return cls(gene, space, priors, np.maximum(eigvals, 0.0), eigvecs)
+        return cls(gene, space, np.maximum(eigvals, 0.0), eigvecs)
 
     @property
     def size(self) -> int:
@@ -74,9 +70,8 @@ class JointDensity:
         eta = self.gene.design @ coefficients + rows @ (scale * z)
         log_lik, score = log_lik_and_score(self.gene, eta)
         pulled = rows.T @ score  # (S, Q)
-        prior = self.space.log_prior(variances, coefficients)
-        prior += added_log_prior(self.space, self.priors, coefficients, variances)
-        value = log_lik - 0.5 * float((z**2).sum()) + prior
+        value = log_lik - 0.5 * float((z**2).sum())
+        value += self.space.log_prior(variances, coefficients)
         slope = np.concatenate(
             [
                 self._outer_slope(score, pulled * z / scale, coefficients, variances),
@@ -98,8 +93,7 @@ class JointDensity:
         by_spatial = 0.5 * variances.spatial * (self.eigvals @ by_variance)
         by_sigma, by_theta = variances.pull_back(by_spatial, 0.5 * by_variance.sum(axis=0))
         slope = self.space.pack(by_sigma, by_theta, self.gene.design.T @ score)
-        slope += self.space.prior_gradient(variances, coefficients)
-        return slope + added_slope(self.space, self.priors, coefficients, variances)
+        return slope + self.space.prior_gradient(variances, coefficients)
 
     def split(self, position: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return ``u`` (K,) and ``z`` (S, Q)."""

@@ -18,17 +18,15 @@ import numpy as np
 from splisosm_pyro.fit.glm.fit_gene import fit_glm
 from splisosm_pyro.fit.glmm.fit_gene import START_SIGMAS, START_THETA_LOGITS, GLMMSpec
 from splisosm_pyro.fit.glmm.marginal_objective import MarginalObjective
-from splisosm_pyro.fit.glmm.outer_space import OuterSpace
 from splisosm_pyro.fit.marginal.conditional_mode import ModeError
 from splisosm_pyro.fit.marginal.smooth_part import MarginalState
-from splisosm_pyro.fit.marginal.variances import Variances
 from splisosm_pyro.fit.options import NUGGETS, choose, smooth_by_default
 from splisosm_pyro.fit.search.quasi_newton import Evaluation
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.maths.numeric.errors import NotPositiveDefinite
 from splisosm_pyro.maths.priors import Priors
 from splisosm_pyro.posterior.density.gaussian_at_mode import OuterMode
-from splisosm_pyro.posterior.density.priors import PosteriorPriors
+from splisosm_pyro.posterior.density.space import PosteriorSpace
 from splisosm_pyro.posterior.field.field import Field, GaussianField
 from splisosm_pyro.posterior.field.gaussian_draws import FieldAtMode, eta_means, gaussian_draws
 from splisosm_pyro.posterior.field.nearest_modes import anchors, coefficient_response, refactorised
@@ -48,21 +46,18 @@ SPOT_STEPS = 4
 
 
 @dataclass(frozen=True)
-class OuterDensity:
-    """The unnormalised log posterior of the outer parameters as an objective of ``fit.outer``.
+class OuterDensity(MarginalObjective):
+    """The unnormalised log posterior of the outer parameters: the objective of a fit, in ``u``.
 
     Attributes
     ----------
-    marginal
-        ``log_marginal + log p(sigma) + log p(theta)``, from the engine.
-    priors
-        The other priors.
+    space
+        What the vector ``u`` means, with the priors.
     near
         (K,) where the mode is expected; by default it is looked for from several places.
     """
 
-    marginal: MarginalObjective
-    priors: PosteriorPriors
+    space: PosteriorSpace
     near: FloatArray | None = None
 
     @classmethod
@@ -70,7 +65,7 @@ class OuterDensity:
         cls,
         spec: GLMMSpec,
         counts: FloatArray,  # (S, P)
-        priors: PosteriorPriors,
+        priors: Priors,
         sigma: FloatArray,  # (C,), where it is if the model fixes it
         fitted: Fitted | None = None,
     ) -> "OuterDensity":
@@ -79,22 +74,16 @@ class OuterDensity:
         ``fitted`` is the maximum of a similar density, such as a fit: the mode is not far.
         """
         shape = (spec.design.shape[1] + 1, counts.shape[1] - 1)
-        space = OuterSpace(
+        space = PosteriorSpace(
             n_components=sigma.size,
             fixed_sigma=sigma if spec.fix_sigma else None,
             free=np.ones(shape, dtype=bool),
             coefficients=np.zeros(shape),
-            priors=Priors(priors.sigma, priors.theta),
+            priors=priors,
             residual=spec.kernel.residual,
         )
-        marginal = MarginalObjective(spec.problem(counts), space, smooth=spec.smooth)
         near = None if fitted is None else interior(space, *fitted)
-        return cls(marginal, priors, near)
-
-    @property
-    def space(self) -> OuterSpace:
-        """What the vector ``u`` means."""
-        return self.marginal.space
+        return cls(spec.problem(counts), space, smooth=spec.smooth, near=near)
 
     @property
     def size(self) -> int:
@@ -103,42 +92,13 @@ class OuterDensity:
 
     def rough(self, tolerance: float) -> "OuterDensity":
         """Return the density with values right to ``tolerance`` squared where that is cheaper."""
-        smooth = self.marginal.smooth.rough(tolerance)
-        return replace(self, marginal=replace(self.marginal, smooth=smooth))
-
-    def value(
-        self, u: FloatArray, near: Evaluation[MarginalState] | None
-    ) -> tuple[float, MarginalState]:
-        """Return the log density at ``u``; the field's mode is looked for from that of ``near``."""
-        value, state = self.marginal.value(u, near)
-        coefficients = state.mode.coefficients
-        return value + added_log_prior(
-            self.space, self.priors, coefficients, state.variances
-        ), state
-
-    def gradient(self, u: FloatArray, state: MarginalState) -> tuple[FloatArray, MarginalState]:
-        """Return the exact gradient at the mode of ``state``."""
-        slope, state = self.marginal.gradient(u, state)
-        coefficients = state.mode.coefficients
-        return slope + added_slope(self.space, self.priors, coefficients, state.variances), state
-
-    def evaluate(
-        self, u: FloatArray, near: Evaluation[MarginalState] | None = None
-    ) -> Evaluation[MarginalState]:
-        """Value and gradient."""
-        value, state = self.value(u, near)
-        gradient, state = self.gradient(u, state)
-        return Evaluation(u, value, gradient, state)
+        return replace(self, smooth=self.smooth.rough(tolerance))
 
     def information(self, at: Evaluation[MarginalState]) -> FloatArray:
         """Return a first guess of the negative Hessian, that of the priors included."""
-        information = self.marginal.information(at)
-        theta, shape = at.state.variances.theta, self.space.free.shape
-        by_coefficients = np.broadcast_to(self.priors.scales(shape[0]) ** -2.0, shape)
-        curvature = self.space.pack(
-            np.zeros(theta.size), 2.0 * theta * (1.0 - theta), by_coefficients
-        )
-        return np.asarray(information + np.diag(curvature))
+        theta, nil = at.state.variances.theta, np.zeros(self.space.free.shape)
+        of_jacobian = self.space.pack(0.0 * theta, 2.0 * theta * (1.0 - theta), nil)
+        return super().information(at) + np.diag(of_jacobian)
 
     def log_density(
         self, u: FloatArray, near: Evaluation[MarginalState]
@@ -187,7 +147,7 @@ class OuterDensity:
 
         One factorisation whatever N.
         """
-        problem, at = self.marginal.problem, mode.at
+        problem, at = self.problem, mode.at
         mean, response = mode.linear(eta_means(problem, [at.state, *mode.steps], design))
 
         def state() -> MarginalState:
@@ -211,7 +171,7 @@ class OuterDensity:
 
         Near means near in the variances; where the coefficients differ the mean follows them.
         """
-        problem, n_variance = self.marginal.problem, self.space.n_variance
+        problem, n_variance = self.problem, self.space.n_variance
         _, response = mode.linear(eta_means(problem, [mode.at.state, *mode.steps], design))
         owner = anchors(points[:, :n_variance], values, u[:, :n_variance])
         out = np.empty((len(design), self.space.free.shape[1], len(u)))
@@ -246,13 +206,13 @@ class OuterDensity:
         self, state: MarginalState, n_draws: int, design: FloatArray, noise: Noise
     ) -> FloatArray:
         """Draw ``eta`` (S, Q, n_draws) given the outer parameters of a mode just factorised."""
-        problem = self.marginal.problem
+        problem = self.problem
         draws = gaussian_draws(problem, state, design, n_draws, noise.torch)
         return refine(problem, state.variances.nugget, draws, SPOT_STEPS, noise.torch)
 
 
 def interior(
-    space: OuterSpace, coefficients: FloatArray, sigma: FloatArray, theta_logit: FloatArray
+    space: PosteriorSpace, coefficients: FloatArray, sigma: FloatArray, theta_logit: FloatArray
 ) -> FloatArray:
     """Return the search vector (K,) at a fit, pulled inside where that went far out."""
     return space.start(
@@ -260,32 +220,6 @@ def interior(
         np.clip(sigma, *INTERIOR_SIGMA),
         np.clip(theta_logit, -INTERIOR_LOGIT, INTERIOR_LOGIT),
     )
-
-
-def added_log_prior(
-    space: OuterSpace, priors: PosteriorPriors, coefficients: FloatArray, variances: Variances
-) -> float:
-    """Return what ``log p(u)`` has beyond ``space.log_prior``: other priors, Jacobians."""
-    added = float(priors.log_coefficients(coefficients))
-    added += float(log_theta_jacobian(variances.theta))
-    if space.n_sigma:
-        return added + float(priors.log_sigma_jacobian(variances.sigma))
-    # a fixed sigma has no prior; that of the space is a constant that is taken out again
-    return added - float(space.priors.sigma.value(variances.sigma).sum())
-
-
-def added_slope(
-    space: OuterSpace, priors: PosteriorPriors, coefficients: FloatArray, variances: Variances
-) -> FloatArray:
-    """Return the gradient of ``added_log_prior`` in ``u``, (K,)."""
-    theta = variances.theta
-    by_sigma = np.full(theta.size, priors.jacobian_slope)
-    return space.pack(by_sigma, 1.0 - 2.0 * theta, priors.slope_coefficients(coefficients))
-
-
-def log_theta_jacobian(theta: FloatArray) -> FloatArray:
-    """``sum log theta (1 - theta)`` (*,) of theta (*, C)."""
-    return np.asarray((np.log(theta) + np.log1p(-theta)).sum(axis=-1))
 
 
 def with_nugget(spec: GLMMSpec, n_isos: int, nugget: str, smooth: str | None = None) -> GLMMSpec:

@@ -7,7 +7,6 @@ from splisosm_pyro.fit.marginal.variances import Variances
 from splisosm_pyro.maths.covariance.kernel import Kernel
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.maths.numeric.psis import smoothed_weights
-from splisosm_pyro.posterior.density.outer_priors import named_parameters
 from splisosm_pyro.posterior.draws.laplace_and_nested import Density, GeneDraws
 from splisosm_pyro.posterior.field.field import DrawnField
 from splisosm_pyro.posterior.field.gaussian_draws import normals, smooth_draws
@@ -19,8 +18,8 @@ def prior_draws(
 ) -> GeneDraws:
     """Draw from the prior, which is the posterior of a gene without counts."""
     space = density.space
-    shape = space.free.shape
-    drawn = density.priors.sample(n_draws, shape[0], shape[1], space.n_components, noise.numpy)
+    shape = (space.free.shape[0], space.free.shape[1])
+    drawn = space.priors.sample(n_draws, shape, space.n_components, noise.numpy)
     parts = [drawn["coefficients"].reshape(n_draws, -1)]
     if space.n_components:
         log_sigma = np.log(drawn["sigma"])[:, : space.n_sigma]
@@ -28,7 +27,7 @@ def prior_draws(
     u = np.concatenate(parts, axis=1)
     eta = np.einsum("sf,nfq->sqn", design, drawn["coefficients"])
     if kernel is not None:
-        named = named_parameters(u, space)
+        named = space.named(u)
         eta = eta + _prior_field(kernel, named["sigma"], named["theta"], shape[1], noise)
     unknown = np.full(n_draws, np.nan)
     return GeneDraws(u, DrawnField(eta), unknown, smoothed_weights(np.zeros(n_draws)))

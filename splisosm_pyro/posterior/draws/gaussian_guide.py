@@ -29,7 +29,7 @@ def gaussian_fit(density: Density, mode: OuterMode, design: FloatArray) -> Gauss
     shape = (space.free.shape[0], space.free.shape[1])
     if not isinstance(density, OuterDensity):
         return GaussianFit(mean, root, shape)
-    problem = density.marginal.problem
+    problem = density.problem
     eta, response = mode.linear(eta_means(problem, [mode.at.state, *mode.steps], design))
     for k, (f, q) in enumerate(np.argwhere(space.free)):
         response[:, q, space.n_variance + k] -= design[:, f]  # of eta, not of nu

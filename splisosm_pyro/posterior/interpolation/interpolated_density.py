@@ -18,8 +18,7 @@ from splisosm_pyro.fit.search.quasi_newton import Evaluation
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.maths.numeric.psis import Weights, smoothed_weights
 from splisosm_pyro.posterior.density.gaussian_at_mode import OuterMode
-from splisosm_pyro.posterior.density.outer_priors import log_prior_slopes, log_priors
-from splisosm_pyro.posterior.density.priors import PosteriorPriors
+from splisosm_pyro.posterior.density.space import PosteriorSpace
 from splisosm_pyro.posterior.interpolation.attenuated_coefficients import Averaged
 from splisosm_pyro.posterior.interpolation.gaussian_process import Surrogate
 
@@ -38,13 +37,8 @@ class Sloped(Protocol):
     """An outer density, as far as it is needed here."""
 
     @property
-    def space(self) -> OuterSpace:
-        """What ``u`` means."""
-        ...
-
-    @property
-    def priors(self) -> PosteriorPriors:
-        """The priors of all parameters."""
+    def space(self) -> PosteriorSpace:
+        """What ``u`` means, with the priors."""
         ...
 
     def with_slope(
@@ -101,9 +95,8 @@ class Interpolated:
         space, coordinates = density.space, Averaged(density.space)
         known = np.isfinite(values)
         points, values, slopes = points[known], values[known], slopes[known]
-        parts, jacobian = log_priors(points, space, density.priors)
-        values = values - jacobian - sum(parts.values())
-        slopes = slopes - log_prior_slopes(points, space, density.priors)
+        values = values - space.log_prior_at(points)
+        slopes = slopes - space.prior_slopes_at(points)
         centre, turned = coordinates.from_u(mode.mean), coordinates.slope(mode.mean)
         back = np.linalg.inv(turned)
         root = np.asarray(np.linalg.cholesky(back @ mode.covariance @ back.T), dtype=np.float64)
@@ -137,7 +130,7 @@ class Interpolated:
         """Return ``log_density`` at one point (K,), and its gradient."""
         z = self._z(u[None])
         log_lik = self._log_lik(z)
-        slope = log_prior_slopes(u[None], self.density.space, self.density.priors)[0]
+        slope = self.density.space.prior_slopes_at(u[None])[0]
         if log_lik[0] < self.highest:
             by_z = self.surrogate.with_slope(z[0])[1] + self.prior @ z[0]
             by_y = np.linalg.solve(self.root.T, by_z)
@@ -146,8 +139,7 @@ class Interpolated:
 
     def _with_priors(self, u: FloatArray, log_lik: FloatArray) -> FloatArray:
         """Add the priors at ``u`` (N, K) to the likelihood (N,), which has a top."""
-        parts, jacobian = log_priors(u, self.density.space, self.density.priors)
-        return np.asarray(np.minimum(log_lik, self.highest) + jacobian + sum(parts.values()))
+        return np.minimum(log_lik, self.highest) + self.density.space.log_prior_at(u)
 
     def _z(self, u: FloatArray) -> FloatArray:
         """Return ``z`` (N, K) at ``u`` (N, K)."""
@@ -192,7 +184,7 @@ def weighed(
 def _prior_curvature(density: Sloped, mode: OuterMode) -> FloatArray:
     """Return the negative second derivatives (K, 1) of the log priors, which are independent."""
     pair = mode.mean + PRIOR_STEP * np.array([[1.0], [-1.0]])
-    above, below = log_prior_slopes(pair, density.space, density.priors)
+    above, below = density.space.prior_slopes_at(pair)
     return np.asarray((below - above) / (2.0 * PRIOR_STEP))[:, None]
 
 

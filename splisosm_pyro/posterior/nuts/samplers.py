@@ -196,7 +196,7 @@ def nuts_of_gene(
         assert isinstance(density, GLMDensity)
         return glm_nuts_draws(density, design, counts, request, noise)
     space = replace(density.space, residual=0.0)  # it is among the eigenvalues
-    joint = JointDensity.of_gene(counts, design[:, :-1], kernel, space, density.priors)
+    joint = JointDensity.of_gene(counts, design[:, :-1], kernel, space)
     return nuts_draws(joint, design, counts, request, noise)
 
 

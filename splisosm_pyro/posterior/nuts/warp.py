@@ -19,7 +19,7 @@ from scipy.special import ndtri_exp
 
 from splisosm_pyro.fit.search.quasi_newton import Box
 from splisosm_pyro.maths.numeric.arrays import FloatArray
-from splisosm_pyro.posterior.density.outer import OuterDensity, added_log_prior
+from splisosm_pyro.posterior.density.outer import OuterDensity
 
 # Nodes of the grid over the box, and the largest |x| that it covers.
 NODES = 1000
@@ -81,15 +81,9 @@ class Warp:
 
 def _log_prior(density: OuterDensity, box: Box, k: int, grid: FloatArray) -> FloatArray:
     """Log prior of coordinate ``k`` of ``u`` along the grid, up to a constant."""
-    space = density.space
-    middle = 0.5 * (box.lower + box.upper)
-    out = np.empty(grid.size)
-    for i, value in enumerate(grid):
-        middle[k] = value
-        coefficients, variances = space.unpack(middle)
-        out[i] = space.log_prior(variances, coefficients)
-        out[i] += added_log_prior(space, density.priors, coefficients, variances)
-    return out
+    u = np.tile(0.5 * (box.lower + box.upper), (grid.size, 1))
+    u[:, k] = grid
+    return density.space.log_prior_at(u)
 
 
 def _spline(grid: FloatArray, log_density: FloatArray) -> CubicSpline:

@@ -21,7 +21,6 @@ from splisosm_pyro.fit.result import failed
 from splisosm_pyro.maths.covariance.kernel import Kernel
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.posterior.arviz.predictive_groups import predictive_counts
-from splisosm_pyro.posterior.density.outer_priors import named_parameters
 from splisosm_pyro.posterior.density.priors import PosteriorPriors
 from splisosm_pyro.posterior.draws.from_prior import prior_draws
 from splisosm_pyro.posterior.draws.laplace_and_nested import Density, GeneDraws
@@ -54,7 +53,7 @@ class _Study:
 
     def named(self, draws: GeneDraws, density: Density) -> dict[str, FloatArray]:
         """Return parameters and ratios at the chosen spots by name, (N, *) each."""
-        named = named_parameters(draws.u, density.space)
+        named = density.space.named(draws.u)
         named.pop("theta_logit", None)
         if density.space.n_sigma == 0:
             named.pop("sigma", None)  # it has no posterior

@@ -13,8 +13,7 @@ from matplotlib.figure import Figure
 from splisosm_pyro.fit.options import positive_int
 from splisosm_pyro.maths.covariance.kernel import Kernel
 from splisosm_pyro.maths.numeric.arrays import FloatArray
-from splisosm_pyro.maths.priors import PoweredPrior, Priors, ScalePrior
-from splisosm_pyro.maths.priors.base import POWERS
+from splisosm_pyro.maths.priors import PoweredPrior, Priors
 from splisosm_pyro.maths.priors.usage_range import unit_fields, usage_ranges
 from splisosm_pyro.studies.sensitivity.directions import labelled
 from splisosm_pyro.studies.sensitivity.figures import COLOURS, DASHES, cleaned
@@ -177,7 +176,7 @@ def _drawn(
     priors, n_logits = priors.for_gene(kernel, n_isos), n_isos - 1
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        sigma = _sigma_of(priors.sigma, draws)
+        sigma = priors.sigma.draw((draws,))
         theta = priors.theta.distribution().sample((draws, 1)).to(torch.float64).numpy()
         bias = np.broadcast_to(centre, (draws, n_logits))
         if priors.bias.proper:
@@ -198,13 +197,6 @@ def _drawn(
             "theta": (("draw",), theta[:, 0]),
         }
     )
-
-
-def _sigma_of(scale: ScalePrior, draws: int) -> FloatArray:
-    """Draw sigma, whatever variable its prior is stated on."""
-    drawn = scale.distribution().sample((draws,)).to(torch.float64).numpy()
-    power = POWERS[scale.variable]
-    return np.asarray(drawn ** (1.0 / power) if power else np.exp(drawn))
 
 
 def _table(dataset: xr.Dataset) -> pd.DataFrame:

@@ -9,14 +9,12 @@ from problems import OUTER_PRIORS, central, density_of, point_of
 from scipy import stats
 from scipy.special import digamma, polygamma
 
-from splisosm_pyro.fit.glmm.outer_space import OuterSpace
 from splisosm_pyro.fit.search.quasi_newton import Evaluation
 from splisosm_pyro.maths.numeric.psis import smoothed_weights
-from splisosm_pyro.maths.priors import Priors
 from splisosm_pyro.posterior.density.gaussian_at_mode import OuterMode
 from splisosm_pyro.posterior.density.glm import GLMDensity
-from splisosm_pyro.posterior.density.outer_priors import log_prior_slopes, log_priors
 from splisosm_pyro.posterior.density.priors import PosteriorPriors
+from splisosm_pyro.posterior.density.space import PosteriorSpace
 from splisosm_pyro.posterior.draws.laplace_and_nested import outer_mode
 from splisosm_pyro.posterior.interpolation import interpolated_density as interpolated
 from splisosm_pyro.posterior.interpolation.attenuated_coefficients import Averaged
@@ -26,8 +24,9 @@ from splisosm_pyro.posterior.interpolation.interpolated_density import Interpola
 class Plain:
     """A density of two coefficients, their normal priors among what it says."""
 
-    priors = PosteriorPriors(bias_sd=50.0)
-    space = OuterSpace(0, np.empty(0), np.ones((1, 2), dtype=bool), np.zeros((1, 2)), Priors())
+    space = PosteriorSpace(
+        0, np.empty(0), np.ones((1, 2), dtype=bool), np.zeros((1, 2)), PosteriorPriors(bias_sd=50.0)
+    )
 
     def __init__(self, value, slope):
         self.value, self.slope, self.calls = value, slope, 0
@@ -171,8 +170,7 @@ def test_its_slope_is_that_of_its_value_and_its_likelihood_has_a_top(name):
         for i in range(u.size):
             expected = central(lambda p, one=between: one.with_slope(p)[0], u, i)
             assert slope[i] == pytest.approx(expected, rel=1e-5, abs=1e-5)
-    parts, jacobian = log_priors(u[None], density.space, density.priors)
-    flat = float((jacobian + sum(parts.values()))[0])
+    flat = float(density.space.log_prior_at(u[None])[0])
     assert capped.with_slope(u)[0] == pytest.approx(flat + capped.highest)
 
 
@@ -184,10 +182,12 @@ def test_the_priors_have_their_derivatives(name, fix):
     u = point_of(case)[case.sigma.shape[1] if fix else 0 :]
 
     def whole(v):
-        parts, jacobian = log_priors(v[None], density.space, density.priors)
-        return float((jacobian + sum(parts.values()))[0])
+        return float(density.space.log_prior_at(v[None])[0])
 
-    slope = log_prior_slopes(u[None], density.space, density.priors)[0]
+    slope = density.space.prior_slopes_at(u[None])[0]
+    coefficients, variances = density.space.unpack(u)
+    assert density.space.log_prior(variances, coefficients) == pytest.approx(whole(u), rel=1e-12)
+    np.testing.assert_allclose(density.space.prior_gradient(variances, coefficients), slope)
     for i in range(u.size):
         assert slope[i] == pytest.approx(central(whole, u, i), rel=1e-6, abs=1e-7)
 
@@ -197,6 +197,10 @@ def test_a_glm_has_no_field_to_average_over():
     density = GLMDensity.of_gene(case.counts[0], case.design, OUTER_PRIORS["gamma"])
     u = np.random.default_rng(0).normal(size=(3, density.size))
     np.testing.assert_array_equal(Averaged(density.space).from_u(u), u)
-    parts, jacobian = log_priors(u, density.space, density.priors)
-    expected = density.priors.log_coefficients(u.reshape(3, *density.space.free.shape))
+    parts, jacobian = density.space.log_priors(u)
+    assert set(parts) == {"beta", "bias_eta"}
+    expected = stats.norm(0, 2.0).logpdf(u[:, :-2]).sum(1) + stats.norm(0, 3.0).logpdf(
+        u[:, -2:]
+    ).sum(1)
+    np.testing.assert_allclose(density.space.log_prior_at(u), expected)
     np.testing.assert_allclose(sum(parts.values()) + jacobian, expected)

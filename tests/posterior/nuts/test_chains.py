@@ -10,12 +10,12 @@ from problems import central, kernel_of
 from pyro import poutine
 from scipy import stats
 
-from splisosm_pyro.fit.glmm.outer_space import OuterSpace
 from splisosm_pyro.generative import multinomial_glmm
-from splisosm_pyro.maths.priors import BetaPrior, GammaPrior, InvGammaPrior, Priors
+from splisosm_pyro.maths.priors import BetaPrior, GammaPrior, InvGammaPrior
 from splisosm_pyro.model import MultinomGLM, MultinomGLMM
 from splisosm_pyro.posterior import PosteriorPriors, diagnose
 from splisosm_pyro.posterior.density.joint import JointDensity
+from splisosm_pyro.posterior.density.space import PosteriorSpace
 from splisosm_pyro.posterior.draws.chain_check import ChainCheck
 from splisosm_pyro.posterior.nuts.chains import run_chains
 
@@ -27,15 +27,15 @@ PRIORS = {
 
 def joint_of(case, prior, *, fix=False, gene=0):
     shape = case.B(gene).shape
-    space = OuterSpace(
+    space = PosteriorSpace(
         case.sigma.shape[1],
         case.sigma[gene] if fix else None,
         np.ones(shape, dtype=bool),
         np.zeros(shape),
-        Priors(PRIORS[prior].sigma, PRIORS[prior].theta),
+        PRIORS[prior],
     )
     kernel = kernel_of(case.name, "dense")
-    return JointDensity.of_gene(case.counts[gene], case.design, kernel, space, PRIORS[prior])
+    return JointDensity.of_gene(case.counts[gene], case.design, kernel, space)
 
 
 def log_program(case, joint, position, prior, *, fix=False):
