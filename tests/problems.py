@@ -1,10 +1,13 @@
 """What the engine's tests share: latent problems, kernels in every form, differences."""
 
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache, partial
 
 import cases
 import numpy as np
 import oracles
+import pytest
 from scipy import stats
 
 from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec
@@ -17,6 +20,7 @@ from splisosm_pyro.fit.options import GLMMOptions
 from splisosm_pyro.maths.covariance.as_kernel import DenseKernel, LowRankKernel, as_kernel
 from splisosm_pyro.maths.covariance.car import CARKernel
 from splisosm_pyro.maths.priors import GammaPrior, InvGammaPrior, Priors
+from splisosm_pyro.maths.spot.integrated import QuadratureNugget
 from splisosm_pyro.maths.spot.laplace import LaplaceNugget
 from splisosm_pyro.posterior.density.outer import OuterDensity
 from splisosm_pyro.posterior.density.priors import PosteriorPriors
@@ -83,6 +87,26 @@ def problem_of(case, kernel, gene=0):
     return LatentProblem(data, kernel, LaplaceNugget(data.counts))
 
 
+def integrated(case, kernel, gene=0):
+    """The latent problem of a case's gene with the nugget integrated out."""
+    problem = problem_of(case, kernel, gene)
+    return replace(problem, spots=QuadratureNugget(problem.gene.counts))
+
+
+@contextmanager
+def factorisations():
+    """A list that grows by one for every factorisation of a latent problem."""
+    made, plain = [], LatentProblem.factorise
+    with pytest.MonkeyPatch.context() as patch:
+
+        def counting(problem, precision):
+            made.append(1)
+            return plain(problem, precision)
+
+        patch.setattr(LatentProblem, "factorise", counting)
+        yield made
+
+
 def variances_of(case, kernel, gene=0):
     """The variances of a case's gene."""
     return Variances(case.sigma[gene], case.theta[gene], case.shape[2] - 1, kernel.residual)
@@ -94,7 +118,9 @@ def mode_of(problem, B, variances):
     return find_mode(problem, start, variances.spatial, variances.nugget)
 
 
-def objective_of(case, kernel, gene=0, *, fix_sigma=False, prior=None, free=None):
+def objective_of(
+    case, kernel, gene=0, *, fix_sigma=False, prior=None, free=None, problem=problem_of
+):
     """The marginal objective of a case's gene and its search vector at the case's parameters."""
     B, sigma, theta = case.B(gene), case.sigma[gene], case.theta[gene]
     space = OuterSpace(
@@ -108,7 +134,7 @@ def objective_of(case, kernel, gene=0, *, fix_sigma=False, prior=None, free=None
     with np.errstate(divide="ignore"):
         theta_logit = np.clip(np.log(theta) - np.log1p(-theta), -4.0, 4.0)
     u = space.start(B, sigma, theta_logit)
-    return MarginalObjective(problem_of(case, kernel, gene), space), u
+    return MarginalObjective(problem(case, kernel, gene), space), u
 
 
 def central(function, u, i, step=1e-3):

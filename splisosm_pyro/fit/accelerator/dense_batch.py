@@ -1,8 +1,8 @@
 """The dense posteriors of many genes on one device, each operation done for all genes at once.
 
-The algebra is that of ``occupied.py`` with a batch axis: ``B = I + R V_oo R`` of every gene, padded
-to the most occupied spots of any (a padded spot has ``R = 0``, so its rows of B are those of I),
-and, with the lower factor L of B,
+The algebra is that of ``dense_factor.py`` with a batch axis: ``B = I + R V_oo R`` of every gene,
+padded to the most occupied spots of any (a padded spot has ``R = 0``, so its rows of B are those of
+I), and, with the lower factor L of B,
 
     log|I + V G| = log|B|
     H^-1 b       = V (b - R B^-1 R V b)
@@ -12,6 +12,7 @@ A gene's search does not see the batch: its :class:`BatchedSystem` is a covarian
 other, whose operations wait for those of the other genes (``lockstep.py``).
 """
 
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -238,22 +239,35 @@ class BatchedSystem:
     ) -> None:
         self.alone = alone
         self._ask, self._slot, self._occupied = ask, slot, occupied
+        self._holder: Callable[[], BatchedFactor | None] = lambda: None
 
     def factorise(self, precision: FloatArray, /) -> "BatchedFactor":
-        """Factorise I + R V R; the factor is valid until the next call."""
-        log_det: float = self.do("factorise", block_square_roots(precision))
-        return BatchedFactor(self, precision, log_det)
+        """Factorise I + R V R."""
+        return BatchedFactor(self, precision)
 
-    def do(self, kind: str, value: FloatArray) -> Any:
-        """Have an operation done in the next round."""
+    def hold(self, factor: "BatchedFactor") -> float:
+        """Give the slot to a factor, which is made there; returns its log-determinant."""
+        self._holder = lambda: None
+        log_det: float = self._do("factorise", block_square_roots(factor.precision))
+        self._holder = weakref.ref(factor)
+        return log_det
+
+    def do(self, factor: "BatchedFactor", kind: str, value: FloatArray) -> Any:
+        """Have an operation with a factor done in the next round."""
+        if self._holder() is not factor:  # another has taken the slot since
+            self.hold(factor)
+        return self._do(kind, value)
+
+    def _do(self, kind: str, value: FloatArray) -> Any:
         return self._ask(Operation(kind, self._slot, self._occupied, value))
 
 
 class BatchedFactor:
     """The factor of one gene's posterior precision; see :class:`BatchedSystem`."""
 
-    def __init__(self, system: BatchedSystem, precision: FloatArray, log_det: float) -> None:
-        self.system, self.precision, self.log_det = system, precision, log_det
+    def __init__(self, system: BatchedSystem, precision: FloatArray) -> None:
+        self.system, self.precision = system, precision
+        self.log_det = system.hold(self)
         self._blocks: FloatArray | None = None
 
     def solve(
@@ -263,18 +277,18 @@ class BatchedFactor:
         """``H^-1 b`` at the occupied spots, b being zero at the empty ones."""
         if b.size == 0:
             return np.zeros_like(b)
-        solved: FloatArray = self.system.do("solve", b.reshape(*b.shape[:2], -1))
+        solved: FloatArray = self.system.do(self, "solve", b.reshape(*b.shape[:2], -1))
         return solved.reshape(b.shape)
 
     def blocks(self) -> FloatArray:  # (n,Q,Q)
         """Posterior covariance blocks P_s at the occupied spots."""
         if self._blocks is None:
-            self._blocks = self.system.do("blocks", self.precision)
+            self._blocks = self.system.do(self, "blocks", self.precision)
         return self._blocks
 
     def all_blocks(self) -> FloatArray:  # (S,Q,Q)
         """Posterior covariance blocks at all spots."""
-        found: FloatArray = self.system.do("all_blocks", self.precision)
+        found: FloatArray = self.system.do(self, "all_blocks", self.precision)
         return found
 
     @property

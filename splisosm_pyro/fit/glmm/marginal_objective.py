@@ -17,8 +17,8 @@ from splisosm_pyro.maths.numeric.arrays import FloatArray
 class MarginalObjective:
     """``log_marginal`` and all log priors as a function of the outer unknowns.
 
-    With ``update_every = k`` only every k-th point has the field brought to its mode by Newton
-    steps; at the others it moves by the mode's derivative alone, and the value is that much off.
+    With ``update_every = k`` the field is brought to its mode by Newton steps only where it has
+    moved k - 1 times by the mode's derivative alone; in between the value is that much off.
     """
 
     problem: LatentProblem
@@ -36,8 +36,8 @@ class MarginalObjective:
         coefficients, variances = self.space.unpack(u)
         old = None if near is None else near.state
         start = self.smooth.start(self.problem, coefficients, variances, old)
-        self.problem.visits += 1
-        if near is not None and self.problem.visits % self.update_every:
+        moves = 0 if old is None else (old.moves + 1) % self.update_every
+        if moves:
             mode = replace(start, linear=linearise(self.problem, start))
         else:
             try:
@@ -47,7 +47,7 @@ class MarginalObjective:
                     raise
                 return -np.inf, MarginalState(replace(start, linear=None), variances)
         value = log_marginal(self.problem, mode) + self.space.log_prior(variances, coefficients)
-        return value, MarginalState(mode, variances)
+        return value, MarginalState(mode, variances, moves=moves)
 
     def gradient(self, u: FloatArray, state: MarginalState) -> tuple[FloatArray, MarginalState]:
         """Return the exact gradient at the mode of ``state``."""

@@ -89,10 +89,9 @@ def field_posterior(
     design: FloatArray,  # (S, F+1)
 ) -> FieldPosterior:
     """Return the posterior of ``eta`` at all spots, occupied or not."""
-    problem, state = objective.problem, objective.value(at.u, at)[1]
-    gradient = objective.gradient(at.u, state)[1].gradient
-    assert gradient is not None
-    spots = gradient.spots
+    problem, state = objective.problem, at.state
+    assert state.gradient is not None
+    spots = state.gradient.spots
     mode, variances = state.mode, state.variances
     occupied, nugget = problem.gene.occupied, variances.nugget
     covariance = given_covariance(problem, state)
@@ -234,7 +233,6 @@ def _of_joint(objective: JointObjective, u: FloatArray) -> _Errors:
     joint = objective.evaluate(u)
     at_bound = objective.space.box().blocked(u, joint.gradient)
     variance = OuterUncertainty.from_hessian(*differenced_hessian(objective, joint, at_bound))
-    joint = objective.evaluate(u)
     mode, own = joint.state.mode, objective.space
     space = own.with_free(objective.free, mode.coefficients)
     marginal = MarginalObjective(objective.problem, space)

@@ -8,8 +8,8 @@ eliminated spot by spot (``maths/spot/terms.py``), the mode maximises the concav
 
 over ``w`` (and over the coefficients ``B`` in the joint problem). At the mode
 ``alpha = D^1/2 h'``. Newton's matrix is ``H = K x I_Q + blockdiag(G_s)``, ``G = D^1/2 A D^1/2``;
-from one mode to the next the last factor serves as a preconditioner (chord steps cost a solve, not
-a factorisation) until it stops contracting.
+from one mode to the next the old mode's factor serves as a preconditioner (chord steps cost a
+solve, not a factorisation) until it stops contracting.
 """
 
 from dataclasses import dataclass, replace
@@ -71,7 +71,10 @@ class Linearisation:
 
 @dataclass(frozen=True)
 class Mode:
-    """A mode (or a point on the way): state, spot terms and the objective ``psi``."""
+    """A mode (or a point on the way): state, spot terms and the objective ``psi``.
+
+    ``linear`` is the problem factorised at the mode; of a start, at a mode nearby.
+    """
 
     coefficients: FloatArray  # (F+1, Q) B
     w: FloatArray  # (n, Q)
@@ -103,7 +106,6 @@ def linearise(problem: LatentProblem, point: Mode, free: Mask | None = None) -> 
     linear = Linearisation(problem.factorise(precision), root, big_a, precision)
     if free is not None:
         linear = replace(linear, border=bordered(problem, linear, free))
-    problem.current = linear
     return linear
 
 
@@ -127,12 +129,13 @@ def point_at(
     alpha: FloatArray,
     spatial: FloatArray,
     nugget: FloatArray,
+    linear: Linearisation | None = None,
 ) -> Mode:
-    """Evaluate the spots at a state."""
+    """Evaluate the spots at a state; ``linear`` is that of a mode nearby."""
     root = np.sqrt(spatial)
     terms = problem.spots.evaluate(problem.gene.design @ coefficients + root * w, nugget)
     psi = terms.value - 0.5 * float(np.vdot(w, alpha))
-    return Mode(coefficients, w, alpha, root, terms, psi)
+    return Mode(coefficients, w, alpha, root, terms, psi, linear)
 
 
 def cold_start(
@@ -157,7 +160,7 @@ def find_mode(
     problem
         The gene, its covariance system and its spots.
     start
-        Where to start; the problem's last factor is tried as a preconditioner.
+        Where to start; its factor, if it has one, is tried as a preconditioner.
     free
         (F+1, Q) mask of coefficients that move with the field; none move if it is left out.
 
@@ -167,7 +170,7 @@ def find_mode(
         If ``psi`` stops being finite or the steps do not end.
     """
     point = point_at(problem, start.coefficients, start.w, start.alpha, spatial, nugget)
-    linear, fresh = problem.current, False
+    linear, fresh = _preconditioner(start, free), False
     before = at_last_factor = np.inf
     for _ in range(MAX_STEPS):
         if linear is None:
@@ -178,8 +181,10 @@ def find_mode(
         local = abs(decrement) <= LOCAL * (1.0 + abs(point.psi))
         stalled = fresh and local and decrement > 0.25 * at_last_factor
         if abs(decrement) <= MODE_DECREMENT or stalled:
-            at_mode = linear if fresh else linearise(problem, point, free)
-            return replace(point, linear=at_mode)
+            if not fresh:
+                linear = None  # lets go of its array
+                linear = linearise(problem, point, free)
+            return replace(point, linear=linear)
         if not fresh and not 0.0 < decrement <= CONTRACTION * before:
             linear = None
             continue
@@ -193,6 +198,13 @@ def find_mode(
             at_last_factor = decrement
         point, before, fresh = moved, decrement, False
     raise ModeError(f"the mode of the field was not reached in {MAX_STEPS} steps")
+
+
+def _preconditioner(start: Mode, free: Mask | None) -> Linearisation | None:
+    """Return the start's factor, unless it says nothing of coefficients that move."""
+    linear = start.linear
+    lacks_border = free is not None and linear is not None and linear.border is None
+    return None if lacks_border else linear
 
 
 _Step = tuple[FloatArray, FloatArray, FloatArray | None]

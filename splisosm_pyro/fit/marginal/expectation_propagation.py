@@ -167,7 +167,6 @@ class _Sweep:
         precision = self.root[:, None] * tau * self.root
         factor = problem.factorise(precision)
         self.linear = Linearisation(factor, self.root, tau, precision)
-        problem.current = self.linear
         self.w = factor.solve(self.root * (shift - _times(tau, offset)))
         self.x = offset + self.root * self.w
         self.r = shift - _times(tau, self.x)

@@ -84,7 +84,7 @@ def follow_mode(
     new: Variances,
 ) -> Mode:
     """Return a start for the mode at new outer parameters: the old one moved by its derivative."""
-    linear, w, alpha = problem.current, mode.w, mode.alpha
+    linear, w, alpha = mode.linear, mode.w, mode.alpha
     d_log = np.log(new.spatial / old.spatial)
     spots = gradient.spots
     if linear is not None and spots is not None and np.abs(d_log).max() <= FORESEEABLE:
@@ -92,7 +92,9 @@ def follow_mode(
         push = mode_push(mode, spots, offset, d_log, new.nugget - old.nugget)
         d_w = linear.factor.solve(push)
         d_alpha = push - np.einsum("sab,sb->sa", linear.precision, d_w)
-        moved = point_at(problem, coefficients, w + d_w, alpha + d_alpha, new.spatial, new.nugget)
+        moved = point_at(
+            problem, coefficients, w + d_w, alpha + d_alpha, new.spatial, new.nugget, linear
+        )
         if moved.psi >= mode.psi - TOLERATED_FALL:
             return moved
-    return point_at(problem, coefficients, w, alpha, new.spatial, new.nugget)
+    return point_at(problem, coefficients, w, alpha, new.spatial, new.nugget, linear)

@@ -1,8 +1,7 @@
 """One gene's latent problem: its occupied spots, its covariance system, its spot likelihood."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from scipy.special import gammaln
@@ -55,23 +54,19 @@ class GeneData:
         return float(gammaln(totals + 1.0).sum() - gammaln(self.counts + 1.0).sum())
 
 
-@dataclass
+@dataclass(frozen=True)
 class LatentProblem:
-    """What finding a mode needs; counts factorisations and the points that were evaluated."""
+    """What finding a mode needs."""
 
     gene: GeneData
     kernel: Kernel
     spots: SpotLikelihood
-    system: FieldSystem = field(init=False)
-    factorisations: int = 0
-    visits: int = 0
-    current: Any = None  # the Linearisation that holds the living factor
 
-    def __post_init__(self) -> None:
-        self.system = self.kernel.system(self.gene.occupied, self.gene.n_logits)
+    @cached_property
+    def system(self) -> FieldSystem:
+        """The kernel at the gene's occupied spots."""
+        return self.kernel.system(self.gene.occupied, self.gene.n_logits)
 
     def factorise(self, precision: FloatArray) -> Factor:
-        """Factorise ``H``; the factor lives until the next call."""
-        self.factorisations += 1
-        self.current = None  # its factor dies now
+        """Factorise ``H`` for the blocks G (n, Q, Q)."""
         return self.system.factorise(precision)

@@ -24,11 +24,12 @@ from splisosm_pyro.maths.numeric.arrays import FloatArray
 
 @dataclass(frozen=True)
 class MarginalState:
-    """What the objective keeps with a point."""
+    """What the objective keeps with a point, ``moves`` points after the last Newton steps."""
 
     mode: Mode
     variances: Variances
     gradient: MarginalGradient | None = None
+    moves: int = 0
 
 
 class SmoothPart(Protocol):
@@ -71,8 +72,8 @@ class LaplaceSmooth:
         if old is None:
             return cold_start(problem, B, variances.spatial, variances.nugget)
         if old.gradient is None:
-            w, alpha = old.mode.w, old.mode.alpha
-            return point_at(problem, B, w, alpha, variances.spatial, variances.nugget)
+            mode, D, T = old.mode, variances.spatial, variances.nugget
+            return point_at(problem, B, mode.w, mode.alpha, D, T, mode.linear)
         return follow_mode(problem, old.mode, old.gradient, B, old.variances, variances)
 
     def settle(self, problem: LatentProblem, start: Mode, variances: Variances) -> Mode:

@@ -264,10 +264,7 @@ def best_start(
     starts: Sequence[FloatArray],
     near: Evaluation[State] | None = None,
 ) -> Evaluation[State]:
-    """Return the best of ``starts`` with its gradient, ready to climb from.
-
-    The objective must not be evaluated elsewhere before the climb: a factor lives until the next.
-    """
+    """Return the best of ``starts`` with its gradient, ready to climb from."""
     best = highest(objective, starts, near)
     if len(starts) > 1:
         return _evaluate(objective, best.u, best)

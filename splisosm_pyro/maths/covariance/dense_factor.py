@@ -21,6 +21,7 @@ import numpy as np
 from scipy.linalg import blas, lapack
 
 from splisosm_pyro.maths.numeric.arrays import FloatArray, IndexArray, Mask
+from splisosm_pyro.maths.numeric.buffers import Buffers
 from splisosm_pyro.maths.numeric.compiled import compiled
 from splisosm_pyro.maths.numeric.errors import NotPositiveDefinite
 
@@ -74,27 +75,33 @@ class DenseOccupiedSystem:
         self.cov_cross = cov_cross
         self.occupied = occupied
         size = self.cov.shape[0] * n_logits
-        self._buffer = np.empty((size, size))
+        self.buffers = Buffers((size, size))
 
     def factorise(
         self,
         precision: FloatArray,  # (n,Q,Q) G
     ) -> "DenseOccupiedFactor":
-        """Factorise I + R V R; the factor is valid until the next call."""
-        root = block_square_roots(precision)
-        buffer = self._buffer
-        if buffer.size:
-            if self.n_logits == 1:
-                _fill_scalar(self.cov, root[:, 0, 0], buffer)
-            else:
-                _fill_blocks(self.cov, root, buffer)
-            _, info = lapack.dpotrf(buffer.T, lower=1, clean=0, overwrite_a=1)
-            if info != 0:
-                raise NotPositiveDefinite(
-                    f"I + R V R is not positive definite at row {info} of {buffer.shape[0]}: "
-                    "expected a positive semi-definite covariance and finite information blocks"
-                )
-        return DenseOccupiedFactor(self, precision, root)
+        """Factorise I + R V R."""
+        return DenseOccupiedFactor(self, precision, block_square_roots(precision))
+
+    def factorise_into(
+        self,
+        upper: FloatArray,  # (nQ,nQ)
+        root: FloatArray,  # (n,Q,Q) R
+    ) -> None:
+        """Write L' into ``upper``."""
+        if not upper.size:
+            return
+        if self.n_logits == 1:
+            _fill_scalar(self.cov, root[:, 0, 0], upper)
+        else:
+            _fill_blocks(self.cov, root, upper)
+        _, info = lapack.dpotrf(upper.T, lower=1, clean=0, overwrite_a=1)
+        if info != 0:
+            raise NotPositiveDefinite(
+                f"I + R V R is not positive definite at row {info} of {len(upper)}: "
+                "expected a positive semi-definite covariance and finite information blocks"
+            )
 
     @cached_property
     def prior_root(self) -> FloatArray:  # (n,n) C with C C' = V_oo
@@ -115,11 +122,16 @@ class DenseOccupiedFactor:
         self.system = system
         self.root = root  # (n,Q,Q) R, symmetric
         self.precision = precision
-        self.upper = system._buffer  # L' in C order, so its transpose is L in Fortran order
         self.log_det = 2.0 * float(np.log(self.upper.diagonal()).sum())
         self._blocks: FloatArray | None = None
         if not np.isfinite(self.log_det):
             raise NotPositiveDefinite("I + R V R holds a NaN or an infinity")
+
+    @property
+    def upper(self) -> FloatArray:
+        """L' in C order, so its transpose is L in Fortran order."""
+        system = self.system
+        return system.buffers.of(self, lambda to: system.factorise_into(to, self.root))
 
     def solve(
         self,

@@ -16,7 +16,7 @@ class Factor(Protocol):
     """The posterior of ``w ~ N(0, V_smooth x I_Q)`` given Gaussian information at occupied spots.
 
     With ``K = V_smooth^-1`` (a manner of speaking: V_smooth may be singular) and ``H = K x I_Q +
-    blockdiag(G)``. A factor is valid until the next ``factorise`` of its system.
+    blockdiag(G)``. A factor stays that of its G whatever its system factorises afterwards.
     """
 
     @property

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.linalg import blas, lapack
 
 from splisosm_pyro.maths.numeric.arrays import FloatArray
+from splisosm_pyro.maths.numeric.buffers import Buffers
 from splisosm_pyro.maths.numeric.errors import NotPositiveDefinite
 from splisosm_pyro.maths.sparse_cholesky.fronts import factor_fronts, sum_log_pivots
 from splisosm_pyro.maths.sparse_cholesky.selected_inverse import inverse_blocks
@@ -60,7 +61,7 @@ class SparseCholesky:
         q = n_logits
         self.symbolic = symbolic
         self.n_logits = n_logits
-        self.panel = np.empty(symbolic.n_panel * q * q)
+        self.panels = Buffers((symbolic.n_panel * q * q,))
         self.updates = np.empty(symbolic.n_update * q * q)
         self._index = np.empty(symbolic.widest * q, dtype=np.int64)
         p, m = (x.astype(np.float64) * q for x in symbolic.front_shapes())
@@ -72,7 +73,7 @@ class SparseCholesky:
         blocks: FloatArray | None = None,  # (n,Q,Q) G
         occupied: NDArray[np.integer] | None = None,  # (n,) spots of G; all by default
     ) -> "SparseFactor":
-        """Factorise; the factor is valid until the next call.
+        """Factorise; none of the arrays may be written to as long as the factor is used.
 
         Raises
         ------
@@ -86,8 +87,17 @@ class SparseCholesky:
         else:
             block_of[slice(None) if occupied is None else occupied] = np.arange(blocks.shape[0])
         block_of = block_of[symbolic.order]
-        blocks = np.ascontiguousarray(blocks, dtype=np.float64)
-        front = 0
+        return SparseFactor(self, values, np.ascontiguousarray(blocks, np.float64), block_of)
+
+    def eliminate(
+        self,
+        values: FloatArray,  # (nnz,)
+        blocks: FloatArray,  # (n,Q,Q)
+        block_of: NDArray[np.int64],  # (S,) places in ``blocks`` in elimination order, -1 for none
+        panel: FloatArray,
+    ) -> None:
+        """Write the factor into ``panel``."""
+        symbolic, front = self.symbolic, 0
         while True:
             front = factor_fronts(
                 symbolic.tree,
@@ -96,30 +106,30 @@ class SparseCholesky:
                 values,
                 block_of,
                 blocks,
-                self.panel,
+                panel,
                 self.updates,
                 self._index,
             )
             if front < 0:
                 self._refuse(-1 - front)
             if front == symbolic.n_fronts:
-                return SparseFactor(self)
-            self._eliminate_large(front)
+                return
+            self._eliminate_large(front, panel)
             front += 1
 
-    def _eliminate_large(self, s: int) -> None:
+    def _eliminate_large(self, s: int, panel: FloatArray) -> None:
         """Partial Cholesky of an assembled front by LAPACK, in place."""
         tree, q = self.symbolic.tree, self.n_logits
         p = int(tree.first[s + 1] - tree.first[s]) * q
         m = int(tree.row_start[s + 1] - tree.row_start[s]) * q
         at = int(tree.panel_start[s]) * q * q
-        l11 = self.panel[at : at + p * p].reshape(p, p).T
+        l11 = panel[at : at + p * p].reshape(p, p).T
         _, info = lapack.dpotrf(l11, lower=1, clean=0, overwrite_a=1)
         if info != 0:
             self._refuse(int(tree.first[s]) + (info - 1) // q)
         if m == 0:
             return
-        l21 = self.panel[at + p * p : at + p * (p + m)].reshape(p, m).T
+        l21 = panel[at + p * p : at + p * (p + m)].reshape(p, m).T
         blas.dtrsm(1.0, l11, l21, side=1, lower=1, trans_a=1, overwrite_b=1)
         at = int(tree.update_start[s]) * q * q
         update = self.updates[at : at + m * m].reshape(m, m).T
@@ -137,13 +147,25 @@ class SparseCholesky:
 class SparseFactor:
     """L L' = P H P' with solves, log-determinant and selected inverse; see SparseCholesky."""
 
-    def __init__(self, workspace: SparseCholesky) -> None:
+    def __init__(
+        self,
+        workspace: SparseCholesky,
+        values: FloatArray,
+        blocks: FloatArray,
+        block_of: NDArray[np.int64],
+    ) -> None:
         self.workspace = workspace
         self.symbolic = workspace.symbolic
         self.n_logits = workspace.n_logits
-        self.log_det = 2.0 * sum_log_pivots(self.symbolic.tree, self.n_logits, workspace.panel)
+        self._of = (values, blocks, block_of)
+        self.log_det = 2.0 * sum_log_pivots(self.symbolic.tree, self.n_logits, self.panel)
         if not np.isfinite(self.log_det):
             raise NotPositiveDefinite("the sparse matrix holds a NaN or an infinity")
+
+    @property
+    def panel(self) -> FloatArray:
+        """The numbers of L."""
+        return self.workspace.panels.of(self, lambda to: self.workspace.eliminate(*self._of, to))
 
     def solve(
         self,
@@ -162,7 +184,7 @@ class SparseFactor:
     def inverse_blocks(self) -> FloatArray:  # (S,Q,Q)
         """Q x Q diagonal blocks of H^-1; about one and a half times the cost of the factor."""
         work = self.workspace
-        return inverse_blocks(self.symbolic, self.n_logits, work.panel, work.large)[0]
+        return inverse_blocks(self.symbolic, self.n_logits, self.panel, work.large)[0]
 
     def inverse_on_pattern(self, n_entries: int) -> FloatArray:  # (nnz,Q,Q)
         """Blocks of H^-1 at the entries of K on one side of the diagonal, zero on the other.
@@ -171,7 +193,7 @@ class SparseFactor:
         in, with the block (j, i); a symmetric sum counts it twice.
         """
         work = self.workspace
-        return inverse_blocks(self.symbolic, self.n_logits, work.panel, work.large, n_entries)[1]
+        return inverse_blocks(self.symbolic, self.n_logits, self.panel, work.large, n_entries)[1]
 
     def _solve(self, b: FloatArray, forward: bool) -> FloatArray:
         """Triangular solves, some right-hand sides at a time."""
@@ -187,7 +209,7 @@ class SparseFactor:
 
     def _solve_chunk(self, rhs: FloatArray, out: FloatArray, forward: bool) -> None:
         """One block of right-hand sides (S,Q,k) into ``out``."""
-        symbolic, q, panel = self.symbolic, self.n_logits, self.workspace.panel
+        symbolic, q, panel = self.symbolic, self.n_logits, self.panel
         n_rhs = rhs.shape[2]
         x = np.empty((symbolic.n_spots * q, n_rhs))
         work = np.empty((symbolic.widest * q, n_rhs))

@@ -29,7 +29,7 @@ from splisosm_pyro.posterior.density.gaussian_at_mode import OuterMode
 from splisosm_pyro.posterior.density.space import PosteriorSpace
 from splisosm_pyro.posterior.field.field import Field, GaussianField
 from splisosm_pyro.posterior.field.gaussian_draws import FieldAtMode, eta_means, gaussian_draws
-from splisosm_pyro.posterior.field.nearest_modes import anchors, coefficient_response, refactorised
+from splisosm_pyro.posterior.field.nearest_modes import anchors, coefficient_response
 from splisosm_pyro.posterior.field.noise import Noise
 from splisosm_pyro.posterior.field.spot_sampler import refine
 
@@ -149,12 +149,7 @@ class OuterDensity(MarginalObjective):
         """
         problem, at = self.problem, mode.at
         mean, response = mode.linear(eta_means(problem, [at.state, *mode.steps], design))
-
-        def state() -> MarginalState:
-            here: MarginalState = at.state
-            return replace(here, mode=refactorised(problem, here.mode))
-
-        given = FieldAtMode(problem, state, design)
+        given = FieldAtMode(problem, at.state, design)
         return GaussianField(mean, response, u - mode.mean, mode.covariance, given, noise)
 
     def eta_near(
@@ -177,7 +172,6 @@ class OuterDensity(MarginalObjective):
         out = np.empty((len(design), self.space.free.shape[1], len(u)))
         for i in np.unique(owner):
             state, mine = states[i], np.flatnonzero(owner == i)
-            state = replace(state, mode=refactorised(problem, state.mode))
             response[:, :, n_variance:] = coefficient_response(problem, state, design)
             moved = response.reshape(-1, self.size) @ (u[mine] - points[i]).T
             moved = moved.reshape(*response.shape[:2], -1)
@@ -205,7 +199,7 @@ class OuterDensity(MarginalObjective):
     def eta_given(
         self, state: MarginalState, n_draws: int, design: FloatArray, noise: Noise
     ) -> FloatArray:
-        """Draw ``eta`` (S, Q, n_draws) given the outer parameters of a mode just factorised."""
+        """Draw ``eta`` (S, Q, n_draws) given the outer parameters of a mode."""
         problem = self.problem
         draws = gaussian_draws(problem, state, design, n_draws, noise.torch)
         return refine(problem, state.variances.nugget, draws, SPOT_STEPS, noise.torch)

@@ -10,7 +10,7 @@ that is there already. Given it, with ``x = offset + D^1/2 w``,
 where the mean is taken to first order about the mode; ``spot_sampler.py`` goes on from there.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -123,25 +123,25 @@ def gaussian_draws(
 
 @dataclass(frozen=True, eq=False)
 class FieldAtMode:
-    """The field about its mean at one mode; ``state`` returns that mode, its factor alive."""
+    """The field about its mean at one mode."""
 
     problem: LatentProblem
-    state: Callable[[], MarginalState]
+    state: MarginalState
     design: FloatArray  # (S, F+1)
 
     def covariance(self) -> FloatArray:  # (S, Q, Q)
         """Return the blocks of its covariance."""
-        return given_covariance(self.problem, self.state())
+        return given_covariance(self.problem, self.state)
 
     def draws(self, n_draws: int, noise: Noise) -> FloatArray:  # (S, Q, n_draws)
         """Draw at all spots."""
-        state = self.state()
+        state = self.state
         drawn = gaussian_draws(self.problem, state, self.design, n_draws, noise.torch)
         return drawn.eta - eta_mean(self.problem, state, self.design)[:, :, None]
 
     def occupied_draws(self, n_draws: int, noise: Noise) -> SingleArray:  # (n, Q, n_draws)
         """Draw at the occupied spots, from their whole covariance or by solves with the factor."""
-        state = self.state()
+        state = self.state
         shape = (*state.mode.w.shape, n_draws)
         shrink, spread = _spot_parts(state)
         if shape[0] * shape[1] > WHOLE:

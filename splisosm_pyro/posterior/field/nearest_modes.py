@@ -1,10 +1,8 @@
 """The field at many outer parameters from its modes at few of them."""
 
-from dataclasses import replace
-
 import numpy as np
 
-from splisosm_pyro.fit.marginal.conditional_mode import Mode, bordered, linearise
+from splisosm_pyro.fit.marginal.conditional_mode import bordered
 from splisosm_pyro.fit.marginal.latent_problem import LatentProblem
 from splisosm_pyro.fit.marginal.smooth_part import MarginalState
 from splisosm_pyro.maths.numeric.arrays import FloatArray, IndexArray
@@ -36,11 +34,6 @@ def anchors(
     popular = np.argsort(-np.bincount(square.argmin(axis=1), minlength=usable.size))
     kept = np.sort(popular[:MOST_ANCHORS])
     return np.asarray(usable[kept[square[:, kept].argmin(axis=1)]])
-
-
-def refactorised(problem: LatentProblem, mode: Mode) -> Mode:
-    """Return a mode with a living factor; costs no pass over the spots."""
-    return replace(mode, linear=linearise(problem, mode))
 
 
 def coefficient_response(

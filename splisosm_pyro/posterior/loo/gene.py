@@ -158,8 +158,8 @@ def _refitted(
 
 
 def _densities(objective: MarginalObjective, at: Evaluation[MarginalState]) -> _Densities:
-    """Densities at an evaluated point; its mode is found again, so that its factor lives."""
-    state = objective.value(at.u, at)[1]
+    """Densities at an evaluated point."""
+    state = at.state
     counts, terms = objective.problem.gene.counts, state.mode.terms
     nugget = np.diag(state.variances.nugget)
     cavity = smooth_cavity(state.mode)

@@ -130,11 +130,11 @@ def _polished(
 ) -> Evaluation[MarginalState]:
     """Take Newton steps with a curvature that is known already, while they are short."""
     if outer.covariance is None:
-        return objective.evaluate(at.u, at)
+        return at
     errors = np.where(outer.known, outer.standard_errors(), 1.0)
     for _ in range(POLISH):
         step = outer.covariance @ at.gradient
         if np.max(np.abs(step) / errors, initial=0.0) > FARTHEST:
             break
         at = objective.evaluate(objective.space.box().project(at.u + step), at)
-    return objective.evaluate(at.u, at)
+    return at

@@ -3,7 +3,7 @@
 import cases
 import numpy as np
 import pytest
-from problems import kernel_of, mode_of, problem_of, variances_of
+from problems import integrated, kernel_of, mode_of, problem_of, variances_of
 
 from splisosm_pyro.fit.glmm.marginal_error import (
     Conditional,
@@ -19,9 +19,7 @@ from splisosm_pyro.maths.spot.integrated import QuadratureNugget
 
 def conditional(name, form, nugget, variances=None):
     case, kernel = cases.CASES[name], kernel_of(name, form)
-    problem = problem_of(case, kernel)
-    if nugget == "quadrature":
-        problem.spots = QuadratureNugget(problem.gene.counts)
+    problem = (integrated if nugget == "quadrature" else problem_of)(case, kernel)
     variances = variances_of(case, kernel) if variances is None else variances
     return Conditional(problem, mode_of(problem, case.B(0), variances), variances)
 

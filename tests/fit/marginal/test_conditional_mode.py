@@ -5,6 +5,7 @@ import numpy as np
 import oracles
 import pytest
 from problems import (
+    factorisations,
     kernel_of,
     mode_of,
     pairs_of_case_and_form,
@@ -19,7 +20,6 @@ from splisosm_pyro.fit.marginal.conditional_mode import (
     ModeError,
     cold_start,
     find_mode,
-    linearise,
     point_at,
 )
 from splisosm_pyro.fit.marginal.smooth_part import MarginalState
@@ -102,9 +102,9 @@ def test_the_old_factor_saves_factorisations_and_changes_nothing(monkeypatch):
         monkeypatch.setattr(conditional_mode, "CONTRACTION", contraction)
         problem = problem_of(case, kernel)
         first = mode_of(problem, case.B(0), old)
-        made.append(-problem.factorisations)
-        ends.append(find_mode(problem, first, new.spatial, new.nugget))
-        made[-1] += problem.factorisations
+        with factorisations() as count:
+            ends.append(find_mode(problem, first, new.spatial, new.nugget))
+        made.append(len(count))
     assert made[0] == 1  # the one at the mode itself
     assert made[1] > 1
     np.testing.assert_allclose(ends[0].w, ends[1].w, atol=1e-10)
@@ -175,16 +175,17 @@ def test_only_the_free_coefficients_move():
     assert (mode.coefficients[free] != case.B(0)[free]).all()
 
 
-def test_a_factor_that_another_point_took_is_not_used():
-    """The system holds one factor; the mode's own is the last one made."""
-    case, kernel = cases.CASES["covariates"], kernel_of("covariates", "dense")
+@pytest.mark.parametrize("form", ["dense", "low_rank", "car_sparse"])
+def test_a_mode_keeps_its_factor_whatever_is_factorised_afterwards(form):
+    case, kernel = cases.CASES["covariates"], kernel_of("covariates", form)
     problem, variances = problem_of(case, kernel), variances_of(case, kernel)
     mode = mode_of(problem, case.B(0), variances)
-    assert problem.current is not None
-    assert problem.current.factor is mode.linearisation.factor
-    count = problem.factorisations
-    linearise(problem, mode)
-    assert problem.factorisations == count + 1
+    factor = mode.linearisation.factor
+    solved, blocks = factor.solve(mode.w), factor.blocks()
+    others = [problem.factorise(k * mode.linearisation.precision) for k in (2.0, 3.0, 4.0)]
+    np.testing.assert_array_equal(factor.solve(mode.w), solved)
+    np.testing.assert_array_equal(factor.all_blocks()[problem.gene.occupied], blocks)
+    assert np.abs(others[0].solve(mode.w) - solved).max() > 1e-3 * np.abs(solved).max()
 
 
 def test_what_is_not_finite_is_an_error():

@@ -8,7 +8,15 @@ import numpy as np
 import oracles
 import pytest
 from problems import FORMS as FORMS_OF
-from problems import central, kernel_of, mode_of, objective_of, problem_of, variances_of
+from problems import (
+    central,
+    integrated,
+    kernel_of,
+    mode_of,
+    objective_of,
+    problem_of,
+    variances_of,
+)
 
 from splisosm_pyro.fit.glm.reduced_problem import DesignRows
 from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, field_of, fit_gene
@@ -24,16 +32,8 @@ from splisosm_pyro.fit.marginal.variances import Variances
 from splisosm_pyro.fit.options import GLMMOptions
 from splisosm_pyro.maths.covariance.as_kernel import DenseKernel
 from splisosm_pyro.maths.priors import Priors
-from splisosm_pyro.maths.spot.integrated import QuadratureNugget
 
 FORMS = ("dense", "low_rank", "car_sparse", "car_dense")
-
-
-def integrated(case, kernel, gene=0):
-    """The latent problem of a case's gene with the nugget integrated out."""
-    problem = problem_of(case, kernel, gene)
-    problem.spots = QuadratureNugget(problem.gene.counts)
-    return problem
 
 
 def offset_of(case, gene=0):
@@ -75,8 +75,7 @@ def test_white_noise_is_integrated_exactly(n_isos, sigma):
 def test_nu_is_the_posterior_mean_where_the_field_is_white(n_isos):
     case = white_case(n_isos, 1.2)
     truth = white_truth(case, 1.2)
-    objective, u = objective_of(case, DenseKernel(case.V))
-    objective.problem.spots = QuadratureNugget(objective.problem.gene.counts)
+    objective, u = objective_of(case, DenseKernel(case.V), problem=integrated)
     u[:2] = np.log(1.2), -40.0
     at = objective.evaluate(u)
     np.testing.assert_allclose(field_of(objective.problem, at), truth.mean, atol=1e-7)
@@ -131,8 +130,7 @@ def test_laplace_lacks_a_term_of_stirling_where_counts_are_rich(n_isos, theta):
 @pytest.mark.parametrize("name", ["two_isoforms", "empty_spots", "five_isoforms"])
 def test_the_gradient_in_all_outer_unknowns(name, form):
     case = cases.CASES[name]
-    objective, u = objective_of(case, kernel_of(name, form))
-    objective.problem.spots = QuadratureNugget(objective.problem.gene.counts)
+    objective, u = objective_of(case, kernel_of(name, form), problem=integrated)
     at = objective.evaluate(u)
     slopes = [central(lambda v: objective.value(v, at)[0], u, i) for i in range(u.size)]
     scale = max(1.0, np.abs(at.gradient).max())

@@ -100,7 +100,7 @@ def test_draws_at_occupied_spots_have_the_covariance_of_draws_at_all(form, whole
     objective, u = objective_of(case, kernel_of(case.name, form))
     design = np.column_stack([case.design, np.ones(len(case.design))])
     problem, n_draws = objective.problem, 40_000
-    given = FieldAtMode(problem, lambda: objective.value(u, None)[1], design)
+    given = FieldAtMode(problem, objective.value(u, None)[1], design)
     noise = Noise.of_gene(0, case.counts)
     found = given.occupied_draws(n_draws, noise).reshape(-1, n_draws)
     state = given.state()
