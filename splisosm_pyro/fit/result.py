@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 
@@ -63,6 +64,8 @@ class GeneFit:
         The objective after each epoch.
     params_path : sequence of mappings
         ``params`` after each epoch; may be empty if no history was asked for.
+    ended : optional
+        The objective evaluated at ``params``, if it was asked for: large, and of this process.
     """
 
     params: Mapping[str, FloatArray]
@@ -76,6 +79,7 @@ class GeneFit:
     epochs: int
     values: FloatArray
     params_path: Sequence[Mapping[str, FloatArray]] = field(default_factory=list)
+    ended: Any = None
 
     @property
     def settled(self) -> bool:
@@ -84,7 +88,7 @@ class GeneFit:
 
     def without_params(self) -> "GeneFit":
         """Return all but the parameters, which are kept elsewhere and may be large."""
-        return GeneFit(**(vars(self) | {"params": {}, "params_path": []}))
+        return GeneFit(**(vars(self) | {"params": {}, "params_path": [], "ended": None}))
 
 
 def broken_fit(start: Mapping[str, FloatArray], objective: str, why: object) -> GeneFit:

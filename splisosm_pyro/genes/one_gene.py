@@ -13,13 +13,11 @@ import numpy as np
 from scipy.special import expit
 
 from splisosm_pyro.fit.glm.fit_gene import GLMFit, fit_glm
-from splisosm_pyro.fit.glmm.fit_gene import Params, fit_gene
-from splisosm_pyro.fit.glmm.marginal_objective import MarginalObjective
+from splisosm_pyro.fit.glmm.fit_gene import fit_gene
 from splisosm_pyro.fit.glmm.starting_values import starting_values
-from splisosm_pyro.fit.glmm.uncertainty import OuterUncertainty
+from splisosm_pyro.fit.glmm.uncertainty import OuterUncertainty, outer_uncertainty
 from splisosm_pyro.fit.glmm.without_space import fit_white_noise
 from splisosm_pyro.fit.result import GeneFit, Status, failed
-from splisosm_pyro.fit.search.quasi_newton import differenced_hessian
 from splisosm_pyro.genes.effects import Coefficients, delta_usage, softmax
 from splisosm_pyro.genes.job import Bench, gene_seed
 from splisosm_pyro.maths.axes import SplisosmWarning, as_counts
@@ -105,11 +103,11 @@ def _fit(bench: Bench, gene: GeneInput) -> tuple[_Fitted, Row]:
     n_covariates = bench.spec.design.shape[1]
     begin = starting_values(checked, n_covariates, n_components, "uniform")
     start = {name: value[0].numpy() for name, value in begin.items()}
-    fit = fit_gene(bench.spec, bench.rows, counts, start)
+    fit = fit_gene(bench.spec, bench.rows, counts, start, keep_end=True)
     white = fit_white_noise(bench.spec, bench.rows, counts, start)
     if white.value > fit.value:
         # a side maximum: the white-noise model is a point of the spatial one's search
-        again = fit_gene(bench.spec, bench.rows, counts, white.params, warm=True)
+        again = fit_gene(bench.spec, bench.rows, counts, white.params, warm=True, keep_end=True)
         fit = again if again.value > fit.value else fit
     row |= {"log_marginal": fit.value, "smooth": bench.spec.options.smooth}
     if fit.status != Status.NO_COUNTS:
@@ -119,7 +117,7 @@ def _fit(bench: Bench, gene: GeneInput) -> tuple[_Fitted, Row]:
             "gain_over_glm": fit.value - glm.log_lik,
         }
         row |= _numbered("sigma_white", white.params["sigma"])
-    return _of_glmm(bench, glm, fit, counts), row
+    return _of_glmm(bench, glm, fit), row
 
 
 def _of_glm(bench: Bench, glm: GLMFit) -> _Fitted:
@@ -140,14 +138,12 @@ def _of_glm(bench: Bench, glm: GLMFit) -> _Fitted:
     )
 
 
-def _of_glmm(bench: Bench, glm: GLMFit, fit: GeneFit, counts: FloatArray) -> _Fitted:
+def _of_glmm(bench: Bench, glm: GLMFit, fit: GeneFit) -> _Fitted:
     """Lay out the fit of the GLMM with the covariance of its outer parameters."""
     params = fit.params
     B = np.vstack([params["beta"], params["bias_eta"]])
     sigma, theta_logit = params["sigma"], params["theta_logit"]
-    outer = None
-    if fit.status != Status.NO_COUNTS:
-        outer = _outer(bench, counts, params, glm)
+    outer = _outer(fit)
     n_components = sigma.size
     errors = np.full(2 * n_components, np.inf)
     if outer is None:
@@ -180,19 +176,10 @@ def _of_glmm(bench: Bench, glm: GLMFit, fit: GeneFit, counts: FloatArray) -> _Fi
     )
 
 
-def _outer(
-    bench: Bench, counts: FloatArray, params: Params, glm: GLMFit
-) -> OuterUncertainty | None:
-    """Return the curvature at the parameters, None where it cannot be had."""
-    spec = bench.spec
-    B = np.vstack([params["beta"], params["bias_eta"]])
+def _outer(fit: GeneFit) -> OuterUncertainty | None:
+    """Return the curvature where the fit ended, None where it cannot be had."""
     try:
-        objective = spec.objective(spec.problem(counts), B, ~glm.held, params["sigma"])
-        assert isinstance(objective, MarginalObjective)
-        space = objective.space
-        at = objective.evaluate(space.start(B, params["sigma"], params["theta_logit"]))
-        at_bound = space.box().blocked(at.u, at.gradient)
-        return OuterUncertainty.from_hessian(*differenced_hessian(objective, at, at_bound))
+        return None if fit.ended is None else outer_uncertainty(fit.ended)
     except (ArithmeticError, ValueError):
         return None
 

@@ -5,12 +5,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.special import expit
 from torch import Tensor
 
 from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec
+from splisosm_pyro.fit.glmm.marginal_error import Conditional
 from splisosm_pyro.fit.marginal.laplace import log_marginal as value_at_mode
-from splisosm_pyro.fit.marginal.variances import Variances
 from splisosm_pyro.maths.density.joint import log_joint as density
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 
@@ -94,16 +93,13 @@ def _one_gene(
     needed: bool,
 ) -> tuple[float, Slopes | None]:
     """Value and, where needed, gradient in (beta, bias_eta, sigma, theta_logit)."""
-    problem = spec.problem(counts)
-    variances = Variances(sigma, expit(theta_logit), bias_eta.size, spec.kernel.residual)
-    start = spec.smooth.start(problem, np.vstack([beta, bias_eta]), variances, None)
-    mode = spec.smooth.settle(problem, start, variances)
     params = {"beta": beta, "bias_eta": bias_eta, "sigma": sigma, "theta_logit": theta_logit}
-    value = value_at_mode(problem, mode) + spec.log_prior(params)
+    at = Conditional.of_gene(spec, counts, params)
+    value = value_at_mode(at.problem, at.mode) + spec.log_prior(params)
     if not needed:
         return value, None
-    gradient = spec.smooth.gradient(problem, mode)
-    by_sigma, by_theta = variances.pull_back(gradient.log_spatial, gradient.nugget)
-    prior = spec.priors.slopes(sigma, variances.theta, mode.coefficients)
+    gradient = spec.smooth.gradient(at.problem, at.mode)
+    by_sigma, by_theta = at.variances.pull_back(gradient.log_spatial, gradient.nugget)
+    prior = spec.priors.slopes(sigma, at.variances.theta, at.mode.coefficients)
     by_all = gradient.coefficients + prior[2]
     return value, (by_all[:-1], by_all[-1], (by_sigma + prior[0]) / sigma, by_theta + prior[1])

@@ -43,6 +43,19 @@ Params = Mapping[str, FloatArray]
 
 
 @dataclass(frozen=True, eq=False)
+class EvaluatedObjective:
+    """What a method maximises for a gene, and an evaluation of it, such as where a fit ended."""
+
+    objective: GeneObjective
+    at: Evaluation[Any]
+
+    @property
+    def at_bound(self) -> Mask:
+        """Mask (K,) of unknowns at a bound of the search."""
+        return self.objective.space.box().blocked(self.at.u, self.at.gradient)
+
+
+@dataclass(frozen=True, eq=False)
 class GLMMSpec:
     """What is fitted, the same for every gene of a batch.
 
@@ -62,6 +75,8 @@ class GLMMSpec:
         Method, optimiser, tolerances.
     names
         The covariates' names, for the reasons.
+    white
+        Whether theta stays at 0, the field being white noise.
 
     Raises
     ------
@@ -76,6 +91,7 @@ class GLMMSpec:
     priors: Priors
     options: GLMMOptions
     names: tuple[str, ...] = ()
+    white: bool = False
 
     def __post_init__(self) -> None:
         if self.joint and not self.priors.coefficients.flat:
@@ -154,6 +170,13 @@ class GLMMSpec:
             return JointObjective(problem, space, free)
         return MarginalObjective(problem, space, smooth=self.smooth)
 
+    def evaluation_at(self, counts: FloatArray, params: Params, free: Mask) -> EvaluatedObjective:
+        """Evaluate a gene's objective at documented parameters; ``nu`` is not read."""
+        own = np.vstack([params["beta"], params["bias_eta"]])
+        objective = self.objective(self.problem(counts), own, free, params["sigma"])
+        u = objective.space.start(own, params["sigma"], params["theta_logit"])
+        return EvaluatedObjective(objective, objective.evaluate(u))
+
     def space(self, coefficients: FloatArray, free: Mask, sigma: FloatArray) -> OuterSpace:
         """Return the outer unknowns; ``free`` (F+1, Q) says which coefficients are among them."""
         return OuterSpace(
@@ -164,6 +187,7 @@ class GLMMSpec:
             priors=self.priors,
             residual=self.kernel.residual,
             sigma_floor=self.sigma_floor,
+            white=self.white,
         )
 
 
@@ -175,6 +199,7 @@ def fit_gene(
     *,
     warm: bool = False,
     keep_path: bool = False,
+    keep_end: bool = False,
 ) -> GeneFit:
     """Fit one gene.
 
@@ -192,6 +217,8 @@ def fit_gene(
         Start the search at ``start`` alone: it is the end of an earlier fit.
     keep_path
         Return the parameters after each epoch.
+    keep_end
+        Return the objective evaluated at the end, an ``EvaluatedObjective``.
 
     Returns
     -------
@@ -211,7 +238,8 @@ def fit_gene(
         glm,
         keep_trace=keep_path,
     )
-    return _finish(spec, objective, result, glm)
+    fit = _finish(spec, objective, result, glm)
+    return replace(fit, ended=EvaluatedObjective(objective, result.best)) if keep_end else fit
 
 
 def _starts(

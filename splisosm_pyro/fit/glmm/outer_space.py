@@ -42,6 +42,8 @@ class OuterSpace:
         Of all parameters.
     sigma_floor
         The least sigma of the search (0: that of the box).
+    white
+        Whether theta_logit is held at its lower bound, theta = 3e-7.
     """
 
     n_components: int
@@ -51,6 +53,7 @@ class OuterSpace:
     priors: Priors
     residual: float = 0.0
     sigma_floor: float = 0.0
+    white: bool = False
 
     @property
     def n_sigma(self) -> int:
@@ -102,15 +105,19 @@ class OuterSpace:
         c = self.n_components
         least = max(SIGMA_RANGE[0], self.sigma_floor)
 
+        top, tried = THETA_LOGIT_BOUND, TRY_THETA_LOGIT
+        if self.white:
+            top, tried = -top, np.inf
+
         def lay(sigma: float, theta: float, coefficient: float) -> FloatArray:
             return np.repeat([sigma, theta, coefficient], [self.n_sigma, c, n_b]).astype(float)
 
         return Box(
             lower=lay(np.log(least), -THETA_LOGIT_BOUND, -COEFFICIENT_BOUND),
-            upper=lay(np.log(SIGMA_RANGE[1]), THETA_LOGIT_BOUND, COEFFICIENT_BOUND),
+            upper=lay(np.log(SIGMA_RANGE[1]), top, COEFFICIENT_BOUND),
             longest=lay(*LONGEST.values()),
-            try_lower=lay(np.log(max(TRY_SIGMA[0], 1.5 * least)), -TRY_THETA_LOGIT, -np.inf),
-            try_upper=lay(np.log(TRY_SIGMA[1]), TRY_THETA_LOGIT, np.inf),
+            try_lower=lay(np.log(max(TRY_SIGMA[0], 1.5 * least)), -tried, -np.inf),
+            try_upper=lay(np.log(TRY_SIGMA[1]), tried, np.inf),
         )
 
     def log_prior(self, variances: Variances, coefficients: FloatArray) -> float:

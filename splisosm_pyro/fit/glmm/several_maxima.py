@@ -46,6 +46,10 @@ class GeneObjective(Objective[Any], Protocol):
         """The map between search vectors and parameters."""
         ...
 
+    def evaluate(self, u: FloatArray, /) -> Evaluation[Any]:
+        """Value and gradient."""
+        ...
+
 
 def find_maximum(
     objective: GeneObjective,

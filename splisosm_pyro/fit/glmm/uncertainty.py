@@ -15,7 +15,7 @@ import numpy as np
 
 from splisosm_pyro.fit.glm.fit_gene import fit_glm
 from splisosm_pyro.fit.glm.reduced_problem import DesignRows
-from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, Params
+from splisosm_pyro.fit.glmm.fit_gene import EvaluatedObjective, GLMMSpec, Params
 from splisosm_pyro.fit.glmm.joint_objective import JointObjective
 from splisosm_pyro.fit.glmm.marginal_objective import MarginalObjective
 from splisosm_pyro.fit.glmm.outer_space import OuterSpace
@@ -195,44 +195,32 @@ def unknown_errors(counts: FloatArray, params: Params) -> GeneErrors:
 
 def gene_errors(spec: GLMMSpec, rows: DesignRows, counts: FloatArray, params: Params) -> GeneErrors:
     """Return the standard errors of one gene at ``params``."""
-    problem = spec.problem(counts)
-    if problem.gene.occupied.size == 0:
+    if not counts.any():
         return unknown_errors(counts, params)
-    free = spec.moving(fit_glm(counts, rows))
-    coefficients = np.vstack([params["beta"], params["bias_eta"]])
-    objective = spec.objective(problem, coefficients, free, params["sigma"])
-    u = objective.space.start(coefficients, params["sigma"], params["theta_logit"])
-    if isinstance(objective, JointObjective):
-        marginal, at, outer = _of_joint(objective, u)
-    elif isinstance(objective, MarginalObjective):
-        marginal, at, outer = _of_marginal(objective, u)
+    here = spec.evaluation_at(counts, params, spec.moving(fit_glm(counts, rows)))
+    if isinstance(here.objective, JointObjective):
+        marginal, at, outer = _of_joint(here.objective, here)
+    elif isinstance(here.objective, MarginalObjective):
+        marginal, at, outer = here.objective, here.at, outer_uncertainty(here)
     else:
-        raise TypeError(f"no standard errors for a {type(objective).__name__}")
+        raise TypeError(f"no standard errors for a {type(here.objective).__name__}")
     design = np.column_stack([spec.design, np.ones(len(spec.design))])
     posterior = field_posterior(marginal, at, design)
     ratio = ratio_standard_errors(posterior.eta, posterior.total_covariance(outer.covariance))
     return GeneErrors(_by_name(marginal.space, outer), ratio, outer.min_eigenvalue)
 
 
-_Errors = tuple[MarginalObjective, Evaluation[MarginalState], OuterUncertainty]
+def outer_uncertainty(here: EvaluatedObjective) -> OuterUncertainty:
+    """Return the curvature of the objective in all unknowns that are not at a bound."""
+    hessian = differenced_hessian(here.objective, here.at, here.at_bound)
+    return OuterUncertainty.from_hessian(*hessian)
 
 
-def _of_marginal(objective: MarginalObjective, u: FloatArray) -> _Errors:
-    """Curvature of ``log_marginal`` in all outer unknowns that are not at a bound."""
-    at = objective.evaluate(u)
-    at_bound = objective.space.box().blocked(u, at.gradient)
-    return (
-        objective,
-        at,
-        OuterUncertainty.from_hessian(*differenced_hessian(objective, at, at_bound)),
-    )
-
-
-def _of_joint(objective: JointObjective, u: FloatArray) -> _Errors:
+def _of_joint(
+    objective: JointObjective, here: EvaluatedObjective
+) -> tuple[MarginalObjective, Evaluation[MarginalState], OuterUncertainty]:
     """Curvature of ``log_joint``: the variances' profile, the coefficients given them."""
-    joint = objective.evaluate(u)
-    at_bound = objective.space.box().blocked(u, joint.gradient)
-    variance = OuterUncertainty.from_hessian(*differenced_hessian(objective, joint, at_bound))
+    variance, joint = outer_uncertainty(here), here.at
     mode, own = joint.state.mode, objective.space
     space = own.with_free(objective.free, mode.coefficients)
     marginal = MarginalObjective(objective.problem, space)
@@ -247,9 +235,8 @@ def _of_joint(objective: JointObjective, u: FloatArray) -> _Errors:
         least = min(least, float(np.linalg.eigvalsh(border.schur)[0]))
     known = np.ones(space.size, dtype=bool)
     known[:k] = variance.known & (variance.covariance is not None)
-    at = marginal.evaluate(
-        space.start(mode.coefficients, joint.state.variances.sigma, u[own.n_sigma : k])
-    )
+    theta_logit = joint.u[own.n_sigma : k]
+    at = marginal.evaluate(space.start(mode.coefficients, joint.state.variances.sigma, theta_logit))
     return marginal, at, OuterUncertainty(known, least, total)
 
 

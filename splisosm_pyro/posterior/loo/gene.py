@@ -118,15 +118,11 @@ def glmm_loo(
     Costs one evaluation at ``'plug_in'``, one and two for each outer parameter at ``'one_step'``,
     each with its gradient.
     """
-    problem = spec.problem(counts)
-    coefficients = np.vstack([params["beta"], params["bias_eta"]])
-    held = fit_glm(counts, rows).held
-    objective = spec.objective(problem, coefficients, ~held, params["sigma"])
+    fitted = spec.evaluation_at(counts, params, ~fit_glm(counts, rows).held)
+    objective, at = fitted.objective, fitted.at
     if not isinstance(objective, MarginalObjective):
         raise TypeError(f"no leave-one-out densities for a {type(objective).__name__}")
-    space = objective.space
-    u = space.start(coefficients, params["sigma"], params["theta_logit"])
-    at = objective.evaluate(u)
+    occupied = objective.problem.gene.occupied
     here = _densities(objective, at)
     leverage, gap = here.cavity.leverage, here.gap
     if spec.options.smooth != "laplace":
@@ -138,11 +134,11 @@ def glmm_loo(
         left_out = left_out - change
     if outer == "refit":
         far = (change > REFIT_ABOVE) | (leverage > KHAT_TRUSTED) | (np.abs(gap) > GAP_TRUSTED)
-        spots = problem.gene.occupied[far]
+        spots = occupied[far]
         left_out[far] = [_refitted(spec, rows, counts, params, spot) for spot in spots]
     else:
         reasons = _spot_reasons(leverage, gap, change) + reasons
-    return GeneLoo(problem.gene.occupied, left_out, here.in_sample, leverage, "; ".join(reasons))
+    return GeneLoo(occupied, left_out, here.in_sample, leverage, "; ".join(reasons))
 
 
 def _refitted(

@@ -22,10 +22,10 @@ from splisosm_pyro.fit.glm.fit_gene import GLMFit
 from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, Params
 from splisosm_pyro.fit.glmm.marginal_objective import MarginalObjective
 from splisosm_pyro.fit.glmm.outer_space import OuterSpace
-from splisosm_pyro.fit.glmm.uncertainty import OuterUncertainty, field_posterior
+from splisosm_pyro.fit.glmm.uncertainty import OuterUncertainty, field_posterior, outer_uncertainty
 from splisosm_pyro.fit.marginal.smooth_part import MarginalState
 from splisosm_pyro.fit.marginal.variances import Variances
-from splisosm_pyro.fit.search.quasi_newton import Evaluation, differenced_hessian
+from splisosm_pyro.fit.search.quasi_newton import Evaluation
 from splisosm_pyro.maths.numeric.arrays import FloatArray, Mask
 from splisosm_pyro.posterior.field.summary import ratios
 from splisosm_pyro.studies.sensitivity.directions import Direction
@@ -52,16 +52,12 @@ class GeneMode:
 
         Costs two evaluations of the gradient an unknown, and a few.
         """
-        own = np.vstack([params["beta"], params["bias_eta"]])
-        free = spec.moving(glm)
-        objective = spec.objective(spec.problem(counts), own, free, params["sigma"])
-        if not isinstance(objective, MarginalObjective):
+        fitted = spec.evaluation_at(counts, params, spec.moving(glm))
+        if not isinstance(fitted.objective, MarginalObjective):
             raise TypeError("the method must be a marginal one")
-        u = objective.space.start(own, params["sigma"], params["theta_logit"])
-        at = objective.evaluate(u)
-        at_bound = objective.space.box().blocked(u, at.gradient)
-        outer = OuterUncertainty.from_hessian(*differenced_hessian(objective, at, at_bound))
-        return cls(objective, _polished(objective, at, outer), outer, at_bound)
+        outer = outer_uncertainty(fitted)
+        at = _polished(fitted.objective, fitted.at, outer)
+        return cls(fitted.objective, at, outer, fitted.at_bound)
 
     @property
     def space(self) -> OuterSpace:

@@ -103,7 +103,7 @@ def test_draws_at_occupied_spots_have_the_covariance_of_draws_at_all(form, whole
     given = FieldAtMode(problem, objective.value(u, None)[1], design)
     noise = Noise.of_gene(0, case.counts)
     found = given.occupied_draws(n_draws, noise).reshape(-1, n_draws)
-    state = given.state()
+    state = given.state
     drawn = gaussian_draws(problem, state, design, n_draws, torch.Generator().manual_seed(1)).eta
     drawn -= eta_mean(problem, state, design)[:, :, None]
     truth = np.cov(drawn[problem.gene.occupied].reshape(-1, n_draws))
