@@ -147,16 +147,16 @@ class Job:
         found.update(repr(self.design.names).encode())
         return found.hexdigest()
 
-    def bench(self) -> "Bench":
+    def prepared(self) -> "PreparedJob":
         """Build what the fits share; kept until another job comes, once in each process."""
-        if self.digest not in _BENCHES:
-            _BENCHES.clear()
-            _BENCHES[self.digest] = Bench.of(self)
-        return _BENCHES[self.digest]
+        if self.digest not in _PREPARED:
+            _PREPARED.clear()
+            _PREPARED[self.digest] = PreparedJob.of(self)
+        return _PREPARED[self.digest]
 
 
 @dataclass(frozen=True, eq=False)
-class Bench:
+class PreparedJob:
     """A job made ready: its kernel, the distinct rows of its design, the specification of a fit."""
 
     job: Job
@@ -165,7 +165,7 @@ class Bench:
     spec: GLMMSpec
 
     @classmethod
-    def of(cls, job: Job) -> "Bench":
+    def of(cls, job: Job) -> "PreparedJob":
         """Analyse the graph and the design."""
         options, design = job.options, job.design
         kernel = CARKernel(job.graph, options.rho, job.places)
@@ -180,13 +180,13 @@ class Bench:
         )
         return cls(job, kernel, DesignRows.from_design(design.fitted), spec)
 
-    def for_isoforms(self, n_isos: int) -> "Bench":
-        """Return the bench with priors and options as they stand for a gene of P isoforms."""
+    def for_isoforms(self, n_isos: int) -> "PreparedJob":
+        """Return it with priors and options as they stand for a gene of P isoforms."""
         options = self.job.options.glmm_options(n_isos)
         return replace(self, spec=replace(self.spec.for_isoforms(n_isos), options=options))
 
 
-_BENCHES: dict[str, Bench] = {}
+_PREPARED: dict[str, PreparedJob] = {}
 
 
 def gene_seed(seed: int, gene: str) -> int:

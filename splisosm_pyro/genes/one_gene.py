@@ -7,19 +7,20 @@ losing a digit. A gene that cannot be fitted is a row as well: its status says w
 import time
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from scipy.special import expit
 
 from splisosm_pyro.fit.glm.fit_gene import GLMFit, fit_glm
-from splisosm_pyro.fit.glmm.fit_gene import fit_gene
+from splisosm_pyro.fit.glmm.fit_gene import Params, fit_gene
 from splisosm_pyro.fit.glmm.starting_values import starting_values
 from splisosm_pyro.fit.glmm.uncertainty import OuterUncertainty, outer_uncertainty
 from splisosm_pyro.fit.glmm.without_space import fit_white_noise
 from splisosm_pyro.fit.result import GeneFit, Status, failed
 from splisosm_pyro.genes.effects import Coefficients, delta_usage, softmax
-from splisosm_pyro.genes.job import Bench, gene_seed
+from splisosm_pyro.genes.job import PreparedJob, gene_seed
 from splisosm_pyro.maths.axes import SplisosmWarning, as_counts
 from splisosm_pyro.maths.numeric.arrays import AnyArray, FloatArray, Mask
 
@@ -47,12 +48,12 @@ class _Fitted:
     params: Row
 
 
-def fit_one(bench: Bench, gene: GeneInput) -> Row:
+def fit_one(prepared: PreparedJob, gene: GeneInput) -> Row:
     """Fit one gene; never raises for what is wrong with it.
 
     Parameters
     ----------
-    bench : Bench
+    prepared : PreparedJob
     gene : GeneInput
 
     Returns
@@ -70,17 +71,17 @@ def fit_one(bench: Bench, gene: GeneInput) -> Row:
         "n_isos": len(gene.isoforms),
         "reads": int(reads) if reads.is_integer() else reads,
         "occupied_spots": int((total > 0).sum()),
-        "seed": gene_seed(bench.job.options.seed, gene.name),
+        "seed": gene_seed(prepared.job.options.seed, gene.name),
     }
     isoforms, params = _isoform_rows(gene), None
     try:
-        bench = bench.for_isoforms(len(gene.isoforms))
-        fitted, compared = _fit(bench, gene)
+        prepared = prepared.for_isoforms(len(gene.isoforms))
+        fitted, compared = _fit(prepared, gene)
         row |= compared | fitted.certificate
         if not str(row["status"]).startswith("failed"):
-            row |= fitted.variances | _flat(fitted, bench)
+            row |= fitted.variances | _flat(fitted, prepared)
             row["usage_range"] = float(np.ptp(fitted.usage, axis=0).max())
-            isoforms = _with_usage(isoforms, fitted, bench)
+            isoforms = _with_usage(isoforms, fitted, prepared)
             params = fitted.params
     except Exception as error:
         row |= {"status": failed(error), "reason": f"{type(error).__name__}: {error}"}
@@ -88,28 +89,23 @@ def fit_one(bench: Bench, gene: GeneInput) -> Row:
     return {"index": gene.index, "row": row, "isoforms": isoforms, "params": params}
 
 
-def _fit(bench: Bench, gene: GeneInput) -> tuple[_Fitted, Row]:
+def _fit(prepared: PreparedJob, gene: GeneInput) -> tuple[_Fitted, Row]:
     """Fit the models; return the one asked for, and the likelihoods and gains of all."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SplisosmWarning)  # said once for the whole slide
         # in double precision also where a file has single
         checked = as_counts(np.asarray(gene.counts, dtype=np.float64)[None])
     counts = checked.values[0].numpy()
-    glm = fit_glm(counts, bench.rows, names=bench.spec.names)
+    glm = fit_glm(counts, prepared.rows, names=prepared.spec.names)
     row: Row = {"loglik_glm": glm.log_lik, "status_glm": str(glm.status)}
-    if not bench.job.options.glmm:
-        return _of_glm(bench, glm), row
-    n_components = 1 if bench.spec.share_variance else counts.shape[1] - 1
-    n_covariates = bench.spec.design.shape[1]
+    if not prepared.job.options.glmm:
+        return _of_glm(prepared, glm), row
+    n_components = 1 if prepared.spec.share_variance else counts.shape[1] - 1
+    n_covariates = prepared.spec.design.shape[1]
     begin = starting_values(checked, n_covariates, n_components, "uniform")
     start = {name: value[0].numpy() for name, value in begin.items()}
-    fit = fit_gene(bench.spec, bench.rows, counts, start, keep_end=True)
-    white = fit_white_noise(bench.spec, bench.rows, counts, start)
-    if white.value > fit.value:
-        # a side maximum: the white-noise model is a point of the spatial one's search
-        again = fit_gene(bench.spec, bench.rows, counts, white.params, warm=True, keep_end=True)
-        fit = again if again.value > fit.value else fit
-    row |= {"log_marginal": fit.value, "smooth": bench.spec.options.smooth}
+    fit, white = _with_and_without_space(prepared, counts, start)
+    row |= {"log_marginal": fit.value, "smooth": prepared.spec.options.smooth}
     if fit.status != Status.NO_COUNTS:
         row |= {
             "log_marginal_white": white.value,
@@ -117,18 +113,30 @@ def _fit(bench: Bench, gene: GeneInput) -> tuple[_Fitted, Row]:
             "gain_over_glm": fit.value - glm.log_lik,
         }
         row |= _numbered("sigma_white", white.params["sigma"])
-    return _of_glmm(bench, glm, fit), row
+    return _of_glmm(prepared, glm, fit), row
 
 
-def _of_glm(bench: Bench, glm: GLMFit) -> _Fitted:
+def _with_and_without_space(
+    prepared: PreparedJob, counts: FloatArray, start: Params
+) -> tuple[GeneFit, GeneFit]:
+    """Fit the spatial model, its end kept, and the white-noise model."""
+    spatial = partial(fit_gene, prepared.spec, prepared.rows, counts, keep_end=True)
+    fit, white = spatial(start), fit_white_noise(prepared.spec, prepared.rows, counts, start)
+    if white.value > fit.value:
+        # a side maximum: the white-noise model is a point of the spatial one's search
+        fit = max(fit, spatial(white.params, warm=True), key=lambda one: one.value)
+    return fit, white
+
+
+def _of_glm(prepared: PreparedJob, glm: GLMFit) -> _Fitted:
     """Lay out the fit of the GLM."""
     free = ~glm.fixed.ravel()
     covariance = np.full((free.size, free.size), np.inf)
     if free.any():
         covariance[np.ix_(free, free)] = np.linalg.inv(glm.information[np.ix_(free, free)])
     B = glm.B
-    eta = bench.spec.design @ B[:-1] + B[-1]
-    coefficients = Coefficients.from_free(B, covariance, free).on_scale(bench.job.design.back)
+    eta = prepared.spec.design @ B[:-1] + B[-1]
+    coefficients = Coefficients.from_free(B, covariance, free).on_scale(prepared.job.design.back)
     return _Fitted(
         coefficients=coefficients,
         usage=softmax(eta),
@@ -138,7 +146,7 @@ def _of_glm(bench: Bench, glm: GLMFit) -> _Fitted:
     )
 
 
-def _of_glmm(bench: Bench, glm: GLMFit, fit: GeneFit) -> _Fitted:
+def _of_glmm(prepared: PreparedJob, glm: GLMFit, fit: GeneFit) -> _Fitted:
     """Lay out the fit of the GLMM with the covariance of its outer parameters."""
     params = fit.params
     B = np.vstack([params["beta"], params["bias_eta"]])
@@ -154,14 +162,14 @@ def _of_glmm(bench: Bench, glm: GLMFit, fit: GeneFit) -> _Fitted:
     variances = _numbered("sigma", sigma) | _numbered("theta", expit(theta_logit))
     variances |= _numbered("log_sigma_se", errors[:n_components], se=True)
     variances |= _numbered("theta_logit_se", errors[n_components:], se=True)
-    if outer is not None and bench.job.options.sensitivity is not None:
+    if outer is not None and prepared.job.options.sensitivity is not None:
         # brings what takes a second to import, and most runs do without
         from splisosm_pyro.studies.sensitivity.columns import sensitivity_columns
 
-        asked = bench.job.options.sensitivity
-        variances |= sensitivity_columns(bench.spec, ~glm.held, params, outer, asked)
-    coefficients = coefficients.on_scale(bench.job.design.back)
-    eta = bench.spec.design @ B[:-1] + B[-1] + params["nu"]
+        asked = prepared.job.options.sensitivity
+        variances |= sensitivity_columns(prepared.spec, ~glm.held, params, outer, asked)
+    coefficients = coefficients.on_scale(prepared.job.design.back)
+    eta = prepared.spec.design @ B[:-1] + B[-1] + params["nu"]
     least = outer.min_eigenvalue if outer is not None else np.inf
     return _Fitted(
         coefficients=coefficients,
@@ -216,10 +224,10 @@ def _numbered(name: str, values: FloatArray, *, se: bool = False) -> Row:
     return {f"{stem}_{c}{ending}": float(value) for c, value in enumerate(values)}
 
 
-def _flat(fitted: _Fitted, bench: Bench) -> Row:
+def _flat(fitted: _Fitted, prepared: PreparedJob) -> Row:
     """Return coefficients, their errors and the mean usages as columns."""
     row: Row = {}
-    names = [f"beta_{name}" for name in bench.spec.names] + ["bias_eta"]
+    names = [f"beta_{name}" for name in prepared.spec.names] + ["bias_eta"]
     errors = fitted.coefficients.standard_errors()
     for name, values, own in zip(names, fitted.coefficients.values, errors, strict=True):
         for q, (value, error) in enumerate(zip(values, own, strict=True)):
@@ -238,7 +246,7 @@ def _isoform_rows(gene: GeneInput) -> list[Row]:
     ]
 
 
-def _with_usage(rows: list[Row], fitted: _Fitted, bench: Bench) -> list[Row]:
+def _with_usage(rows: list[Row], fitted: _Fitted, prepared: PreparedJob) -> list[Row]:
     """Add the fitted usage over the tissue and its change between levels of the covariates."""
     usage = fitted.usage
     for p, row in enumerate(rows):
@@ -247,7 +255,7 @@ def _with_usage(rows: list[Row], fitted: _Fitted, bench: Bench) -> list[Row]:
             "min_usage": float(usage[:, p].min()),
             "max_usage": float(usage[:, p].max()),
         }
-    for name, (low, high) in bench.job.design.contrasts.items():
+    for name, (low, high) in prepared.job.design.contrasts.items():
         delta, error = delta_usage(fitted.coefficients, low, high)
         for row, change, own in zip(rows, delta.tolist(), error.tolist(), strict=True):
             row[f"delta_{name}"] = change

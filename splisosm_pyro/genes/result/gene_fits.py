@@ -62,7 +62,7 @@ class GeneFits:
     @cached_property
     def kernel(self) -> CARKernel:
         """The spatial covariance that all genes share."""
-        return Job.of(self.slide, self.options).bench().kernel
+        return Job.of(self.slide, self.options).prepared().kernel
 
     def counts(self, gene: str | int) -> AnyArray:
         """Return the counts (S, P) of a gene, by its name or its row in the table."""

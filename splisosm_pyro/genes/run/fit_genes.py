@@ -207,7 +207,7 @@ def fit_slide(
     slide, removed = filtered(slide, filters or Filters())
     job, workers = Job.of(slide, options), n_workers(n_jobs)
     if on_this_machine():
-        check_memory(slide, job.bench().kernel, workers)
+        check_memory(slide, job.prepared().kernel, workers)
     _warn_of_fractions(slide)
     outcomes: dict[int, Outcome] = {}
     with ExitStack() as stack:

@@ -66,8 +66,8 @@ def fit_batch(job: Job, genes: list[GeneInput], owner: int, *, local: bool) -> l
     if local and os.getpid() != owner:
         end_with(owner)
     with threadpool_limits(limits=1):
-        bench = job.bench()
-        return [fit_one(bench, gene) for gene in genes]
+        prepared = job.prepared()
+        return [fit_one(prepared, gene) for gene in genes]
 
 
 @cache

@@ -81,7 +81,7 @@ def test_numbers_are_those_of_the_models(fits, slide):
     row = fits.table.iloc[3]
     assert row["gene"] == "d"
     counts = slide.groups[1].counts[1].astype(float)
-    kernel = Job.of(slide, RunOptions()).bench().kernel
+    kernel = Job.of(slide, RunOptions()).prepared().kernel
     glm = MultinomGLM()
     glm.setup_data(counts, slide.design)
     glm.fit(quiet=True)
@@ -298,7 +298,7 @@ def test_killed_at_random_moments_and_resumed(tissue, tmp_path):
 
 
 def test_memory_is_predicted_and_refused(bare, monkeypatch, tmp_path):
-    kernel = Job.of(bare, RunOptions()).bench().kernel
+    kernel = Job.of(bare, RunOptions()).prepared().kernel
     each = memory.bytes_per_worker(bare, kernel)
     assert 450e6 < each < 1e9
     monkeypatch.setattr(memory, "available_bytes", lambda: 2.5 * each)

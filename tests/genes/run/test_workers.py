@@ -55,7 +55,7 @@ def test_a_worker_whose_asker_was_gone_before_its_first_batch_ends():
         "import os, time\n"
         "from splisosm_pyro.genes.run.workers import fit_batch\n"
         "class Gone:\n"
-        "    def bench(self):\n"
+        "    def prepared(self):\n"
         "        time.sleep(120)\n"
         "fit_batch(Gone(), [], os.getpid() + 1, local=True)\n"
     )
