@@ -7,10 +7,10 @@ from splisosm_pyro.maths.covariance.low_rank import LowRankKernel
 from splisosm_pyro.maths.covariance.sparse import STORED_SPOTS, SparseKernel
 from splisosm_pyro.maths.covariance.sparse_factor import prefer_dense
 
-# Matrices of one dense system at a time: covariance, workspace, inverse, and two in between.
-DENSE_MATRICES = 5
-# Panels of one sparse system at a time: the factor, its selected inverse, the fronts in between.
-SPARSE_PANELS = 3
+# Matrices of one dense system at a time: covariance, two factors, inverse, and two in between.
+DENSE_MATRICES = 6
+# Panels of one sparse system at a time: two factors, a selected inverse, the fronts in between.
+SPARSE_PANELS = 4
 # Numbers a spot and pair of logits that the passes over the spots keep.
 NUMBERS_A_SPOT = 40
 MEMINFO = Path("/proc/meminfo")
@@ -42,7 +42,7 @@ def gene_bytes(kernel: Kernel, n_occupied: int, n_logits: int) -> float:
     >>> import torch
     >>> from splisosm_pyro.maths.covariance.dense import DenseKernel
     >>> gene_bytes(DenseKernel(torch.eye(1000)), 500, 2) / 1e6
-    43.28
+    51.28
     """
     n_spots = int(kernel.n_spots)
     dense = 8.0 * (DENSE_MATRICES * float(n_occupied * n_logits) ** 2 + n_occupied**2)
