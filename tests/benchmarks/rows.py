@@ -31,7 +31,7 @@ from splisosm_pyro.fit.glmm.fit_gene import fit_gene
 from splisosm_pyro.fit.result import GeneFit
 from splisosm_pyro.maths.covariance.kernel import Kernel
 
-ALL_GENES, FEW_GENES = 643, 8  # of the real slide, the latter for --quick
+ALL_GENES, FEW_GENES = 643, 4  # of the real slide, the latter for --quick
 CHUNK = 20  # genes that a worker fetches at once
 Numbers = dict[str, float]
 FEW_EPOCHS: Options = {"fitting_configs": {"max_epochs": 20}}  # of the other, for --quick

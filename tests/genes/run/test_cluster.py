@@ -43,13 +43,15 @@ def test_on_a_dask_cluster(bare, tmp_path, monkeypatch):
         parallel_config(backend="dask"),
     ):
         assert not on_this_machine()
-        there = fit_slide(bare, n_jobs=-1, progress=False, batch_size=2, resume=tmp_path / "run")
+        there = fit_slide(
+            bare, GLM, n_jobs=-1, progress=False, batch_size=2, resume=tmp_path / "run"
+        )
         processes = client.run(lambda: __import__("os").getpid())
     assert len(set(processes.values())) == 2
     monkeypatch.undo()
-    same(there, fit_slide(bare, progress=False))
+    same(there, fit_slide(bare, GLM, progress=False))
     # and a run begun there goes on here
-    same(there, fit_slide(bare, progress=False, resume=tmp_path / "run"))
+    same(there, fit_slide(bare, GLM, progress=False, resume=tmp_path / "run"))
 
 
 class Waits(ThreadingBackend):
