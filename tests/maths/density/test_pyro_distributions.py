@@ -12,12 +12,8 @@ from kernels import KERNELS, eta_of, tensor
 from pyro.distributions import constraints
 
 from splisosm_pyro.maths.covariance.as_kernel import DenseKernel
-from splisosm_pyro.maths.density.pyro_distributions import (
-    ClosedUnitUniform,
-    Flat,
-    MultinomialLogits,
-    SpatialField,
-)
+from splisosm_pyro.maths.density.pyro_distributions import MultinomialLogits, SpatialField
+from splisosm_pyro.maths.priors.pyro_improper import ClosedUnitUniform, Flat
 
 
 @pytest.mark.parametrize("theta", [0.0, 1.0])
