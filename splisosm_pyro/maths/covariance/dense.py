@@ -9,7 +9,7 @@ from scipy.linalg import cholesky, eigh
 from torch import Tensor
 
 from splisosm_pyro.maths.covariance.dense_factor import DenseOccupiedSystem
-from splisosm_pyro.maths.covariance.spectrum import Spectrum
+from splisosm_pyro.maths.covariance.spectrum import HasSpectrum, Spectrum
 from splisosm_pyro.maths.numeric.arrays import FloatArray, IndexArray
 
 MatrixLike = Tensor | npt.NDArray[np.generic]
@@ -18,7 +18,7 @@ MatrixLike = Tensor | npt.NDArray[np.generic]
 SYMMETRY_TOLERANCE = 1e-6
 
 
-class DenseKernel:
+class DenseKernel(HasSpectrum):
     """A correlation matrix V, held densely.
 
     Parameters
@@ -104,18 +104,6 @@ class DenseKernel:
     def smooth(self, alpha: FloatArray, occupied: IndexArray) -> FloatArray:
         """``V[:, occupied] @ alpha``, (S, Q)."""
         return np.asarray(self._cov[:, occupied] @ alpha)
-
-    def log_det_terms(self, spatial: float, nugget: float) -> tuple[float, float, float]:
-        """``log|spatial V + nugget I|`` and its derivatives in ``spatial`` and in ``nugget``."""
-        return self.spectrum.log_det_terms(spatial, nugget)
-
-    def precision_quad(self, nu: FloatArray, spatial: FloatArray, nugget: FloatArray) -> FloatArray:
-        """``nu_q' (spatial_q V + nugget_q I)^-1 nu_q``, (Q,)."""
-        return self.spectrum.precision_quad(nu, spatial, nugget)
-
-    def field_log_prob(self, nu: Tensor, spatial: Tensor, nugget: Tensor) -> Tensor:
-        """``sum_q log N(nu_q; 0, spatial_q V + nugget_q I)``, differentiable."""
-        return self.spectrum.field_log_prob(nu, spatial, nugget)
 
     def sample(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """Draws of ``N(0, V)``, ``(*shape, S)``."""

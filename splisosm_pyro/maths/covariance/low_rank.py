@@ -22,7 +22,7 @@ from scipy.linalg import blas, lapack
 from torch import Tensor
 
 from splisosm_pyro.maths.covariance.dense import as_matrix
-from splisosm_pyro.maths.covariance.spectrum import Spectrum
+from splisosm_pyro.maths.covariance.spectrum import HasSpectrum, Spectrum
 from splisosm_pyro.maths.numeric.arrays import FloatArray, IndexArray
 from splisosm_pyro.maths.numeric.errors import NotPositiveDefinite
 
@@ -34,7 +34,7 @@ ORTHONORMAL_TOLERANCE = 1e-4
 TILE = 512
 
 
-class LowRankKernel:
+class LowRankKernel(HasSpectrum):
     """Leading eigenpairs of V plus one residual eigenvalue that keeps the trace.
 
     Parameters
@@ -70,8 +70,13 @@ class LowRankKernel:
             )
         total = float(self.n_spots) if trace is None else float(trace)
         self.residual = _residual(values, total, self.n_spots - rank)
-        self.spectrum = Spectrum(values, vectors, self.residual)
+        self._eigenpairs = values, vectors
         self.basis = vectors * np.sqrt(np.maximum(values - self.residual, 0.0))  # (S,R) B
+
+    @cached_property
+    def spectrum(self) -> Spectrum:
+        """The given eigenpairs and the residual."""
+        return Spectrum(*self._eigenpairs, self.residual)
 
     def dense(self) -> Tensor:
         """V with the residual, (S, S) float64."""
@@ -86,18 +91,6 @@ class LowRankKernel:
     def smooth(self, alpha: FloatArray, occupied: IndexArray) -> FloatArray:
         """``V_smooth[:, occupied] @ alpha``, (S, Q)."""
         return np.asarray(self.basis @ (self.basis[occupied].T @ alpha))
-
-    def log_det_terms(self, spatial: float, nugget: float) -> tuple[float, float, float]:
-        """``log|spatial V + nugget I|`` and its derivatives in ``spatial`` and in ``nugget``."""
-        return self.spectrum.log_det_terms(spatial, nugget)
-
-    def precision_quad(self, nu: FloatArray, spatial: FloatArray, nugget: FloatArray) -> FloatArray:
-        """``nu_q' (spatial_q V + nugget_q I)^-1 nu_q``, (Q,)."""
-        return self.spectrum.precision_quad(nu, spatial, nugget)
-
-    def field_log_prob(self, nu: Tensor, spatial: Tensor, nugget: Tensor) -> Tensor:
-        """``sum_q log N(nu_q; 0, spatial_q V + nugget_q I)``, differentiable."""
-        return self.spectrum.field_log_prob(nu, spatial, nugget)
 
     def sample(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """Draws of ``N(0, V)``, ``(*shape, S)``."""

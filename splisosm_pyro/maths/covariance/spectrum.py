@@ -88,6 +88,27 @@ class Spectrum:
         return torch.where(contradicted, torch.full_like(log_prob, -math.inf), log_prob)
 
 
+class HasSpectrum:
+    """The densities of a field whose correlation has its spectrum at hand."""
+
+    @cached_property
+    def spectrum(self) -> Spectrum:
+        """The eigenvalues and eigenvectors of V."""
+        raise NotImplementedError
+
+    def log_det_terms(self, spatial: float, nugget: float) -> tuple[float, float, float]:
+        """``log|spatial V + nugget I|`` and its derivatives in ``spatial`` and in ``nugget``."""
+        return self.spectrum.log_det_terms(spatial, nugget)
+
+    def precision_quad(self, nu: FloatArray, spatial: FloatArray, nugget: FloatArray) -> FloatArray:
+        """``nu_q' (spatial_q V + nugget_q I)^-1 nu_q``, (Q,)."""
+        return self.spectrum.precision_quad(nu, spatial, nugget)
+
+    def field_log_prob(self, nu: Tensor, spatial: Tensor, nugget: Tensor) -> Tensor:
+        """``sum_q log N(nu_q; 0, spatial_q V + nugget_q I)``, differentiable."""
+        return self.spectrum.field_log_prob(nu, spatial, nugget)
+
+
 def _ratio(squares: FloatArray, variances: FloatArray) -> FloatArray:
     """Squares over variances; 0 / 0 is 0, since such a direction says nothing."""
     with np.errstate(divide="ignore"):
