@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec
 from splisosm_pyro.fit.options import NUGGETS, SMOOTHS, choose
 from splisosm_pyro.guides import GaussianFit
 from splisosm_pyro.model.history import few_threads
@@ -45,17 +44,15 @@ def posterior_of(
     choose("nugget", nugget, NUGGETS)
     if smooth is not None:
         choose("smooth", smooth, SMOOTHS)
-    if prior is not None and not isinstance(prior, PosteriorPriors):
-        raise TypeError(f"prior must be a PosteriorPriors, came {type(prior).__name__}")
     counts, design = data.counts.values.numpy(), data.design.numpy()
     shape = (model.n_genes, model.n_spots, model.n_isos)
     if data.kernel is None:
         labels = Labels.of(names, places, shape, data.names, 0)
-        return glm_posterior(counts, design, request, labels, prior or PosteriorPriors())
+        return glm_posterior(counts, design, request, labels, PosteriorPriors.asked(prior))
     spec = with_nugget(model._spec(), model.n_isos, nugget, smooth)
     sigma = model._sigma_in_force().detach().to("cpu", torch.float64).numpy()
     labels = Labels.of(names, places, shape, data.names, sigma.shape[1])
-    priors = (prior or _own_priors(spec)).for_gene(spec.kernel, model.n_isos)
+    priors = PosteriorPriors.asked(prior, spec.priors).for_gene(spec.kernel, model.n_isos)
     with few_threads(model.n_spots):
         fitted = _fitted(model, places)
         return glmm_posterior(spec, counts, np.asarray(sigma), request, labels, priors, fitted)
@@ -115,13 +112,8 @@ def _density_of(
     """Return the outer density of one gene of a model."""
     counts = model.data.counts.values.numpy()[gene]
     if model.data.kernel is None:
-        return GLMDensity.of_gene(counts, model.data.design.numpy(), prior or PosteriorPriors())
+        return GLMDensity.of_gene(counts, model.data.design.numpy(), PosteriorPriors.asked(prior))
     spec = with_nugget(model._spec(), model.n_isos, *treatment)
-    priors = (prior or _own_priors(spec)).for_gene(spec.kernel, model.n_isos)
+    priors = PosteriorPriors.asked(prior, spec.priors).for_gene(spec.kernel, model.n_isos)
     sigma = np.asarray(model._sigma_in_force().detach().to("cpu", torch.float64).numpy())
     return OuterDensity.of_gene(spec, counts, priors, sigma[gene])
-
-
-def _own_priors(spec: GLMMSpec) -> PosteriorPriors:
-    """Return the model's priors, made proper."""
-    return PosteriorPriors.of_model(spec.priors)

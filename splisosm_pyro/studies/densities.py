@@ -27,15 +27,13 @@ class Densities:
     @classmethod
     def of_model(cls, model: Any, prior: PosteriorPriors | None, nugget: str) -> "Densities":
         """Take what ``model.posterior`` would; prior and nugget as there."""
-        if prior is not None and not isinstance(prior, PosteriorPriors):
-            raise TypeError(f"prior must be a PosteriorPriors, came {type(prior).__name__}")
         choose("nugget", nugget, NUGGETS)
         data = model.data
         design = data.design.numpy()
         if data.kernel is None:
-            return cls(None, design, np.empty((model.n_genes, 0)), prior or PosteriorPriors())
+            return cls(None, design, np.empty((model.n_genes, 0)), PosteriorPriors.asked(prior))
         spec = with_nugget(model._spec(), model.n_isos, nugget)
-        own = prior or PosteriorPriors.of_model(spec.priors)
+        own = PosteriorPriors.asked(prior, spec.priors)
         sigma = model._sigma_in_force().detach().double().cpu().numpy()
         return cls(spec, design, sigma, own.for_gene(spec.kernel, model.n_isos))
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from splisosm_pyro.maths.priors import (
     CoefficientPrior,
@@ -70,6 +71,15 @@ class PosteriorPriors(Priors):
                     f"came {type(prior).__name__}"
                 )
         super().__init__(sigma, theta, beta, bias)
+
+    @classmethod
+    def asked(cls, given: Any, own: Priors | None = None) -> "PosteriorPriors":
+        """Return what a user asks for; if nothing, the model's own priors, made proper."""
+        if given is None:
+            return cls.of_model(own or Priors())
+        if not isinstance(given, cls):
+            raise TypeError(f"prior must be a PosteriorPriors, came {type(given).__name__}")
+        return given
 
     @classmethod
     def of_model(cls, own: Priors) -> "PosteriorPriors":

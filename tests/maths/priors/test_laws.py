@@ -293,6 +293,46 @@ def test_all_priors_of_a_model():
     assert ModelPriors.of(dist.HalfNormal(1.0)).sigma.name == "HalfNormal"
 
 
+@pytest.mark.parametrize("sigma", ["gamma", "inv_gamma", "none"])
+def test_all_priors_are_one_sum_with_its_slopes(sigma):
+    priors = ModelPriors(sigma, BetaPrior(2.0, 3.0), "normal", "student_t")
+    u, B = np.array([[-0.4, 0.3], [0.2, -1.1]]), np.array([[[0.3, -1.0], [2.0, 0.5]]] * 2)
+
+    def at(u):
+        return np.exp(u[:, :1]), 1.0 / (1.0 + np.exp(-u[:, 1:])), B
+
+    parts = priors.by_name(B, at(u)[1], at(u)[0])
+    assert list(parts) == ["beta", "bias_eta", "theta", priors.sigma.variable]
+    tensors = [torch.tensor(x) for x in (*at(u)[:2], B[:, :1], B[:, 1])]
+    np.testing.assert_allclose(priors.value(*at(u)), sum(parts.values()), rtol=1e-13)
+    np.testing.assert_allclose(priors.value(*at(u)), priors.log_prob(*tensors), rtol=1e-13)
+
+    def of_u(u):
+        return priors.value(*at(u)) + priors.log_jacobian(at(u)[1], at(u)[0])
+
+    for found, whole in (
+        (priors.slopes, lambda u: priors.value(*at(u))),
+        (priors.slopes_in_u, of_u),
+    ):
+        for k, slope in enumerate(found(*at(u))[:2]):
+            step = 1e-5 * np.eye(2)[k]
+            slow = (whole(u + step) - whole(u - step)) / 2e-5
+            np.testing.assert_allclose(slope[:, 0], slow, rtol=1e-6, atol=1e-8)
+
+
+def test_draws_of_all_priors_have_their_laws():
+    priors = ModelPriors("inv_gamma", BetaPrior(2.0, 3.0), "normal", "student_t")
+    drawn = priors.sample(4000, (2, 1), 1, np.random.default_rng(0))
+    laws = (
+        (drawn["sigma"][:, 0] ** 2, stats.invgamma(3.0, scale=0.5)),
+        (drawn["theta"][:, 0], stats.beta(2.0, 3.0)),
+        (drawn["coefficients"][:, 0, 0], stats.norm(0.0, 10.0)),
+        (drawn["coefficients"][:, 1, 0], stats.t(3.0, scale=2.5)),
+    )
+    for values, law in laws:
+        assert stats.kstest(values, law.cdf).pvalue > 1e-4
+
+
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
