@@ -1,15 +1,38 @@
-"""Optional real data and gold cases, beside the project or where an environment variable says."""
+"""How tests are run; optional data beside the project or where an environment variable says."""
 
 import importlib.util
 import os
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
 import pytest
-import torch
 
 # Programs, not tests, that import what the extras `docs` and `bench` install.
 collect_ignore = ["run_notebooks.py", "benchmarks/nugget_reference.py"]
+# From the bottom floor up, first what compiles longest: workers begin with different functions, and
+# later files find them all on disk.
+ORDER = ("maths/spot", "maths/sparse_cholesky", "fit/glm", "maths", "fit", "posterior", "model")
+FOLDERS = [Path(__file__).parent / part for part in ORDER]
+# A worker a core, so a thread a worker; set before anything reads it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_configure(config):
+    """Import ArviZ once: on its first import of a day it writes a file, for which workers race."""
+    if config.getoption("numprocesses", None):
+        subprocess.run([sys.executable, "-W", "ignore", "-c", "import arviz"], check=True)
+
+
+def pytest_collection_modifyitems(items):
+    """Bring the files into their order."""
+
+    def place(item):
+        places = (i for i, folder in enumerate(FOLDERS) if item.path.is_relative_to(folder))
+        return next(places, len(FOLDERS))
+
+    items.sort(key=place)
 
 
 def shared_folder():
@@ -65,6 +88,8 @@ def gold(shared):
 @pytest.fixture
 def seeded():
     """Pyro draws from the global generator; put it back."""
+    import torch
+
     with torch.random.fork_rng():
         torch.manual_seed(0)
         yield
