@@ -1,38 +1,54 @@
 """The nugget integrated out: each spot's white noise summed over nodes, not replaced by its mode.
 
 At a spot, ``g(x) = log int exp(l(x + e)) N(e; 0, T) de`` with ``l`` the multinomial log-likelihood
-(without its coefficient). ``g`` is concave and plays the part of ``h`` in ``spot.py``. With ``E~``
+(without its coefficient). ``g`` is concave and plays the part of ``h`` in ``terms.py``. With ``E~``
 the expectation under the spot's posterior of ``e``,
 
     g' = E~[l'],   A = -g'' = -E~[l''] - Var~(l'),   phi = 1/2 tr(M A),   correction = 0
 
 and the derivatives in ``T`` follow from the heat equation ``dL/dT_q = 1/2 d2L/dx_q^2`` for
-``L = exp g``; ``spot_cumulants.py`` states them. Three rules, all trapezoidal sums, which converge
-exponentially here. Two isoforms: a line (``spot_line.py``). More: a star (``spot_star.py``), whose
-functions are read from a table (``spot_even.py``) unless counts are very large; then three
-isoforms take a plane (``spot_plane.py``) if their nuggets are moderate, others a star of lines.
-With the automatic nodes the value of a spot is right to about 1e-9 nats for every total and sigma.
+``L = exp g``; ``quadrature/cumulants.py`` states them. ``quadrature/`` says which rule a spot
+takes. With the automatic nodes its value is right to about 1e-9 nats for every total and sigma.
 """
+
+import math
 
 import numpy as np
 
 from splisosm_pyro.maths.numeric.arrays import FloatArray
+from splisosm_pyro.maths.numeric.compiled import compiled
 from splisosm_pyro.maths.spot.gaussian import blur_spots
 from splisosm_pyro.maths.spot.mean_ratio import normal_nodes, square_root
-from splisosm_pyro.maths.spot.quadrature.line import AUTO, HALVED, Rule, fixed_rule, line_pass
-from splisosm_pyro.maths.spot.quadrature.poisson_star_table import longest_steps, without_table
-from splisosm_pyro.maths.spot.quadrature.shifted_table import Shifted, shifted_table
-from splisosm_pyro.maths.spot.quadrature.spot_table import (
-    Table,
-    empty_table,
-    pair_pass,
-    pair_rows_of,
+from splisosm_pyro.maths.spot.quadrature.cumulants import (
+    covariance,
+    derive,
+    diagonal_moments,
+    flat_sums,
+    mean,
 )
-from splisosm_pyro.maths.spot.spot_quadrature_kernels import derive_spots, evaluate_spots
+from splisosm_pyro.maths.spot.quadrature.line import AUTO, HALVED, Rule, fixed_rule, line_pass
+from splisosm_pyro.maths.spot.quadrature.plane import (
+    plane,
+    plane_mode,
+    plane_moments,
+    plane_sums,
+    plane_value,
+)
+from splisosm_pyro.maths.spot.quadrature.poisson_star import log_norm, star
+from splisosm_pyro.maths.spot.quadrature.poisson_star_table import (
+    NODES,
+    PoissonTable,
+    longest_steps,
+    poisson_table,
+    reaches,
+    without_table,
+)
 from splisosm_pyro.maths.spot.terms import SpotDerivatives, SpotTerms
 
 PLANE_AUTO: Rule = (0.92, 1.25, 23.0, 0)
 PLANE_HALVED: Rule = (0.46, 0.625, 40.0, 0)
+# In a plane of smaller cells a lattice is dearer than a star without a table (measured).
+SMALLEST_CELL = 0.12
 # Gauss-Hermite nodes a dimension for the smooth part in ``posterior_ratio``.
 SMOOTH_NODES = {1: 21, 2: 11, 3: 7}
 
@@ -56,8 +72,8 @@ class QuadratureNugget:
 
     Notes
     -----
-    Equal arguments give equal results: what is kept between calls (a table of the line integrals of
-    small whole counts) does not depend on them.
+    Equal arguments give equal results: what is kept between calls (a table of line integrals, for
+    three isoforms or more) does not depend on them.
 
     Examples
     --------
@@ -73,22 +89,19 @@ class QuadratureNugget:
         if not (self._counts.sum(axis=1) > 0.0).all():
             raise ValueError("counts: every spot must have a positive total, one has none")
         self._rules = _rules(nodes)
-        if self._counts.shape[1] == 2:
-            self._row = pair_rows_of(self._counts)
-        else:
+        if self._counts.shape[1] > 2:
             self._longest = longest_steps(self._counts.sum(axis=1))
-        self._pairs: tuple[float, Table] | None = None
-        self._shifted: tuple[bytes, Shifted] | None = None
+        self._table: tuple[bytes, PoissonTable] | None = None
         self._finer = _rules(2 * nodes) if isinstance(nodes, int) else (HALVED, PLANE_HALVED)
 
     def evaluate(self, x: FloatArray, nugget: FloatArray) -> SpotTerms:
         """Return ``g``, ``g'`` and ``-g''`` at ``x`` (n, Q) for nugget variances (Q,) >= 0."""
         x, nugget = _checked(self._counts, x, nugget)
         if x.shape[1] == 1:
-            g = pair_pass(self._counts, x, nugget[0], self._rules[0], self._pair_table(nugget[0]))
+            g = line_pass(self._counts, x, nugget[0], self._rules[0])
             score, neg_hessian = g[:, 1:2].copy(), np.maximum(-g[:, 2:3, None], 0.0)
             return SpotTerms(x, nugget, float(g[:, 0].sum()), score, neg_hessian, 0.0, (g,))
-        value, score, neg_hessian, e = evaluate_spots(
+        value, score, neg_hessian, e = _evaluate_spots(
             self._counts, x, nugget, *self._rules, self._star_table(nugget)
         )
         return SpotTerms(x, nugget, float(value.sum()), score, neg_hessian, 0.0, (e,))
@@ -97,7 +110,7 @@ class QuadratureNugget:
         """Return the third-order quantities; free for P = 2, else one more pass over the nodes."""
         if terms.x.shape[1] == 1:
             return _line_derivatives(terms.extra[0], weight)
-        out = derive_spots(
+        out = _derive_spots(
             self._counts,
             terms.x,
             terms.nugget,
@@ -119,18 +132,12 @@ class QuadratureNugget:
         """
         return blur_spots(self._counts, x, cov, self._rules[0], error)
 
-    def _pair_table(self, nugget: float) -> Table:
+    def _star_table(self, nugget: FloatArray) -> PoissonTable:
         """Keep the table of the nugget last asked for; its entries are the same whoever asks."""
-        if self._pairs is None or self._pairs[0] != nugget:
-            self._pairs = nugget, empty_table(self._row, nugget)
-        return self._pairs[1]
-
-    def _star_table(self, nugget: FloatArray) -> Shifted:
-        """Likewise for three isoforms or more."""
         key = nugget.tobytes()
-        if self._shifted is None or self._shifted[0] != key:
-            self._shifted = key, shifted_table(nugget, self._longest)
-        return self._shifted[1]
+        if self._table is None or self._table[0] != key:
+            self._table = key, poisson_table(nugget, self._longest)
+        return self._table[1]
 
     def error(self, x: FloatArray, nugget: FloatArray) -> float:
         """Estimate the error of the value in nats, summed over spots: against half the step.
@@ -139,15 +146,14 @@ class QuadratureNugget:
         """
         x, nugget = _checked(self._counts, x, nugget)
         if x.shape[1] == 1:
-            table = self._pair_table(nugget[0])
-            rough = pair_pass(self._counts, x, nugget[0], self._rules[0], table)[:, 0]
-            fine = line_pass(self._counts, x, nugget[0], self._finer[0])[:, 0]
+            rough, fine = (
+                line_pass(self._counts, x, nugget[0], rules[0])[:, 0]
+                for rules in (self._rules, self._finer)
+            )
         else:
-            rough = evaluate_spots(self._counts, x, nugget, *self._rules, self._star_table(nugget))[
-                0
-            ]
-            direct = without_table(self._star_table(nugget))
-            fine = evaluate_spots(self._counts, x, nugget, *self._finer, direct)[0]
+            table = self._star_table(nugget)
+            rough = _evaluate_spots(self._counts, x, nugget, *self._rules, table)[0]
+            fine = _evaluate_spots(self._counts, x, nugget, *self._finer, without_table(table))[0]
         return float(np.abs(rough - fine).sum())
 
     def posterior_ratio(self, x: FloatArray, nugget: FloatArray, cov_x: FloatArray) -> FloatArray:
@@ -219,3 +225,137 @@ def _line_derivatives(g: FloatArray, weight: FloatArray) -> SpotDerivatives:
         (0.5 * (g2 + g1 * g1))[:, None],
         (0.5 * g3 + g1 * g2)[:, None, None],
     )
+
+
+@compiled
+def _flat(y: FloatArray, x: FloatArray, score: FloatArray, neg_hessian: FloatArray) -> float:
+    """No nugget: the multinomial log-likelihood itself; write its score and information."""
+    m, norm = y.sum(), log_norm(x)
+    value = -m * norm
+    for a in range(x.size):
+        value += y[a] * x[a]
+        p = math.exp(x[a] - norm)
+        score[a] = y[a] - m * p
+        for b in range(x.size):
+            neg_hessian[a, b] = -m * p * math.exp(x[b] - norm)
+        neg_hessian[a, a] += m * p
+    return float(value)
+
+
+@compiled
+def _lift(matrix: FloatArray, total: float) -> None:
+    """Lift the diagonal by as much as makes all pivots positive: rounding size, mostly nothing.
+
+    ``-g''`` is a difference of two moments, each up to the spot's total.
+    """
+    size, lift = matrix.shape[0], 0.0
+    pivots = np.empty((size, size))
+    for _ in range(40):
+        good = True
+        for j in range(size):
+            for i in range(j, size):
+                rest = matrix[i, j] + (lift if i == j else 0.0)
+                for k in range(j):
+                    rest -= pivots[i, k] * pivots[j, k] * pivots[k, k]
+                pivots[i, j] = rest if i == j else rest / pivots[j, j]
+            good = pivots[j, j] > 0.0
+            if not good:
+                break
+        if good:
+            break
+        lift = max(1e-15 * total, 3.0 * lift)
+    for j in range(size):
+        matrix[j, j] += lift
+
+
+@compiled
+def _evaluate_spots(
+    counts: FloatArray,
+    x: FloatArray,
+    nugget: FloatArray,
+    rule: Rule,
+    plane_rule: Rule,
+    table: PoissonTable,
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Give g, g', -g'' of every spot, and where its plane is centred (NaN: it is not a plane)."""
+    n, n_logits = x.shape
+    value, score = np.empty(n), np.empty((n, n_logits))
+    neg_hessian, e = np.zeros((n, n_logits, n_logits)), np.full((n, 2), np.nan)
+    parts, weight = np.empty((n_logits, 3, NODES)), np.empty(NODES)
+    sums = np.empty(11)
+    for s in range(n):
+        if nugget.max() == 0.0:
+            value[s] = _flat(counts[s], x[s], score[s], neg_hessian[s])
+            _lift(neg_hessian[s], counts[s].sum())
+            continue
+        looked_up = rule[3] == 0 and reaches(table, counts[s], x[s], nugget, s)
+        if n_logits == 2 and nugget.min() > 0.0 and not looked_up:
+            e0, e1 = plane_mode(counts[s], x[s], (nugget[0], 0.0, nugget[1]))
+            at = plane(counts[s], x[s], (nugget[0], 0.0, nugget[1]), plane_rule, (e0, e1))
+            cell = at.h0 * at.h1
+            if rule[3] > 0 or cell > SMALLEST_CELL:
+                e[s, 0], e[s, 1] = e0, e1
+                plane_sums(at, plane_rule, sums)
+                value[s] = plane_value(at, sums, score[s], neg_hessian[s])
+                _lift(neg_hessian[s], counts[s].sum())
+                continue
+        value[s], nodes = star(counts[s], x[s], nugget, rule, table, s, parts, weight)
+        _star_score(parts, weight, nodes, score[s], neg_hessian[s])
+        _lift(neg_hessian[s], counts[s].sum())
+    return value, score, neg_hessian, e
+
+
+@compiled
+def _star_score(
+    parts: FloatArray, weight: FloatArray, nodes: int, score: FloatArray, neg_hessian: FloatArray
+) -> None:
+    """Write g' and -g'' from the nodes of a star; centre ``parts`` about its means."""
+    n_logits, w = score.size, weight[:nodes]
+    for a in range(n_logits):
+        first, second = parts[a, 1, :nodes], parts[a, 2, :nodes]
+        score[a], curve = mean(w, first), mean(w, second)
+        neg_hessian[a, a] = -curve
+        for i in range(nodes):
+            first[i] -= score[a]
+            second[i] -= curve
+        for b in range(a + 1):
+            both = covariance(w, first, parts[b, 1, :nodes])
+            if b == a:
+                neg_hessian[a, a] -= both
+            else:
+                neg_hessian[a, b] = neg_hessian[b, a] = -both
+
+
+@compiled
+def _derive_spots(
+    counts: FloatArray,
+    x: FloatArray,
+    nugget: FloatArray,
+    rule: Rule,
+    plane_rule: Rule,
+    table: PoissonTable,
+    e: FloatArray,
+    score: FloatArray,
+    neg_hessian: FloatArray,
+    weight: FloatArray,
+) -> FloatArray:
+    """Give the rows of ``cumulants.derive`` for every spot: (n, 3 + Q, Q)."""
+    n, n_logits = x.shape
+    out = np.empty((n, 3 + n_logits, n_logits))
+    parts, share = np.empty((n_logits, 5, NODES)), np.empty(NODES)
+    sums, packed = np.empty(20), np.empty((2 * n_logits + 3, n_logits))
+    centre, curve = np.empty(n_logits), np.empty((n_logits, n_logits))
+    for s in range(n):
+        packed[:] = 0.0
+        if nugget.max() == 0.0:
+            flat_sums(counts[s].sum(), x[s], weight[s], packed)
+        elif not math.isnan(e[s, 0]):
+            at = plane(counts[s], x[s], (nugget[0], 0.0, nugget[1]), plane_rule, (e[s, 0], e[s, 1]))
+            plane_sums(at, plane_rule, sums)
+            plane_moments(at, sums, weight[s], packed)
+        else:
+            nodes = star(counts[s], x[s], nugget, rule, table, s, parts, share)[1]
+            _star_score(parts, share, nodes, centre, curve)
+            diagonal_moments(share[:nodes], parts, weight[s], packed)
+        derive(weight[s], score[s], neg_hessian[s], packed, out[s])
+    return out

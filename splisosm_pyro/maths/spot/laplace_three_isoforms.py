@@ -1,4 +1,4 @@
-"""Three isoforms with the nugget at its mode: the formulas of ``nugget_laplace.py`` in scalars.
+"""Three isoforms with the nugget at its mode: the formulas of ``laplace.py`` in scalars.
 
 With ``W`` the information of two logits and ``T`` diagonal, ``V = |W| = m^2 p_1 p_2 p_3`` and
 ``d = |I + W T| = 1 + W_11 T_1 + W_22 T_2 + T_1 T_2 V``, a sum of positive terms,

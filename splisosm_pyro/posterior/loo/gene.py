@@ -36,7 +36,7 @@ from splisosm_pyro.fit.marginal.smooth_part import MarginalState
 from splisosm_pyro.fit.search.quasi_newton import DIFFERENCE_STEP, Evaluation
 from splisosm_pyro.maths.numeric.arrays import FloatArray, IndexArray
 from splisosm_pyro.maths.numeric.psis import KHAT_TRUSTED
-from splisosm_pyro.maths.spot.spot_density import log_counts_density
+from splisosm_pyro.maths.spot.gaussian import log_coefficient, log_counts_density
 from splisosm_pyro.posterior.loo.cavity import Cavity, smooth_cavity, smooth_covariance
 
 OUTER = ("one_step", "refit", "plug_in")
@@ -86,7 +86,7 @@ class _Densities:
 
     left_out: FloatArray
     in_sample: FloatArray
-    cavity: Cavity
+    leverage: FloatArray
     gap: FloatArray  # of the left-out density beyond what the Gaussian factor gives
 
 
@@ -123,10 +123,8 @@ def glmm_loo(
     if not isinstance(objective, MarginalObjective):
         raise TypeError(f"no leave-one-out densities for a {type(objective).__name__}")
     occupied = objective.problem.gene.occupied
-    here = _densities(objective, at)
-    leverage, gap = here.cavity.leverage, here.gap
-    if spec.options.smooth != "laplace":
-        gap = np.zeros_like(gap)  # these factors are no expansion about the mode
+    here = _densities(objective, at, gaps=spec.options.smooth == "laplace")
+    leverage, gap = here.leverage, here.gap
     left_out, change = here.left_out, np.zeros(len(gap))
     reasons: list[str] = []
     if outer != "plug_in":
@@ -153,18 +151,25 @@ def _refitted(
     return float(log_counts_density(counts[[spot]], mean[[spot]], cov[[spot]])[0])
 
 
-def _densities(objective: MarginalObjective, at: Evaluation[MarginalState]) -> _Densities:
-    """Densities at an evaluated point."""
+def _densities(
+    objective: MarginalObjective, at: Evaluation[MarginalState], *, gaps: bool
+) -> _Densities:
+    """Densities at an evaluated point.
+
+    Without ``gaps`` they count as none: factors that are no expansion about the mode.
+    """
     state = at.state
     counts, terms = objective.problem.gene.counts, state.mode.terms
     nugget = np.diag(state.variances.nugget)
     cavity = smooth_cavity(state.mode)
     left_out = log_counts_density(counts, cavity.mean, cavity.cov + nugget)
     in_sample = log_counts_density(counts, terms.x, smooth_covariance(state.mode) + nugget)
-    at_mode = log_counts_density(counts, terms.x, np.broadcast_to(nugget, cavity.cov.shape))
-    pull = 0.5 * np.einsum("sa,sab,sb->s", terms.score, cavity.cov, terms.score)
-    gap = left_out - (at_mode - pull + cavity.log_shrinkage)
-    return _Densities(left_out, in_sample, cavity, gap)
+    gap = np.zeros(len(counts))
+    if gaps:
+        at_mode = log_counts_density(counts, terms.x, np.broadcast_to(nugget, cavity.cov.shape))
+        pull = 0.5 * np.einsum("sa,sab,sb->s", terms.score, cavity.cov, terms.score)
+        gap = left_out - (at_mode - pull + cavity.log_shrinkage)
+    return _Densities(left_out, in_sample, cavity.leverage, gap)
 
 
 def _left_out(state: MarginalState, counts: FloatArray) -> FloatArray:
@@ -234,21 +239,26 @@ def glm_loo(
     shaped = inverse.reshape(n_rows, n_logits, n_rows, n_logits)
     cov = np.einsum("sf,fpgq,sg->spq", gene.design, shaped, gene.design)
     eta = gene.design @ fit.B
-    none = np.zeros_like(cov)
-    ratio = np.exp(eta - np.logaddexp.reduce(np.pad(eta, ((0, 0), (0, 1))), axis=1)[:, None])
+    ratio, in_sample = _multinomial(gene.counts, eta)
     totals = gene.counts.sum(axis=1, keepdims=True)
     information = ratio[:, :, None] * (np.eye(n_logits) - ratio[:, None, :])
     cavity = Cavity.of(
         eta, cov, gene.counts[:, :-1] - totals * ratio, totals[:, :, None] * information
     )
-    left_out = log_counts_density(gene.counts, cavity.mean, none)
+    left_out = _multinomial(gene.counts, cavity.mean)[1]
     heavy = cavity.leverage > (KHAT_TRUSTED if outer == "refit" else np.inf)
     for place in np.flatnonzero(heavy):
         rest = counts.copy()
         rest[gene.occupied[place]] = 0.0
-        own, alone = gene.design[[place]] @ fit_glm(rest, rows).B, none[[place]]
-        left_out[place] = log_counts_density(gene.counts[[place]], own, alone)[0]
+        own = gene.design[[place]] @ fit_glm(rest, rows).B
+        left_out[place] = _multinomial(gene.counts[[place]], own)[1][0]
     none_known = np.zeros(len(eta))
     reasons = [] if outer == "refit" else _spot_reasons(cavity.leverage, none_known, none_known)
-    in_sample = log_counts_density(gene.counts, eta, none)
     return GeneLoo(gene.occupied, left_out, in_sample, cavity.leverage, "; ".join(reasons))
+
+
+def _multinomial(counts: FloatArray, eta: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Give ratios (n, Q) of all but the reference and log probabilities (n,) of counts (n, P)."""
+    full = np.pad(eta, ((0, 0), (0, 1)))
+    log_ratio = full - np.logaddexp.reduce(full, axis=1, keepdims=True)
+    return np.exp(log_ratio[:, :-1]), log_coefficient(counts) + (counts * log_ratio).sum(axis=1)

@@ -4,7 +4,7 @@
 
 with ``l`` the multinomial log-likelihood. The lattice lies in coordinates z that are whitened at
 the mode, ``eta = eta_hat + B z``, and is marched outwards dimension by dimension until the
-log-concave integrand has dropped by ``drop`` nats; its steps are those of ``spot_line.even_step``.
+log-concave integrand has dropped by ``drop`` nats; its steps are those of ``line.even_step``.
 As on the line the nodes move with x at the rate of the mode, ``d eta / dx = c = (I + C W)^-1``;
 with ``W`` the multinomial information at the mode and ``K = W c``
 
@@ -45,7 +45,7 @@ class Lattice(NamedTuple):
 
 
 @compiled
-def _root(matrix: FloatArray) -> FloatArray:
+def cholesky(matrix: FloatArray) -> FloatArray:
     """Lower Cholesky factor of a positive semi-definite matrix; a column without rest is zero."""
     n = matrix.shape[0]
     root = np.zeros((n, n))
@@ -90,7 +90,7 @@ def _inverse_lower(lower: FloatArray) -> FloatArray:
 
 
 @compiled
-def _height(y: FloatArray, total: float, eta: FloatArray, p: FloatArray) -> float:
+def log_height(y: FloatArray, total: float, eta: FloatArray, p: FloatArray) -> float:
     """Give the log-likelihood of the spot without its coefficient; write its ratios (Q,)."""
     top = max(eta.max(), 0.0)
     norm, value = math.exp(-top), 0.0
@@ -104,7 +104,7 @@ def _height(y: FloatArray, total: float, eta: FloatArray, p: FloatArray) -> floa
 
 
 @compiled
-def _whitened(p: FloatArray, total: float, root: FloatArray) -> tuple[FloatArray, FloatArray]:
+def whitened(p: FloatArray, total: float, root: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Give ``W`` and the inverse of the Cholesky factor of ``I + L' W L``."""
     n = p.size
     info = np.empty((n, n))
@@ -115,23 +115,25 @@ def _whitened(p: FloatArray, total: float, root: FloatArray) -> tuple[FloatArray
     inner = _product(root.T, _product(info, root))
     for a in range(n):
         inner[a, a] += 1.0
-    return info, _inverse_lower(_root(inner))
+    return info, _inverse_lower(cholesky(inner))
 
 
 @compiled
-def _mode(y: FloatArray, total: float, x: FloatArray, root: FloatArray) -> FloatArray:
+def mode_of(y: FloatArray, total: float, x: FloatArray, root: FloatArray) -> FloatArray:
     """Give the u that maximises ``l(x + L u) - |u|^2 / 2`` (damped Newton, concave)."""
     u, p = np.zeros(x.size), np.empty(x.size)
-    value = _height(y, total, x, p)
+    value = log_height(y, total, x, p)
     for _ in range(NEWTON_STEPS):
-        half = _whitened(p, total, root)[1]
+        half = whitened(p, total, root)[1]
         slope = root.T @ (y[:-1] - total * p) - u
         white = half @ slope
         if white @ white < 1e-10:
             break
         move, rises = half.T @ white, False
         for _ in range(HALVINGS):
-            new = _height(y, total, x + root @ (u + move), p) - 0.5 * float((u + move) @ (u + move))
+            new = log_height(y, total, x + root @ (u + move), p) - 0.5 * float(
+                (u + move) @ (u + move)
+            )
             rises = new > value
             if rises:
                 break
@@ -154,11 +156,11 @@ def integrate(
 ) -> float:
     """Write one spot's g' and -g''; return g."""
     n, total = x.size, float(y.sum())
-    root, p = _root(cov), np.empty(x.size)
-    u = _mode(y, total, x, root)
+    root, p = cholesky(cov), np.empty(x.size)
+    u = mode_of(y, total, x, root)
     e = root @ u
-    peak = _height(y, total, x + e, p) - 0.5 * float(u @ u)
-    info, half = _whitened(p, total, root)
+    peak = log_height(y, total, x + e, p) - 0.5 * float(u @ u)
+    info, half = whitened(p, total, root)
     move = _product(root, half.T)  # d eta / dz
     through = _product(info, move)
     gain = info - _product(through, through.T)

@@ -2,7 +2,7 @@
 
 One spot, one logit: ``g(x) = log int exp(l(x + e)) N(e; 0, T) de`` with ``l`` the logarithm of a
 binomial (``y eta - m log(1 + exp eta)``) or of a Poisson count (``y eta - exp eta``, the factor of
-the star sums in ``spot_star.py``).
+the Poisson star).
 
 The rule. The integrand is analytic in a strip and decays like a Gaussian, so the trapezoidal rule
 errs by its Fourier transform at ``2 pi / h``: ``exp(-2 pi^2 s^2 / h^2)`` for a posterior of sd s,

@@ -1,16 +1,16 @@
 """Gaussian noise of two logits integrated out: a trapezoidal lattice in the plane.
 
 One spot, three isoforms, noise of a regular covariance T, diagonal (the nugget) or not (with a
-smooth part, ``spot_blur.py``). In coordinates z, whitened at the spot's mode by a factor of ``(T^-1
+smooth part, ``gaussian.py``). In coordinates z, whitened at the spot's mode by a factor of ``(T^-1
 + W)^-1`` so that z_1 moves the first logit alone, the lattice obeys the steps of
-``spot_line.even_step``. Rows are marched from the mode, each from the best node of the row before,
+``line.even_step``. Rows are marched from the mode, each from the best node of the row before,
 until the log-concave integrand has dropped by ``drop`` nats, so that nothing outside its convex
 support is visited. As on the line the nodes move with x at the rate of the mode, ``d eta / dx = C =
 (I + T W)^-1``, with ``K = W C``:
 
     phi_a = sum_j C_ja l_j + (K e)_a,    phi_ab = sum C_ia C_jb l_ij - (K T K)_ab,    phi_abc = ...
 
-and g's derivatives are joint cumulants (``spot_cumulants``).
+and g's derivatives are joint cumulants (``cumulants.py``).
 """
 
 import math
@@ -371,7 +371,7 @@ def plane_value(at: Plane, sums: FloatArray, score: FloatArray, neg_hessian: Flo
 
 @compiled
 def plane_moments(at: Plane, sums: FloatArray, weight: FloatArray, packed: FloatArray) -> None:
-    """Pack the sums of ``_add4`` as ``spot_cumulants.derive`` reads them (7, 2)."""
+    """Pack the sums of ``_add4`` as ``cumulants.derive`` reads them (7, 2)."""
     s = sums / sums[0]
     t = _turn3(at, s[15], s[16], s[17], s[18])
     u = _turn3(at, s[16], s[17], s[18], s[19])

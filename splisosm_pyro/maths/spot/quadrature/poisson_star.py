@@ -7,11 +7,28 @@ integrals on a line, by the Poisson form of the multinomial (``log u = t``):
     exp g = 1/Gamma(m) int exp(y_P t - exp t + sum_q F_q(x_q + t)) dt
     F_q(v) = log int exp(y_q eta - exp eta) N(eta; v, T_q) d eta
 
-``F`` and its derivatives come from a table (``spot_even.py``), or from ``spot_line.line``. Given
-t the derivatives of the log integrand in x are diagonal, and g's are their joint cumulants over t.
-The integrand is log-concave in t; the trapezoidal rule on it is that of ``spot_line``. Exact for
-whole and fractional counts. Cost a spot, at any sigma: O(Q nodes) with a table, O(Q nodes^2)
-without, against O(nodes^Q) for a lattice.
+Given t the derivatives of the log integrand in x are diagonal, and g's are their joint cumulants
+over t. The integrand is log-concave in t. Exact for whole and fractional counts, at any sigma.
+
+**By lines** (very large counts): every ``F_q`` by ``line.py``, O(Q nodes^2) a spot.
+
+**By the table** (all others), O(Q nodes). Tilting a normal by ``exp(y eta)`` shifts its mean by ``T
+y``, so the counts of a spot enter by a shift and by their total only:
+
+    exp g = exp(y'x + y'T y / 2) / Gamma(m) int exp(m t - E(t)) dt
+    E(t) = exp t - sum_q F_q(x_q + T_q y_q + t),        F_q now that of y_q = 0
+
+and one function a nugget serves all counts. The knots of its table (``poisson_star_table.py``) lie
+at multiples of a step, the nodes in t at multiples of a whole part of it, so that a spot meets
+every cell at the same few places: neighbouring nodes take neighbouring cells with the same powers,
+and all work on nodes is vector instructions.
+
+Aliasing. ``int exp((m + i k) t - Z exp t) dt = Gamma(m + i k) Z^-(m + i k)``, so the trapezoidal
+sum with step h errs, relatively, by at most ``2 |Gamma(m + 2 pi i / h)| / Gamma(m)``, whatever x
+and T. Tails. ``E`` is convex and positive, and ``E' <= exp(t) (1 + sum_q exp(x_q + T_q y_q + T_q
+/ 2))``: to the left the integrand grows like ``exp(m t)`` and the tail beyond a node where E' is
+small is a geometric series; to the right it falls at least like a normal density, and as fast as
+``exp(-exp t)``.
 """
 
 import math
@@ -19,7 +36,8 @@ import math
 import numpy as np
 
 from splisosm_pyro.maths.numeric.arrays import FloatArray
-from splisosm_pyro.maths.numeric.compiled import compiled
+from splisosm_pyro.maths.numeric.compiled import compiled, compiled_sums
+from splisosm_pyro.maths.numeric.vectorised_exp_log import exp_in_place
 from splisosm_pyro.maths.spot.quadrature.line import (
     LINEAR,
     POISSON,
@@ -34,12 +52,23 @@ from splisosm_pyro.maths.spot.quadrature.line import (
     stretch,
     unstretch,
 )
-from splisosm_pyro.maths.spot.quadrature.poisson_star_table import lattice, reaches, shift_constant
-from splisosm_pyro.maths.spot.quadrature.shifted_table import NODES, Shifted, shifted_all
+from splisosm_pyro.maths.spot.quadrature.poisson_star_table import (
+    BELOW,
+    NODES,
+    TERMS,
+    PoissonTable,
+    extend,
+    fill_nodes,
+    powers_of,
+    reaches,
+    tabulated,
+)
 
 WIDE = 1.5
 FINER = 0.9
 REACH, SHARP = 9.0, 25.0  # in sd; in units of the curvature at the mode
+TAIL = 1e-11  # what a tail may err, relatively
+DROP = 25.0  # nats that the right tail has fallen by
 
 
 @compiled
@@ -143,7 +172,7 @@ def star(
     x: FloatArray,  # (Q,)
     nugget: FloatArray,  # (Q,)
     rule: Rule,
-    table: Shifted,
+    table: PoissonTable,
     s: int,
     parts: FloatArray,  # (Q, 3 or 5, NODES): out, F and its derivatives in x at the nodes
     weight: FloatArray,  # (NODES,): out, the posterior weights of the nodes
@@ -157,7 +186,7 @@ def star(
     centre, slope = _centre(m, y, x, nugget)
     spread = 1.0 / math.sqrt(slope)
     if tabled:
-        value, n = lattice(table, s, y, x, nugget, rule, centre, parts, weight)
+        value, n = _tabled_star(table, s, y, x, nugget, rule, centre, parts, weight)
         if n > 0:
             return value, n
     wide, start, away, step = _layout(centre, spread, y, x, nugget, rule)
@@ -174,7 +203,7 @@ def star(
                 jacobian = step * (LINEAR + SIDE * math.exp(-v))
             if tabled:
                 value = m * t - math.exp(t)
-                value += _shifted_sum(table, y, x, nugget, rule, t, parts[:, :, n])
+                value += _table_sum(table, y, x, nugget, rule, t, parts[:, :, n])
             else:
                 value = poisson_height(y[x.size], t)
                 value += _line_sum(y, x, nugget, rule, t, parts[:, :, n])
@@ -189,7 +218,7 @@ def star(
     for k in range(n):
         weight[k] /= total
     value = peak + math.log(total)
-    return value + (shift_constant(y, x, nugget) if tabled else _line_constant(y)), n
+    return value + (_table_constant(y, x, nugget) if tabled else _line_constant(y)), n
 
 
 @compiled
@@ -207,8 +236,8 @@ def _line_sum(
 
 
 @compiled
-def _shifted_sum(
-    table: Shifted,
+def _table_sum(
+    table: PoissonTable,
     y: FloatArray,
     x: FloatArray,
     nugget: FloatArray,
@@ -219,7 +248,7 @@ def _shifted_sum(
     """Do the same from the table, in whose terms a logit's part is y v + F."""
     total = 0.0
     for q in range(x.size):
-        f = shifted_all(table, q, x[q] + nugget[q] * y[q] + t, nugget[q], rule)
+        f = tabulated(table, q, x[q] + nugget[q] * y[q] + t, nugget[q], rule)
         for k in range(out.shape[1]):
             out[q, k] = f[k]
         out[q, 1] += y[q]
@@ -235,4 +264,119 @@ def _line_constant(y: FloatArray) -> float:
     for j in range(y.size):
         if y[j] > 0.0:
             total += y[j] * math.log(y[j])
+    return total
+
+
+@compiled
+def _table_constant(y: FloatArray, x: FloatArray, nugget: FloatArray) -> float:
+    """Give the logarithm of what stands before the integral."""
+    total = -math.lgamma(y.sum())
+    for q in range(x.size):
+        total += y[q] * (x[q] + 0.5 * nugget[q] * y[q])
+    return total
+
+
+@compiled
+def _ends(
+    table: PoissonTable,
+    y: FloatArray,
+    x: FloatArray,
+    nugget: FloatArray,
+    rule: Rule,
+    centre: float,
+    h: float,
+) -> tuple[float, float, float]:
+    """Give the first and the last t that count, by the bounds of the header, and m t - E at centre.
+
+    ``centre`` is near the mode; what it lacks is made up for.
+    """
+    m, load = y.sum(), 0.0  # the log of what bounds E' exp(-t)
+    total, slope, bend = math.exp(centre), math.exp(centre), math.exp(centre)
+    for q in range(x.size):
+        v = x[q] + nugget[q] * y[q]
+        far = v + 0.5 * nugget[q]
+        load = max(load, far) + math.log1p(math.exp(-abs(far - load)))
+        f = tabulated(table, q, v + centre, nugget[q], rule)
+        total, slope, bend = total - f[0], slope - f[1], bend - f[2]
+    height = m * centre - total
+    # w E' / (m^2 h) at the left end, where w <= exp(m t - height)
+    low = (math.log(TAIL * m * m * h) - load + height) / (m + 1.0)
+    low = min(low, math.log(0.5 * m) - load)
+    rise = max(m - slope, 0.0) / bend  # to the mode, at most
+    normal = rise + math.sqrt(rise * rise + 2.0 * DROP / bend)
+    lift = (DROP + max(m - slope, 0.0) * normal) * math.exp(-centre)
+    wall = math.log(lift + 2.0 + math.log1p(lift))
+    return low, centre + min(normal, wall), height
+
+
+@compiled
+def _tabled_star(
+    table: PoissonTable,
+    s: int,
+    y: FloatArray,
+    x: FloatArray,
+    nugget: FloatArray,
+    rule: Rule,
+    centre: float,
+    parts: FloatArray,  # (Q, 3 or 5, NODES): out, F and its derivatives in x at the nodes
+    weight: FloatArray,  # (NODES,): out, the posterior weights of the nodes
+) -> tuple[float, int]:
+    """Lay out the nodes of spot s; give g and their number, which is 0 if they were too many.
+
+    The nodes come in as many groups as there are to a step of the table, each of equal length.
+    """
+    r, m, scale = table.parts[s], y.sum(), 1.0 / table.step
+    h = table.step / r
+    low, high, height = _ends(table, y, x, nugget, rule, centre, h)
+    first = math.floor(low * scale)
+    size = int(math.floor(high * scale) - first) + 1
+    if size > NODES // r:
+        return 0.0, 0
+    w = weight[: r * size]
+    _start(first * table.step, h, r, m, height, parts[0, 0, : w.size], w)
+    powers = np.empty((5, TERMS))
+    for q in range(x.size):
+        for i in range(r):
+            place = (x[q] + nugget[q] * y[q]) * scale + BELOW + first + i / r
+            cell = math.floor(place)
+            powers_of(place - cell, scale, powers)
+            lead = min(max(-cell, 0), size)  # where F is as good as zero
+            extend(table, q, cell + lead, cell + size, nugget[q], rule)
+            fill_nodes(table, q, cell, lead, size - lead, powers, parts[q], i * size)
+        first_order, f = parts[q, 1, : w.size], parts[q, 0, : w.size]
+        for k in range(w.size):
+            first_order[k] += y[q]
+        for k in range(w.size):
+            w[k] += f[k]
+    exp_in_place(w)
+    w[0] /= -math.expm1(-m * h)  # to the left the tail is a geometric series
+    total = _sum(w)
+    share = 1.0 / total
+    for k in range(w.size):
+        w[k] *= share
+    return _table_constant(y, x, nugget) + height + math.log(total * h), w.size
+
+
+@compiled
+def _start(
+    low: float, h: float, r: int, m: float, height: float, work: FloatArray, w: FloatArray
+) -> None:
+    """Fill ``w`` with m t - exp t - height, the groups of nodes one after the other."""
+    size = w.size // r
+    for i in range(r):
+        group, at = w[i * size : (i + 1) * size], low + i * h
+        for k in range(size):
+            group[k] = at + k * (r * h)
+    work[:] = w
+    exp_in_place(work)
+    for k in range(w.size):
+        w[k] = m * w[k] - work[k] - height
+
+
+@compiled_sums
+def _sum(a: FloatArray) -> float:
+    """Sum."""
+    total = 0.0
+    for k in range(a.size):
+        total += a[k]
     return total

@@ -1,51 +1,42 @@
-"""The nugget of many logits integrated out: an even lattice in t, its functions from one table.
+"""The functions of the Poisson star from one table a nugget, filled where it is asked.
 
-The star of ``spot_star.py`` once more. Tilting a normal by ``exp(y eta)`` shifts its mean by
-``T y``, so the counts of a spot enter by a shift and by their total only:
-
-    exp g = exp(y'x + y'T y / 2) / Gamma(m) int exp(m t - E(t)) dt
-    E(t) = exp t - sum_q F_q(x_q + T_q y_q + t)
-    F_q(v) = log int exp(-exp eta) N(eta; v, T_q) d eta
-
-and one function a nugget serves all counts, whole or not. The knots of its table
-(``shifted_table.py``) lie at multiples of a step, the nodes in t at multiples of a whole part of
-it, so that a spot meets every cell at the same few places: neighbouring nodes take neighbouring
-cells with the same powers, and all work on nodes is vector instructions.
-
-Aliasing. ``int exp((m + i k) t - Z exp t) dt = Gamma(m + i k) Z^-(m + i k)``, so the trapezoidal
-sum with step h errs, relatively, by at most ``2 |Gamma(m + 2 pi i / h)| / Gamma(m)``, whatever x
-and T. Tails. ``E`` is convex and positive, and ``E' <= exp(t) (1 + sum_q exp(x_q + T_q y_q + T_q
-/ 2))``: to the left the integrand grows like ``exp(m t)`` and the tail beyond a node where E' is
-small is a geometric series; to the right it falls at least like a normal density, and as fast as
-``exp(-exp t)``.
+``F(v) = log int exp(-exp eta) N(eta; v, T) d eta`` at knots a step apart, with four derivatives, by
+``line.py``; between two knots their Hermite polynomial of degree nine, whose error is below 1e-10.
+Entries do not depend on who asks for them, so results do not depend on the order of calls.
+Coefficients lie by power, so that neighbouring cells are neighbours in memory.
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import loggamma
 
-from splisosm_pyro.maths.numeric.arrays import FloatArray
-from splisosm_pyro.maths.numeric.compiled import compiled, compiled_sums
-from splisosm_pyro.maths.numeric.vectorised_exp_log import exp_in_place
-from splisosm_pyro.maths.spot.quadrature.line import Rule
-from splisosm_pyro.maths.spot.quadrature.shifted_table import (
-    BELOW,
-    NODES,
-    TERMS,
-    WIDTH,
-    Shifted,
-    extend,
-    fill_nodes,
-    powers_of,
-    shifted_value,
-)
+from splisosm_pyro.maths.numeric.arrays import FloatArray, IntArray
+from splisosm_pyro.maths.numeric.compiled import compiled
+from splisosm_pyro.maths.spot.quadrature.line import POISSON, Rule, line
 
+STEP = 0.34  # the least, hence the longest between nodes of small totals
+SMOOTH = 0.3  # times the width of F: how far apart knots may lie
+BELOW, WIDTH = 200, 3000  # cells below 0, and in all
+TERMS = 10  # of a cell's polynomial
+NODES = 1000  # at most, of a spot
 ALIASING = 1e-9  # what the step may err, by its bound; mostly it is far less
-TAIL = 1e-11  # what a tail may err, relatively
-DROP = 25.0  # nats that the right tail has fallen by
 SHORTEST = 0.028  # step that a spot may need: a larger total loses digits in the shift
 ROOM = 3.0  # how far t may go beyond the log of the total
+# Taylor coefficients 5 to 9 of a cell from what 0 to 4 leave to explain at its right knot
+_UPPER = np.linalg.inv([[math.comb(k, j) for k in range(5, 10)] for j in range(5)])
+
+
+class PoissonTable(NamedTuple):
+    """The functions of one set of nuggets, and how fine every spot's lattice is."""
+
+    row: IntArray  # (Q,): each logit's function
+    step: float  # between knots
+    filled: IntArray  # (K, 2): from which cell to which
+    knots: FloatArray  # (K, WIDTH + 1, 5): Taylor coefficients in steps
+    cells: FloatArray  # (K * TERMS * WIDTH,): by function, power, cell
+    parts: IntArray  # (n,): nodes of a spot per step
 
 
 def longest_steps(totals: FloatArray) -> FloatArray:
@@ -60,13 +51,28 @@ def longest_steps(totals: FloatArray) -> FloatArray:
     return np.asarray(np.exp(low)[inverse])
 
 
-def without_table(table: Shifted) -> Shifted:
+def poisson_table(nugget: FloatArray, longest: FloatArray) -> PoissonTable:
+    """Return a table without entries for these nuggets (Q,) and the spots' longest steps (n,)."""
+    names, row = np.unique(nugget, return_inverse=True)
+    width = SMOOTH * math.sqrt(1.0 + names[0] / 4.0)
+    step = STEP * max(1, round(width / STEP))
+    return PoissonTable(
+        row.astype(np.int64),
+        step,
+        np.full((names.size, 2), -1, dtype=np.int64),
+        np.empty((names.size, WIDTH + 1, 5)),
+        np.empty(names.size * TERMS * WIDTH),
+        np.ceil(step / longest - 1e-6).astype(np.int64),
+    )
+
+
+def without_table(table: PoissonTable) -> PoissonTable:
     """Return one that reaches no spot."""
     return table._replace(parts=np.full_like(table.parts, 2**62))
 
 
 @compiled
-def reaches(table: Shifted, y: FloatArray, x: FloatArray, nugget: FloatArray, s: int) -> bool:
+def reaches(table: PoissonTable, y: FloatArray, x: FloatArray, nugget: FloatArray, s: int) -> bool:
     """Tell whether the table holds all that spot s may ask for."""
     if table.step < SHORTEST * table.parts[s]:
         return False
@@ -78,115 +84,140 @@ def reaches(table: Shifted, y: FloatArray, x: FloatArray, nugget: FloatArray, s:
 
 
 @compiled
-def shift_constant(y: FloatArray, x: FloatArray, nugget: FloatArray) -> float:
-    """Give the logarithm of what stands before the integral."""
-    total = -math.lgamma(y.sum())
-    for q in range(x.size):
-        total += y[q] * (x[q] + 0.5 * nugget[q] * y[q])
-    return total
+def hermite(left: FloatArray, right: FloatArray, c: FloatArray) -> None:
+    """Fill c (10,) with the polynomial that has these Taylor coefficients (5,) at 0 and at 1."""
+    for k in range(5):
+        c[k], c[5 + k] = left[k], 0.0
+    for j in range(5):
+        rest, choose = right[j], 1.0
+        for k in range(j, 5):
+            rest -= choose * left[k]
+            choose = choose * (k + 1.0) / (k + 1.0 - j)
+        for k in range(5):
+            c[5 + k] += _UPPER[k, j] * rest
 
 
 @compiled
-def lattice_ends(
-    table: Shifted,
-    y: FloatArray,
-    x: FloatArray,
-    nugget: FloatArray,
-    rule: Rule,
-    centre: float,
-    h: float,
-) -> tuple[float, float, float]:
-    """Give the first and the last t that count, by the bounds of the header, and m t - E at centre.
+def extend(table: PoissonTable, q: int, start: int, stop: int, nugget: float, rule: Rule) -> None:
+    """See to it that cells from ``start`` to ``stop`` are filled, and all between them and others.
 
-    ``centre`` is near the mode; what it lacks is made up for.
+    Knot k + 1 is that of the right end of cell k.
     """
-    m, load = y.sum(), 0.0  # the log of what bounds E' exp(-t)
-    total, slope, bend = math.exp(centre), math.exp(centre), math.exp(centre)
-    for q in range(x.size):
-        v = x[q] + nugget[q] * y[q]
-        far = v + 0.5 * nugget[q]
-        load = max(load, far) + math.log1p(math.exp(-abs(far - load)))
-        f0, f1, f2 = shifted_value(table, q, v + centre, nugget[q], rule)
-        total, slope, bend = total - f0, slope - f1, bend - f2
-    height = m * centre - total
-    # w E' / (m^2 h) at the left end, where w <= exp(m t - height)
-    low = (math.log(TAIL * m * m * h) - load + height) / (m + 1.0)
-    low = min(low, math.log(0.5 * m) - load)
-    rise = max(m - slope, 0.0) / bend  # to the mode, at most
-    normal = rise + math.sqrt(rise * rise + 2.0 * DROP / bend)
-    lift = (DROP + max(m - slope, 0.0) * normal) * math.exp(-centre)
-    wall = math.log(lift + 2.0 + math.log1p(lift))
-    return low, centre + min(normal, wall), height
+    row, step = table.row[q], table.step
+    filled, knots = table.filled[row], table.knots[row]
+    cells = table.cells[row * TERMS * WIDTH : (row + 1) * TERMS * WIDTH].reshape((TERMS, WIDTH))
+    if start >= stop or (filled[0] <= start and stop <= filled[1] and filled[0] >= 0):
+        return
+    if filled[0] < 0:
+        _knot(knots, start, step, nugget, rule)
+        filled[0] = filled[1] = start
+    while filled[1] < stop:
+        cell = filled[1]
+        _knot(knots, cell + 1, step, nugget, rule)
+        hermite(knots[cell], knots[cell + 1], cells[:, cell])
+        filled[1] += 1
+    while filled[0] > start:
+        filled[0] -= 1
+        cell = filled[0]
+        _knot(knots, cell, step, nugget, rule)
+        hermite(knots[cell], knots[cell + 1], cells[:, cell])
 
 
 @compiled
-def lattice(
-    table: Shifted,
-    s: int,
-    y: FloatArray,
-    x: FloatArray,
-    nugget: FloatArray,
-    rule: Rule,
-    centre: float,
-    parts: FloatArray,  # (Q, 3 or 5, NODES): out, F and its derivatives in x at the nodes
-    weight: FloatArray,  # (NODES,): out, the posterior weights of the nodes
-) -> tuple[float, int]:
-    """Lay out the nodes of spot s; give g and their number, which is 0 if they were too many.
-
-    The nodes come in as many groups as there are to a step of the table, each of equal length.
-    """
-    r, m, scale = table.parts[s], y.sum(), 1.0 / table.step
-    h = table.step / r
-    low, high, height = lattice_ends(table, y, x, nugget, rule, centre, h)
-    first = math.floor(low * scale)
-    size = int(math.floor(high * scale) - first) + 1
-    if size > NODES // r:
-        return 0.0, 0
-    w = weight[: r * size]
-    _start(first * table.step, h, r, m, height, parts[0, 0, : w.size], w)
-    powers = np.empty((5, TERMS))
-    for q in range(x.size):
-        for i in range(r):
-            place = (x[q] + nugget[q] * y[q]) * scale + BELOW + first + i / r
-            cell = math.floor(place)
-            powers_of(place - cell, scale, powers)
-            lead = min(max(-cell, 0), size)  # where F is as good as zero
-            extend(table, q, cell + lead, cell + size, nugget[q], rule)
-            fill_nodes(table, q, cell, lead, size - lead, powers, parts[q], i * size)
-        first_order, f = parts[q, 1, : w.size], parts[q, 0, : w.size]
-        for k in range(w.size):
-            first_order[k] += y[q]
-        for k in range(w.size):
-            w[k] += f[k]
-    exp_in_place(w)
-    w[0] /= -math.expm1(-m * h)  # to the left the tail is a geometric series
-    total = _sum(w)
-    share = 1.0 / total
-    for k in range(w.size):
-        w[k] *= share
-    return shift_constant(y, x, nugget) + height + math.log(total * h), w.size
+def _knot(knots: FloatArray, i: int, step: float, nugget: float, rule: Rule) -> None:
+    """Fill a knot."""
+    f = line(POISSON, 0.0, 0.0, (i - BELOW) * step, nugget, rule)
+    factor = 1.0
+    for k in range(5):
+        knots[i, k] = f[k] * factor
+        factor *= step / (k + 1.0)
 
 
 @compiled
-def _start(
-    low: float, h: float, r: int, m: float, height: float, work: FloatArray, w: FloatArray
+def powers_of(z: float, scale: float, out: FloatArray) -> None:
+    """Fill rows k of ``out`` (k, TERMS) with the k-th derivatives of the powers of z, scaled."""
+    power = 1.0
+    for j in range(TERMS):
+        out[0, j] = power
+        power *= z
+    for k in range(1, out.shape[0]):
+        for j in range(k, TERMS):
+            out[k, j] = j * scale * out[k - 1, j - 1] if j > k else scale * k * out[k - 1, j - 1]
+
+
+@compiled
+def tabulated(
+    table: PoissonTable, q: int, v: float, nugget: float, rule: Rule
+) -> tuple[float, float, float, float, float]:
+    """Give F and four derivatives of logit q at v, by Horner's rule."""
+    scale = 1.0 / table.step
+    place = v * scale + BELOW
+    if place < 0.0:  # as good as zero
+        return 0.0, 0.0, 0.0, 0.0, 0.0
+    cell = int(place)
+    extend(table, q, cell, cell + 1, nugget, rule)
+    c, z = table.cells[table.row[q] * TERMS * WIDTH + cell :], place - cell
+    f0, f1, f2, f3, f4 = c[(TERMS - 1) * WIDTH], 0.0, 0.0, 0.0, 0.0
+    for k in range(TERMS - 2, -1, -1):
+        f4 = f4 * z + f3
+        f3 = f3 * z + f2
+        f2 = f2 * z + f1
+        f1 = f1 * z + f0
+        f0 = f0 * z + c[k * WIDTH]
+    square = scale * scale
+    return f0, f1 * scale, 2.0 * f2 * square, 6.0 * f3 * square * scale, 24.0 * f4 * square * square
+
+
+@compiled
+def fill_nodes(
+    table: PoissonTable,
+    q: int,
+    cell: int,
+    lead: int,
+    size: int,
+    powers: FloatArray,  # (5, TERMS)
+    parts: FloatArray,  # (3 or 5, NODES)
+    at: int,
 ) -> None:
-    """Fill ``w`` with m t - exp t - height, the groups of nodes one after the other."""
-    size = w.size // r
-    for i in range(r):
-        group, at = w[i * size : (i + 1) * size], low + i * h
-        for k in range(size):
-            group[k] = at + k * (r * h)
-    work[:] = w
-    exp_in_place(work)
-    for k in range(w.size):
-        w[k] = m * w[k] - work[k] - height
+    """Fill nodes from ``at`` on from neighbouring cells at one place; ``lead`` of them are zero."""
+    for order in range(parts.shape[0]):
+        parts[order, at : at + lead] = 0.0
+    c = table.cells[table.row[q] * TERMS * WIDTH + cell + lead :]
+    out = parts.reshape(-1)[at + lead :]
+    _low_orders(c, powers, size, out)
+    if parts.shape[0] == 5:
+        _high_orders(c, powers, size, out[3 * NODES :])
 
 
-@compiled_sums
-def _sum(a: FloatArray) -> float:
-    """Sum."""
-    total = 0.0
-    for k in range(a.size):
-        total += a[k]
-    return total
+@compiled
+def _low_orders(c: FloatArray, powers: FloatArray, size: int, out: FloatArray) -> None:
+    """Fill in F and two derivatives; written out, or a node would cost many instructions."""
+    p, d, e = powers[0], powers[1], powers[2]
+    p1, p2, p3, p4, p5, p6, p7, p8, p9 = p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8], p[9]
+    d1, d2, d3, d4, d5, d6, d7, d8, d9 = d[1], d[2], d[3], d[4], d[5], d[6], d[7], d[8], d[9]
+    e2, e3, e4, e5, e6, e7, e8, e9 = e[2], e[3], e[4], e[5], e[6], e[7], e[8], e[9]
+    for k in range(size):
+        c1, c2, c3 = c[k + WIDTH], c[k + 2 * WIDTH], c[k + 3 * WIDTH]
+        c4, c5, c6 = c[k + 4 * WIDTH], c[k + 5 * WIDTH], c[k + 6 * WIDTH]
+        c7, c8, c9 = c[k + 7 * WIDTH], c[k + 8 * WIDTH], c[k + 9 * WIDTH]
+        low = c[k] + c1 * p1 + c2 * p2 + c3 * p3 + c4 * p4
+        out[k] = low + c5 * p5 + c6 * p6 + c7 * p7 + c8 * p8 + c9 * p9
+        low = c1 * d1 + c2 * d2 + c3 * d3 + c4 * d4
+        out[k + NODES] = low + c5 * d5 + c6 * d6 + c7 * d7 + c8 * d8 + c9 * d9
+        low = c2 * e2 + c3 * e3 + c4 * e4 + c5 * e5
+        out[k + 2 * NODES] = low + c6 * e6 + c7 * e7 + c8 * e8 + c9 * e9
+
+
+@compiled
+def _high_orders(c: FloatArray, powers: FloatArray, size: int, out: FloatArray) -> None:
+    """Fill in the third and fourth derivative, likewise."""
+    d, e = powers[3], powers[4]
+    d3, d4, d5, d6, d7, d8, d9 = d[3], d[4], d[5], d[6], d[7], d[8], d[9]
+    e4, e5, e6, e7, e8, e9 = e[4], e[5], e[6], e[7], e[8], e[9]
+    for k in range(size):
+        c3, c4, c5, c6 = c[k + 3 * WIDTH], c[k + 4 * WIDTH], c[k + 5 * WIDTH], c[k + 6 * WIDTH]
+        c7, c8, c9 = c[k + 7 * WIDTH], c[k + 8 * WIDTH], c[k + 9 * WIDTH]
+        low = c3 * d3 + c4 * d4 + c5 * d5 + c6 * d6
+        out[k] = low + c7 * d7 + c8 * d8 + c9 * d9
+        low = c4 * e4 + c5 * e5 + c6 * e6
+        out[k + NODES] = low + c7 * e7 + c8 * e8 + c9 * e9
