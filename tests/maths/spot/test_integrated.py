@@ -88,15 +88,15 @@ def test_two_isoforms_agree_with_gauss_hermite_of_400_nodes(sigma: float) -> Non
 )
 def test_two_isoforms_agree_with_a_dense_sum(y: list[float], x: float, sigma: float) -> None:
     counts, at, nugget = np.array([y], dtype=float), np.array([[x]]), np.array([sigma**2])
-    truth = brute(counts[0], at[0], nugget, 1_200_001)
+    truth = brute(counts[0], at[0], nugget, 240_001)
     value = QuadratureNugget(counts).evaluate(at, nugget).value
     assert abs(value - truth) < 5e-9 * max(1.0, 1e-6 * abs(truth))
 
 
 @pytest.mark.parametrize(
     ("n_logits", "sigma", "points", "tolerance"),
-    [(2, 0.3, 201, 2e-9), (2, 1.0, 401, 2e-9), (2, 3.0, 901, 4e-9), (2, 8.0, 1801, 4e-9),
-     (3, 0.5, 81, 1e-9), (3, 1.0, 121, 1e-9)],
+    [(2, 0.3, 101, 2e-9), (2, 1.0, 151, 2e-9), (2, 3.0, 351, 4e-9), (2, 8.0, 901, 4e-9),
+     (3, 0.5, 51, 1e-9), (3, 1.0, 81, 1e-9)],
 )  # fmt: skip
 def test_more_isoforms_agree_with_a_dense_lattice(
     n_logits: int, sigma: float, points: int, tolerance: float
@@ -112,7 +112,7 @@ def test_more_isoforms_agree_with_a_dense_lattice(
 def test_six_isoforms_agree_where_few_nuggets_are_active(nugget: list[float]) -> None:
     y, x = draw(5, 4, 12, 4)
     variance = np.array(nugget, dtype=float)
-    truth = sum(brute(y[s], x[s], variance, 801) for s in range(4))
+    truth = sum(brute(y[s], x[s], variance, 351) for s in range(4))
     assert abs(QuadratureNugget(y).evaluate(x, variance).value - truth) < 1e-9
 
 
@@ -430,7 +430,7 @@ def test_wide_nuggets_far_from_the_wall(y: list[float], nugget: float) -> None:
     for x in (-100.0, -30.0, -3.0, 10.0, 30.0, 100.0):
         spots, at = QuadratureNugget(counts), np.array([[x]])
         terms = spots.evaluate(at, variance)
-        assert abs(terms.value - brute(counts[0], at[0], variance, 120_001, 40.0)) < 1e-9
+        assert abs(terms.value - brute(counts[0], at[0], variance, 40_001, 40.0)) < 1e-9
         assert spots.error(at, variance) < 1e-9
         values = [spots.evaluate(at + j * 0.01, variance) for j in (-2, -1, 1, 2)]
         v, s = np.array([t.value for t in values]), np.array([t.score[0, 0] for t in values])
@@ -484,22 +484,6 @@ def test_curvature_has_no_negative_eigenvalue_at_saturated_spots(
         assert np.linalg.eigvalsh(a).min() > -1e-14 * scale
 
 
-@pytest.mark.parametrize("sigma", [0.01, 0.3, 1.0, 3.0, 10.0, 45.0])
-def test_two_isoforms_by_table_equal_the_direct_rule(sigma: float) -> None:
-    y, _ = draw(1, 200, 12, 23)
-    x = np.random.default_rng(24).normal(0.0, 3.0 + sigma, (200, 1))
-    nugget, weight = np.array([sigma**2]), np.ones((200, 1, 1))
-    spots, direct = QuadratureNugget(y), QuadratureNugget(y + 0.0)
-    direct._row[:] = -1
-    a, b = spots.evaluate(x, nugget), direct.evaluate(x, nugget)
-    assert (spots._row >= 0).sum() > 150
-    assert abs(a.value - b.value) < 2e-9
-    np.testing.assert_allclose(a.score, b.score, rtol=0.0, atol=1e-10)
-    np.testing.assert_allclose(a.neg_hessian, b.neg_hessian, rtol=0.0, atol=5e-10)
-    third, other = spots.derivatives(a, weight), direct.derivatives(b, weight)
-    np.testing.assert_allclose(third.phi_nugget, other.phi_nugget, rtol=0.0, atol=1e-6)
-
-
 @pytest.mark.parametrize(
     ("y", "x", "nugget"),
     [
@@ -514,7 +498,7 @@ def test_a_star_whose_wall_is_out_of_reach(
 ) -> None:
     counts, at, variance = np.array([y]), np.array([x]), np.array(nugget)
     spots = QuadratureNugget(counts)
-    points = 100_001 if (variance > 0.0).sum() == 1 else 2001
+    points = 10_001 if (variance > 0.0).sum() == 1 else 501
     truth = brute(counts[0], at[0], variance, points, 25.0)
     assert abs(spots.evaluate(at, variance).value - truth) < 2e-9
     assert spots.error(at, variance) < 1e-8

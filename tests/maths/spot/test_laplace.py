@@ -40,7 +40,7 @@ def score_and_information(eta, y):
 
 def long_newton(y, x, nugget):
     """The maximum over z of ``log_lik(x + T^1/2 z) - |z|^2 / 2`` by damped Newton steps."""
-    root, z = np.sqrt(nugget), np.zeros_like(x)
+    root, z, before = np.sqrt(nugget), np.zeros_like(x), np.inf
 
     def merit(z):
         return log_lik(x + root * z, y) - 0.5 * z @ z
@@ -53,8 +53,9 @@ def long_newton(y, x, nugget):
         while merit(z + scale * step) < merit(z) and slope @ step > 1e-8:
             scale *= 0.5
         z = z + scale * step
-        if slope @ step < 1e-26:
+        if slope @ step < 1e-26 or before <= slope @ step < 1e-12:  # no more than rounding
             break
+        before = slope @ step
     eta = x + root * z
     score, information = score_and_information(eta, y)
     score = np.where(nugget > 0, z / np.where(nugget > 0, root, 1.0), score)

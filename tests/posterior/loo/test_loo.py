@@ -29,41 +29,6 @@ def multinomial(counts, eta):
     return coefficient + (counts * log_ratio).sum(axis=1)
 
 
-def dense_density(counts, mean, cov, n=801, reach=9.0):
-    """The integral on a dense grid of the Gaussian's own coordinates."""
-    line = np.linspace(-reach, reach, n)
-    z = np.stack(np.meshgrid(*[line] * len(mean), indexing="ij"), -1).reshape(-1, len(mean))
-    terms = multinomial(counts, mean + z @ np.linalg.cholesky(cov).T) - 0.5 * (z**2).sum(1)
-    return logsumexp(terms) + len(mean) * (np.log(line[1] - line[0]) - 0.5 * np.log(2 * np.pi))
-
-
-@pytest.mark.parametrize("n_isos", [2, 3])
-def test_density_of_a_spot_is_the_integral(n_isos):
-    rng = np.random.default_rng(0)
-    errors = []
-    for total, sd in [(1, 0.3), (1, 2.0), (3, 1.0), (12, 1.0), (12, 3.0), (60, 0.5)]:
-        root = sd * (np.eye(n_isos - 1) + 0.3 * rng.normal(size=(n_isos - 1, n_isos - 1)))
-        cov, mean = root @ root.T, rng.normal(size=n_isos - 1)
-        counts = rng.multinomial(total, rng.dirichlet(np.ones(n_isos))).astype(float)
-        found = log_counts_density(counts[None], mean[None], cov[None])[0]
-        errors.append(found - dense_density(counts, mean, cov))
-    assert np.abs(errors).max() < {2: 1e-8, 3: 5e-3}[n_isos]
-
-
-def test_density_without_variance_is_the_multinomial():
-    counts, mean = np.array([[3.0, 0.0, 2.0]]), np.array([[0.4, -1.0]])
-    found = log_counts_density(counts, mean, np.zeros((1, 2, 2)))
-    assert found[0] == pytest.approx(multinomial(counts[0], mean)[0], abs=1e-12)
-
-
-def test_densities_of_all_counts_sum_to_one():
-    cov = np.array([[2.0, 0.5], [0.5, 1.0]])
-    counts = np.array([[a, b, 3 - a - b] for a in range(4) for b in range(4 - a)], dtype=float)
-    n = len(counts)
-    found = log_counts_density(counts, np.zeros((n, 2)), np.tile(cov, (n, 1, 1)))
-    assert np.exp(found).sum() == pytest.approx(1.0, abs=2e-3)
-
-
 def test_cavity_of_a_gaussian_model_is_the_posterior_without_the_observation():
     rng = np.random.default_rng(1)
     prior = np.cov(rng.normal(size=(6, 40)))
