@@ -146,6 +146,7 @@ def propagate(
         before = residual
         tau = tau + damping * (sweep.site_precision - tau)
         shift = shift + damping * (sweep.site_shift - shift)
+        del sweep  # lets go of its array
     raise ModeError(f"the sites did not settle in {MAX_SWEEPS} sweeps (residual {residual:.1g})")
 
 
