@@ -56,7 +56,7 @@ def heldout_log_lik(
     scheme : {'spots', 'blocks', 'reads'}
         Hold out occupied spots at random, contiguous blocks of spots, or single reads.
     k : int
-        IndexArray, 2 or more.
+        Folds, 2 or more.
     seed : int
         Of the folds. A gene's folds depend on it and on the gene's own counts (blocks: on it
         alone), not on the batch.
