@@ -9,7 +9,7 @@ import pandas as pd
 from splisosm_pyro.fit.glm.reduced_problem import DesignRows
 from splisosm_pyro.fit.options import choose
 from splisosm_pyro.posterior.arviz.diagnose import diagnose
-from splisosm_pyro.posterior.draws.request import Labels, chosen_genes
+from splisosm_pyro.posterior.draws.arguments import Labels, chosen_genes
 from splisosm_pyro.posterior.loo.gene import OUTER, GeneLoo, glm_loo, glmm_loo
 from splisosm_pyro.posterior.loo.table import Loo, gather_loo
 

@@ -12,9 +12,10 @@ from splisosm_pyro.model.history import few_threads
 from splisosm_pyro.posterior.density.glm import GLMDensity
 from splisosm_pyro.posterior.density.outer import Fitted, OuterDensity, with_nugget
 from splisosm_pyro.posterior.density.priors import PosteriorPriors
+from splisosm_pyro.posterior.draws.arguments import Labels, Request, chosen_genes
 from splisosm_pyro.posterior.draws.gaussian_guide import gaussian_fit
-from splisosm_pyro.posterior.draws.laplace_and_nested import Density, outer_mode
-from splisosm_pyro.posterior.draws.request import Labels, Request, chosen_genes
+from splisosm_pyro.posterior.draws.gene_draws import Density
+from splisosm_pyro.posterior.draws.laplace_and_nested import outer_mode
 from splisosm_pyro.posterior.run import glm_posterior, glmm_posterior
 
 # A fit that ends so is near the mode of the posterior.

@@ -17,15 +17,10 @@ from splisosm_pyro.posterior.arviz.predictive_groups import PredictiveStore
 from splisosm_pyro.posterior.density.gaussian_at_mode import OuterMode
 from splisosm_pyro.posterior.density.glm import GLMDensity
 from splisosm_pyro.posterior.density.outer import Fitted, OuterDensity
+from splisosm_pyro.posterior.draws.arguments import Labels, Request
 from splisosm_pyro.posterior.draws.from_prior import prior_draws
-from splisosm_pyro.posterior.draws.laplace_and_nested import (
-    Density,
-    GeneDraws,
-    laplace_draws,
-    nested_draws,
-    outer_mode,
-)
-from splisosm_pyro.posterior.draws.request import Labels, Request
+from splisosm_pyro.posterior.draws.gene_draws import Density, GeneDraws
+from splisosm_pyro.posterior.draws.laplace_and_nested import laplace_draws, nested_draws, outer_mode
 from splisosm_pyro.posterior.field.noise import Noise
 from splisosm_pyro.posterior.nuts.samplers import marginal_nuts_draws, nuts_of_gene
 

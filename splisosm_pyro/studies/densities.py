@@ -12,7 +12,7 @@ from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.posterior.density.glm import GLMDensity
 from splisosm_pyro.posterior.density.outer import OuterDensity, with_nugget
 from splisosm_pyro.posterior.density.priors import PosteriorPriors
-from splisosm_pyro.posterior.draws.laplace_and_nested import Density
+from splisosm_pyro.posterior.draws.gene_draws import Density
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,10 +10,10 @@ import xarray as xr
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.maths.numeric.psis import Weights
 from splisosm_pyro.posterior.density.space import PosteriorSpace
+from splisosm_pyro.posterior.draws.arguments import Labels, Request
 from splisosm_pyro.posterior.draws.chain_check import ChainCheck
-from splisosm_pyro.posterior.draws.laplace_and_nested import GeneDraws
-from splisosm_pyro.posterior.draws.request import Labels, Request
-from splisosm_pyro.posterior.field.field import Field, log_lik_by_spot
+from splisosm_pyro.posterior.draws.gene_draws import GeneDraws
+from splisosm_pyro.posterior.field.drawn_or_gaussian import Field, log_lik_by_spot
 from splisosm_pyro.posterior.field.summary import QUANTILES, cached_parts, ratios
 
 # Draws of eta and isoform_ratio together may take this many bytes; else their quantiles are kept.

@@ -8,9 +8,9 @@ import numpy as np
 from splisosm_pyro.maths.covariance.kernel import Kernel
 from splisosm_pyro.maths.numeric.arrays import AnyArray, FloatArray, IndexArray, IntArray
 from splisosm_pyro.posterior.arviz.groups import DIMS, FIELD_BUDGET, SAMPLE
+from splisosm_pyro.posterior.draws.arguments import Labels, Request
 from splisosm_pyro.posterior.draws.from_prior import prior_draws
-from splisosm_pyro.posterior.draws.laplace_and_nested import Density, GeneDraws
-from splisosm_pyro.posterior.draws.request import Labels, Request
+from splisosm_pyro.posterior.draws.gene_draws import Density, GeneDraws
 from splisosm_pyro.posterior.field.noise import Noise
 from splisosm_pyro.posterior.field.summary import ratios
 

@@ -12,7 +12,7 @@ from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.maths.priors import CoefficientPriors, Priors
 from splisosm_pyro.posterior.density.gaussian_at_mode import OuterMode
 from splisosm_pyro.posterior.density.space import PosteriorSpace
-from splisosm_pyro.posterior.field.field import Field, GaussianField
+from splisosm_pyro.posterior.field.drawn_or_gaussian import Field, GaussianField
 from splisosm_pyro.posterior.field.noise import Noise
 
 

@@ -27,9 +27,9 @@ from splisosm_pyro.maths.numeric.errors import NotPositiveDefinite
 from splisosm_pyro.maths.priors import Priors
 from splisosm_pyro.posterior.density.gaussian_at_mode import OuterMode
 from splisosm_pyro.posterior.density.space import PosteriorSpace
-from splisosm_pyro.posterior.field.field import Field, GaussianField
+from splisosm_pyro.posterior.field.drawn_or_gaussian import Field, GaussianField
 from splisosm_pyro.posterior.field.gaussian_draws import FieldAtMode, eta_means, gaussian_draws
-from splisosm_pyro.posterior.field.nearest_modes import anchors, coefficient_response
+from splisosm_pyro.posterior.field.nearest_modes import coefficient_response, nearest_modes
 from splisosm_pyro.posterior.field.noise import Noise
 from splisosm_pyro.posterior.field.spot_sampler import refine
 
@@ -168,7 +168,7 @@ class OuterDensity(MarginalObjective):
         """
         problem, n_variance = self.problem, self.space.n_variance
         _, response = mode.linear(eta_means(problem, [mode.at.state, *mode.steps], design))
-        owner = anchors(points[:, :n_variance], values, u[:, :n_variance])
+        owner = nearest_modes(points[:, :n_variance], values, u[:, :n_variance])
         out = np.empty((len(design), self.space.free.shape[1], len(u)))
         for i in np.unique(owner):
             state, mine = states[i], np.flatnonzero(owner == i)

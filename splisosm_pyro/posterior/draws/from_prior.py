@@ -7,8 +7,8 @@ from splisosm_pyro.fit.marginal.variances import Variances
 from splisosm_pyro.maths.covariance.kernel import Kernel
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.maths.numeric.psis import smoothed_weights
-from splisosm_pyro.posterior.draws.laplace_and_nested import Density, GeneDraws
-from splisosm_pyro.posterior.field.field import DrawnField
+from splisosm_pyro.posterior.draws.gene_draws import Density, GeneDraws
+from splisosm_pyro.posterior.field.drawn_or_gaussian import DrawnField
 from splisosm_pyro.posterior.field.gaussian_draws import normals, smooth_draws
 from splisosm_pyro.posterior.field.noise import Noise
 

@@ -14,7 +14,7 @@ from splisosm_pyro.guides import GaussianFit
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.posterior.density.gaussian_at_mode import OuterMode
 from splisosm_pyro.posterior.density.outer import OuterDensity
-from splisosm_pyro.posterior.draws.laplace_and_nested import Density
+from splisosm_pyro.posterior.draws.gene_draws import Density
 from splisosm_pyro.posterior.field.gaussian_draws import eta_means
 
 # Added to the variances of nu, as a share of the largest, so that their root exists.

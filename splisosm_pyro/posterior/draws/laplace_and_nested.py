@@ -2,14 +2,14 @@
 
 ``laplace``: the outer parameters from a Gaussian at the mode of their density in the unconstrained
 space; given them the field from its Gaussian at that mode, moved to first order.
-``nested_laplace``: the outer density interpolated between points (``surrogate.py``), or weighted
-points of it where that fails its check (``proposal.py``); the field given each draw from the mode
-at a point nearby (``anchors.py``), spot by spot beyond the Gaussian (``field.py``). Rue, Martino
+``nested_laplace``: the outer density interpolated between points (``gaussian_process.py``), or
+weighted points of it where that fails its check (``importance_sampling.py``); the field given each
+draw from the mode at a point nearby (``nearest_modes.py``), spot by spot beyond the Gaussian
+(``spot_sampler.py``). Rue, Martino
 and Chopin (2009), doi:10.1111/j.1467-9868.2008.00700.x.
 """
 
-from dataclasses import dataclass, replace
-from dataclasses import field as dataclass_field
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,19 +18,18 @@ import numpy as np
 from splisosm_pyro.fit.options import GLMMOptions
 from splisosm_pyro.fit.search.quasi_newton import DIFFERENCE_STEP, SearchResult, best_start, search
 from splisosm_pyro.maths.numeric.arrays import FloatArray
-from splisosm_pyro.maths.numeric.psis import Weights, systematic
+from splisosm_pyro.maths.numeric.psis import systematic
 from splisosm_pyro.posterior.density.gaussian_at_mode import OuterMode, one_sided_hessian
 from splisosm_pyro.posterior.density.glm import GLMDensity
-from splisosm_pyro.posterior.density.outer import LEAST_CURVATURE, OuterDensity
-from splisosm_pyro.posterior.draws.chain_check import ChainCheck
-from splisosm_pyro.posterior.field.field import DrawnField, Field
+from splisosm_pyro.posterior.density.outer import LEAST_CURVATURE
+from splisosm_pyro.posterior.draws.gene_draws import Density, GeneDraws
+from splisosm_pyro.posterior.field.drawn_or_gaussian import DrawnField
 from splisosm_pyro.posterior.field.noise import Noise
-from splisosm_pyro.posterior.interpolation.attenuated_coefficients import AveragedDensity
-from splisosm_pyro.posterior.interpolation.explore import Explored, explore
+from splisosm_pyro.posterior.interpolation.attenuated_coefficients import AttenuatedDensity
+from splisosm_pyro.posterior.interpolation.checked_draws import EvaluatedPoints, checked_draws
 from splisosm_pyro.posterior.interpolation.importance_sampling import StudentT, weigh
 from splisosm_pyro.posterior.interpolation.interpolated_density import Interpolated, weighed
 
-Density = OuterDensity | GLMDensity
 # The search for the mode ends so near to it, in nats; a Newton step does the rest.
 SEARCH_TOLERANCE = 1e-5
 # In more dimensions, and where the interpolation fails its check, points are weighted and drawn
@@ -44,37 +43,6 @@ SEARCH_SITES = 3e-4
 WIDER = 1.3
 # The same for gradients, right to a hundredth of an sd.
 SLOPE_SITES = 5e-3
-
-
-@dataclass(frozen=True, eq=False)
-class GeneDraws:
-    """N draws of one gene.
-
-    Attributes
-    ----------
-    u
-        (N, K) outer parameters, unconstrained.
-    field
-        The logits at all spots.
-    log_density
-        (N,) unnormalised log density of ``u``, interpolated by some methods, NaN where unknown.
-    check
-        What says whether to trust them: importance weights, of the draws or of the points at which
-        the density was evaluated, or the chains' figures.
-    stats
-        (C, N / C) each: what a chain says of every transition, by ArviZ's names.
-    """
-
-    u: FloatArray
-    field: Field
-    log_density: FloatArray
-    check: Weights | ChainCheck
-    stats: dict[str, FloatArray] = dataclass_field(default_factory=dict)
-
-    @property
-    def eta(self) -> FloatArray:
-        """Joint draws of the logits, (S, Q, N)."""
-        return self.field.eta
 
 
 def outer_mode(density: Density, starts: list[FloatArray]) -> OuterMode:
@@ -94,7 +62,7 @@ def _searched(rough: Density, starts: list[FloatArray], options: GLMMOptions) ->
     """Climb to the mode; that of a GLMM in coordinates in which it is nearly a Gaussian's."""
     if isinstance(rough, GLMDensity):
         return search(rough, best_start(rough, starts), options)
-    climbed = AveragedDensity(rough)
+    climbed = AttenuatedDensity(rough)
     to_y, to_u = climbed.coordinates.from_u, climbed.coordinates.to_u
     result = search(climbed, best_start(climbed, [to_y(u) for u in starts]), options)
     return replace(result, best=replace(result.best, u=to_u(result.best.u)))
@@ -116,13 +84,13 @@ def laplace_draws(
     return GeneDraws(u, field, log_density, weights)
 
 
-def explored(
+def interpolated_draws(
     density: Density, mode: OuterMode, n_draws: int, noise: Noise
-) -> tuple[FloatArray, FloatArray, Explored[Interpolated]]:
-    """Interpolate the outer density; see ``explore``."""
+) -> tuple[FloatArray, FloatArray, EvaluatedPoints[Interpolated]]:
+    """Draw from the outer density interpolated; see ``checked_draws``."""
     rough, box = density.rough(SLOPE_SITES), density.space.box()
     root = np.asarray(np.linalg.cholesky(mode.covariance), dtype=np.float64)
-    return explore(
+    return checked_draws(
         lambda u: rough.with_slope(u, mode.at),
         partial(Interpolated.through, rough, mode, width=WIDER, fading=True),
         StudentT(mode.mean, root),
@@ -138,7 +106,7 @@ def nested_draws(
     """Draw from the outer density, interpolated if it can be; ``design`` (S, F+1)."""
     rough = density.rough(SLOPE_SITES)
     if density.size <= MOST_INTERPOLATED:
-        u, log_density, found = explored(density, mode, n_draws, noise)
+        u, log_density, found = interpolated_draws(density, mode, n_draws, noise)
         if found.usable:
             places = (found.points, found.values, found.states)
             eta = rough.eta_near(*places, mode, u, design, noise)

@@ -8,12 +8,12 @@ from splisosm_pyro.fit.marginal.smooth_part import MarginalState
 from splisosm_pyro.maths.numeric.arrays import FloatArray, IndexArray
 
 # At most so many modes serve a gene's draws.
-MOST_ANCHORS = 64
-# Points so many nats below the best are no anchors.
+MOST_MODES = 64
+# Points so many nats below the best have no such mode.
 DEEPEST = 12.0
 
 
-def anchors(
+def nearest_modes(
     points: FloatArray,  # (n, k)
     values: FloatArray,  # (n,)
     draws: FloatArray,  # (N, k)
@@ -24,7 +24,7 @@ def anchors(
 
     Examples
     --------
-    >>> anchors(np.array([[0.0], [9.0]]), np.zeros(2), np.array([[1.0], [2.0], [8.0]]))
+    >>> nearest_modes(np.array([[0.0], [9.0]]), np.zeros(2), np.array([[1.0], [2.0], [8.0]]))
     array([0, 0, 1])
     """
     usable = np.flatnonzero(values > values.max() - DEEPEST)
@@ -32,7 +32,7 @@ def anchors(
     scaled, near = draws / scale, points[usable] / scale
     square = ((scaled[:, None, :] - near) ** 2).sum(axis=-1)
     popular = np.argsort(-np.bincount(square.argmin(axis=1), minlength=usable.size))
-    kept = np.sort(popular[:MOST_ANCHORS])
+    kept = np.sort(popular[:MOST_MODES])
     return np.asarray(usable[kept[square[:, kept].argmin(axis=1)]])
 
 

@@ -25,7 +25,7 @@ NEAR_STEP = 0.03
 
 
 @dataclass(frozen=True, eq=False)
-class Averaged:
+class AttenuatedCoefficients:
     """The map between ``u`` and ``y``."""
 
     space: OuterSpace
@@ -75,7 +75,7 @@ class Averaged:
 
 
 @dataclass(frozen=True, eq=False)
-class AveragedDensity:
+class AttenuatedDensity:
     """An outer density of ``u`` as a function of ``y`` to be climbed; it has the same maximum."""
 
     density: OuterDensity
@@ -86,9 +86,9 @@ class AveragedDensity:
         return self.density.space
 
     @property
-    def coordinates(self) -> Averaged:
+    def coordinates(self) -> AttenuatedCoefficients:
         """The map between ``u`` and ``y``."""
-        return Averaged(self.density.space)
+        return AttenuatedCoefficients(self.density.space)
 
     def value(self, y: FloatArray, near: Evaluation[Any] | None) -> tuple[float, Any]:
         """Return the log density of ``u`` at ``y``."""

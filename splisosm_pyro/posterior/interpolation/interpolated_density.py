@@ -1,10 +1,11 @@
 """The outer density between few points, and what it says of the Gaussian at its mode.
 
 The priors are known everywhere; only the likelihood, the field integrated out, is dear. It is
-interpolated through its values and gradients by a Gaussian process (``surrogate.py``) in the
-coordinates of ``averaged.py``, which is what makes few enough. Where there is no point near it
-falls back to what it is at the mode, a quadratic that nowhere opens upwards. For the check of the
-Gaussian the points are the mode and ``mean +- 2 sd`` along the columns of the Gaussian's root.
+interpolated through its values and gradients by a Gaussian process (``gaussian_process.py``) in the
+coordinates of ``attenuated_coefficients.py``, which is what makes few enough. Where there is no
+point near it falls back to what it is at the mode, a quadratic that nowhere opens upwards. For the
+check of the Gaussian the points are the mode and ``mean +- 2 sd`` along the columns of the
+Gaussian's root.
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.maths.numeric.psis import Weights, smoothed_weights
 from splisosm_pyro.posterior.density.gaussian_at_mode import OuterMode
 from splisosm_pyro.posterior.density.space import PosteriorSpace
-from splisosm_pyro.posterior.interpolation.attenuated_coefficients import Averaged
+from splisosm_pyro.posterior.interpolation.attenuated_coefficients import AttenuatedCoefficients
 from splisosm_pyro.posterior.interpolation.gaussian_process import Surrogate
 
 # How far out the values lie, and the length over which the rest of the likelihood varies, in sd.
@@ -33,7 +34,7 @@ MOST_AXES, CHECKED = 24, 64
 PRIOR_STEP = 1e-4
 
 
-class Sloped(Protocol):
+class DensityWithSlope(Protocol):
     """An outer density, as far as it is needed here."""
 
     @property
@@ -56,8 +57,8 @@ class Interpolated:
     log likelihood is nowhere taken to be above ``highest``.
     """
 
-    density: Sloped
-    coordinates: Averaged
+    density: DensityWithSlope
+    coordinates: AttenuatedCoefficients
     centre: FloatArray
     root: FloatArray
     prior: FloatArray
@@ -65,7 +66,7 @@ class Interpolated:
     highest: float
 
     @classmethod
-    def about(cls, density: Sloped, mode: OuterMode) -> "Interpolated":
+    def about(cls, density: DensityWithSlope, mode: OuterMode) -> "Interpolated":
         """Evaluate the density about a mode; 2 K values and gradients at most."""
         points = mode.mean + _steps(mode, density.space)
         found = [density.with_slope(u, mode.at)[:2] for u in points]
@@ -81,7 +82,7 @@ class Interpolated:
     @classmethod
     def through(
         cls,
-        density: Sloped,
+        density: DensityWithSlope,
         mode: OuterMode,
         points: FloatArray,  # (n, K)
         values: FloatArray,  # (n,)
@@ -92,7 +93,7 @@ class Interpolated:
         fading: bool = False,
     ) -> "Interpolated":
         """Interpolate the points that have a value, about the Gaussian at a mode or a wider one."""
-        space, coordinates = density.space, Averaged(density.space)
+        space, coordinates = density.space, AttenuatedCoefficients(density.space)
         known = np.isfinite(values)
         points, values, slopes = points[known], values[known], slopes[known]
         values = values - space.log_prior_at(points)
@@ -164,7 +165,7 @@ def _steps(mode: OuterMode, space: OuterSpace) -> FloatArray:  # (n, K)
 
 
 def weighed(
-    density: Sloped, mode: OuterMode, u: FloatArray, log_proposal: FloatArray
+    density: DensityWithSlope, mode: OuterMode, u: FloatArray, log_proposal: FloatArray
 ) -> tuple[FloatArray, Weights]:
     """Return the log density of draws (N, K) of the Gaussian at a mode, and their weights.
 
@@ -181,7 +182,7 @@ def weighed(
     return log_density, smoothed_weights(np.where(inside, log_density - log_proposal, -np.inf))
 
 
-def _prior_curvature(density: Sloped, mode: OuterMode) -> FloatArray:
+def _prior_curvature(density: DensityWithSlope, mode: OuterMode) -> FloatArray:
     """Return the negative second derivatives (K, 1) of the log priors, which are independent."""
     pair = mode.mean + PRIOR_STEP * np.array([[1.0], [-1.0]])
     above, below = density.space.prior_slopes_at(pair)

@@ -1,10 +1,10 @@
 """Draws from the posterior of one gene by Pyro's NUTS.
 
 ``marginal_nuts``: the outer parameters, the field integrated out; the field drawn given each. The
-chains move by a cheap stand-in for their density (``stand_in.py``) and are corrected with the
-density itself; where the stand-in is poor they move by the density and its exact gradient, in
+chains move by a cheap surrogate of their density (``surrogate_density.py``) and are corrected with
+the density itself; where the surrogate is poor they move by the density and its exact gradient, in
 coordinates in which the Gaussian at the mode is standard. ``nuts``: the whole program
-(``joint_density.py``), which shares nothing with the other methods but the density; it starts from
+(``density/joint.py``), which shares nothing with the other methods but the density; it starts from
 the GLM and from rough guesses of the variances.
 """
 
@@ -21,26 +21,26 @@ from splisosm_pyro.posterior.density.gaussian_at_mode import OuterMode
 from splisosm_pyro.posterior.density.glm import GLMDensity
 from splisosm_pyro.posterior.density.joint import JointDensity
 from splisosm_pyro.posterior.density.outer import OuterDensity
+from splisosm_pyro.posterior.draws.arguments import Request
 from splisosm_pyro.posterior.draws.chain_check import ChainCheck
-from splisosm_pyro.posterior.draws.laplace_and_nested import Density, GeneDraws, explored
-from splisosm_pyro.posterior.draws.request import Request
-from splisosm_pyro.posterior.field.field import DrawnField
+from splisosm_pyro.posterior.draws.gene_draws import Density, GeneDraws
+from splisosm_pyro.posterior.draws.laplace_and_nested import interpolated_draws
+from splisosm_pyro.posterior.field.drawn_or_gaussian import DrawnField
 from splisosm_pyro.posterior.field.noise import Noise
-from splisosm_pyro.posterior.interpolation.attenuated_coefficients import Averaged
-from splisosm_pyro.posterior.interpolation.explore import Explored
+from splisosm_pyro.posterior.interpolation.attenuated_coefficients import AttenuatedCoefficients
+from splisosm_pyro.posterior.interpolation.checked_draws import EvaluatedPoints
 from splisosm_pyro.posterior.interpolation.interpolated_density import Interpolated
 from splisosm_pyro.posterior.nuts.chains import Chains, Exact, Slope, run_chains
-from splisosm_pyro.posterior.nuts.coordinates import Coordinates
-from splisosm_pyro.posterior.nuts.surrogate_density import StandIn
-from splisosm_pyro.posterior.nuts.warp import Warp
+from splisosm_pyro.posterior.nuts.coordinates import Coordinates, NormalScores
+from splisosm_pyro.posterior.nuts.surrogate_density import SurrogateDensity
 
 # Transitions before the draws, unless the user says how many.
-WARMUP = {"stand_in": 100, "marginal_nuts": 250, "nuts": 600}
-# Draws by which the stand-in's coordinates are chosen.
-STAND_IN_DRAWS = 4000
+WARMUP = {"surrogate": 100, "marginal_nuts": 250, "nuts": 600}
+# Draws by which the surrogate's coordinates are chosen.
+SURROGATE_DRAWS = 4000
 # How nearly right the sites of expectation propagation are at every draw: to 0.01 nats.
 SITES = 0.03
-# Where a smaller share of the stand-in's draws is effective, too few transitions would stand.
+# Where a smaller share of the surrogate's draws is effective, too few transitions would stand.
 LEAST_SHARE = 0.5
 # Starts of ``nuts`` are spread by as much, uniformly, in every coordinate; the GLM's coefficients
 # are taken within these bounds, since its maximum may be at infinity.
@@ -54,28 +54,30 @@ def marginal_nuts_draws(
     """Run NUTS over the outer density; ``design`` (S, F+1)."""
     seeds = chain_seeds(request.chains, noise)
     if isinstance(density, OuterDensity):
-        draws, _, found = explored(density, mode, STAND_IN_DRAWS, noise)
+        draws, _, found = interpolated_draws(density, mode, SURROGATE_DRAWS, noise)
         if found.weights.share >= LEAST_SHARE:
-            return _Walk(density, mode, found, draws, design, noise).draws(request, seeds)
+            return _SurrogateWalk(density, mode, found, draws, design, noise).draws(request, seeds)
     return _gradient_draws(density, mode, design, request, seeds, noise)
 
 
-class _Walk:
-    """Chains that move by a stand-in; the field is drawn with every position evaluated."""
+class _SurrogateWalk:
+    """Chains that move by a surrogate; the field is drawn with every position evaluated."""
 
     def __init__(
         self,
         density: OuterDensity,
         mode: OuterMode,
-        found: Explored[Interpolated],
+        found: EvaluatedPoints[Interpolated],
         draws: FloatArray,  # (N, K) of what is between the points
         design: FloatArray,  # (S, F+1)
         noise: Noise,
     ) -> None:
         self.density, self.at = density.rough(SITES), mode.at
         self.design, self.noise = design, noise
-        self.coordinates = Coordinates.of(Averaged(density.space), Warp.of(density), draws)
-        self.stand_in = StandIn.of(found.interpolant, self.coordinates, draws)
+        self.coordinates = Coordinates.of(
+            AttenuatedCoefficients(density.space), NormalScores.of(density), draws
+        )
+        self.surrogate = SurrogateDensity.of(found.interpolant, self.coordinates, draws)
         self.starts = self.coordinates.from_u(draws)
         known = np.flatnonzero([state is not None for state in found.states])
         self.states = [found.states[i] for i in known]
@@ -91,17 +93,17 @@ class _Walk:
             nowhere = (len(self.design), self.density.space.free.shape[1])
             return Exact(-np.inf, -np.inf, np.full(nowhere, np.nan))
         eta = self.density.eta_given(state, 1, self.design, self.noise)[:, :, 0]
-        ratio = value + self.coordinates.log_det(z) - self.stand_in.with_slope(z)[0]
+        ratio = value + self.coordinates.log_det(z) - self.surrogate.with_slope(z)[0]
         return Exact(value, ratio, eta)
 
     def draws(self, request: Request, seeds: list[int]) -> GeneDraws:
-        """Run a chain from a draw of the stand-in for each seed."""
+        """Run a chain from a draw of the surrogate for each seed."""
         starts = self.noise.numpy.choice(self.starts, size=len(seeds))
         chains = run_chains(
-            self.stand_in.with_slope,
+            self.surrogate.with_slope,
             starts,
             request.draws,
-            _warmup(request, "stand_in"),
+            _warmup(request, "surrogate"),
             seeds,
             correction=self.exact,
         )

@@ -8,13 +8,13 @@ else.
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.posterior.interpolation.gaussian_process import Surrogate
 from splisosm_pyro.posterior.interpolation.importance_sampling import DEGREES, StudentT
+from splisosm_pyro.posterior.interpolation.interpolated_density import Interpolated
 from splisosm_pyro.posterior.nuts.coordinates import Coordinates
 
 # So many nats below and above the t, where that is as high as the density at its highest.
@@ -23,22 +23,16 @@ FLOOR, CEILING = 7.0, 2.0
 NODES, LENGTHS, WIDTH = 2000, (2.0, 3.0, 4.0), 1.2
 
 
-class Sloped(Protocol):
-    """A log density with its gradient."""
-
-    def with_slope(self, u: FloatArray, /) -> tuple[float, FloatArray]:
-        """Return both at ``u`` (K,)."""
-        ...
-
-
 @dataclass(frozen=True, eq=False)
-class StandIn:
+class SurrogateDensity:
     """An interpolated density as one of ``z``, with its Jacobian, interpolated again."""
 
     surrogate: Surrogate
 
     @classmethod
-    def of(cls, between: Sloped, coordinates: Coordinates, draws: FloatArray) -> "StandIn":
+    def of(
+        cls, between: Interpolated, coordinates: Coordinates, draws: FloatArray
+    ) -> "SurrogateDensity":
         """Interpolate ``between`` at some of its draws (N, K) and at points further out."""
         size = draws.shape[1]
         half = NODES // (2 * (size + 1))

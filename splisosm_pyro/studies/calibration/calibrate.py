@@ -22,9 +22,9 @@ from splisosm_pyro.maths.covariance.kernel import Kernel
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.posterior.arviz.predictive_groups import predictive_counts
 from splisosm_pyro.posterior.density.priors import PosteriorPriors
+from splisosm_pyro.posterior.draws.arguments import METHODS, Request
 from splisosm_pyro.posterior.draws.from_prior import prior_draws
-from splisosm_pyro.posterior.draws.laplace_and_nested import Density, GeneDraws
-from splisosm_pyro.posterior.draws.request import METHODS, Request
+from splisosm_pyro.posterior.draws.gene_draws import Density, GeneDraws
 from splisosm_pyro.posterior.field.noise import Noise
 from splisosm_pyro.posterior.field.summary import ratios
 from splisosm_pyro.posterior.run import draw_gene

@@ -23,7 +23,7 @@ from splisosm_pyro.fit.options import choose, positive_int
 from splisosm_pyro.fit.result import failed
 from splisosm_pyro.maths.numeric.arrays import FloatArray, IndexArray
 from splisosm_pyro.maths.spot.gaussian import log_coefficient, log_kernel_density
-from splisosm_pyro.posterior.draws.request import Labels, chosen_genes
+from splisosm_pyro.posterior.draws.arguments import Labels, chosen_genes
 from splisosm_pyro.studies.comparison.candidates import Candidates
 from splisosm_pyro.studies.comparison.folds import block_folds, read_folds, spot_folds
 from splisosm_pyro.studies.comparison.scores import Scores, stacked

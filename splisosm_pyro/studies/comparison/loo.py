@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from splisosm_pyro.fit.options import choose
 from splisosm_pyro.fit.result import failed
-from splisosm_pyro.posterior.draws.request import Labels, chosen_genes
+from splisosm_pyro.posterior.draws.arguments import Labels, chosen_genes
 from splisosm_pyro.posterior.loo.gene import OUTER
 from splisosm_pyro.studies.comparison.candidates import Candidates
 from splisosm_pyro.studies.comparison.heldout import BROKEN

@@ -21,8 +21,8 @@ from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.plots import FINE, FLAGGED, panels
 from splisosm_pyro.posterior.arviz.predictive_groups import predictive_counts
 from splisosm_pyro.posterior.density.priors import PosteriorPriors
+from splisosm_pyro.posterior.draws.arguments import Labels, Request, chosen_genes
 from splisosm_pyro.posterior.draws.from_prior import prior_draws
-from splisosm_pyro.posterior.draws.request import Labels, Request, chosen_genes
 from splisosm_pyro.posterior.field.noise import Noise
 from splisosm_pyro.posterior.run import draw_gene
 from splisosm_pyro.studies.comparison.heldout import BROKEN

@@ -16,7 +16,7 @@ from splisosm_pyro.fit.options import choose
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.maths.priors import Variable, stated_on
 from splisosm_pyro.model import MultinomGLMM
-from splisosm_pyro.posterior.draws.request import Labels, chosen_genes
+from splisosm_pyro.posterior.draws.arguments import Labels, chosen_genes
 from splisosm_pyro.studies.sensitivity import figures as plots
 from splisosm_pyro.studies.sensitivity.labelled import tidy
 

@@ -11,7 +11,7 @@ from scipy.special import expit
 
 from splisosm_pyro.fit.glmm.outer_space import OuterSpace
 from splisosm_pyro.maths.numeric.arrays import FloatArray
-from splisosm_pyro.posterior.draws.request import Labels
+from splisosm_pyro.posterior.draws.arguments import Labels
 
 # The parameters of a table, in its order, with their dimensions after the gene.
 PARAMETERS: dict[str, tuple[str, ...]] = {

@@ -8,7 +8,7 @@ from problems import FORMS, kernel_of, objective_of
 from scipy import integrate, stats
 from scipy.special import expit
 
-from splisosm_pyro.posterior.field.field import DrawnField, log_lik, log_lik_by_spot
+from splisosm_pyro.posterior.field.drawn_or_gaussian import DrawnField, log_lik, log_lik_by_spot
 from splisosm_pyro.posterior.field.gaussian_draws import (
     FieldAtMode,
     eta_mean,

@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 from problems import central, density_of, point_of
 
-from splisosm_pyro.posterior.interpolation.attenuated_coefficients import Averaged, AveragedDensity
+from splisosm_pyro.posterior.interpolation.attenuated_coefficients import (
+    AttenuatedCoefficients,
+    AttenuatedDensity,
+)
 
 
 @pytest.mark.parametrize("fix", [False, True])
@@ -16,7 +19,7 @@ def test_the_map_has_its_derivative_and_its_inverse(name, fix):
     case = cases.CASES[name]
     density = density_of(case, fix=fix)
     u = point_of(case)[case.sigma.shape[1] if fix else 0 :]
-    coordinates = Averaged(density.space)
+    coordinates = AttenuatedCoefficients(density.space)
     y, slope = coordinates.from_u(u), coordinates.slope(u)
     np.testing.assert_allclose(coordinates.to_u(y), u, atol=1e-12)
     np.testing.assert_array_equal(coordinates.from_u(np.stack([u, u]))[1], y)
@@ -37,14 +40,14 @@ def test_ratios_average_as_at_the_coefficient(name):
         z = np.linspace(-8.0, 8.0, 2001)
         weight = np.exp(-0.5 * z**2) / np.exp(-0.5 * z**2).sum()
         average = weight @ (1.0 / (1.0 + np.exp(-1.3 - np.exp(log_sigma) * z)))
-        b = Averaged(space).from_u(u)[-1]
+        b = AttenuatedCoefficients(space).from_u(u)[-1]
         assert 1.0 / (1.0 + np.exp(-b)) == pytest.approx(average, abs=0.012)
 
 
 @pytest.mark.parametrize("name", ["two_isoforms", "batch"])
 def test_what_is_climbed_has_its_gradient(name):
     case = cases.CASES[name]
-    density = AveragedDensity(density_of(case, how=("quadrature", "ep")))
+    density = AttenuatedDensity(density_of(case, how=("quadrature", "ep")))
     y = density.coordinates.from_u(point_of(case))
     value, state = density.value(y, None)
     assert value == density.density.value(point_of(case), None)[0]
@@ -56,8 +59,8 @@ def test_what_is_climbed_has_its_gradient(name):
 
 def test_near_a_mode_the_curvature_is_differenced():
     case = cases.CASES["two_isoforms"]
-    far = AveragedDensity(density_of(case))
-    near = AveragedDensity(replace(far.density, near=point_of(case)))
+    far = AttenuatedDensity(density_of(case))
+    near = AttenuatedDensity(replace(far.density, near=point_of(case)))
     y = far.coordinates.from_u(point_of(case))
     at = far.density.evaluate(point_of(case))
     at = replace(at, u=y, gradient=far.gradient(y, at.state)[0])

@@ -17,7 +17,7 @@ from splisosm_pyro.posterior.density.priors import PosteriorPriors
 from splisosm_pyro.posterior.density.space import PosteriorSpace
 from splisosm_pyro.posterior.draws.laplace_and_nested import outer_mode
 from splisosm_pyro.posterior.interpolation import interpolated_density as interpolated
-from splisosm_pyro.posterior.interpolation.attenuated_coefficients import Averaged
+from splisosm_pyro.posterior.interpolation.attenuated_coefficients import AttenuatedCoefficients
 from splisosm_pyro.posterior.interpolation.interpolated_density import Interpolated, weighed
 
 
@@ -196,7 +196,7 @@ def test_a_glm_has_no_field_to_average_over():
     case = cases.CASES["covariates"]
     density = GLMDensity.of_gene(case.counts[0], case.design, OUTER_PRIORS["gamma"])
     u = np.random.default_rng(0).normal(size=(3, density.size))
-    np.testing.assert_array_equal(Averaged(density.space).from_u(u), u)
+    np.testing.assert_array_equal(AttenuatedCoefficients(density.space).from_u(u), u)
     parts, jacobian = density.space.log_priors(u)
     assert set(parts) == {"beta", "bias_eta"}
     expected = stats.norm(0, 2.0).logpdf(u[:, :-2]).sum(1) + stats.norm(0, 3.0).logpdf(

@@ -1,4 +1,4 @@
-"""The stand-in that ``marginal_nuts`` moves by, its coordinates, and what makes the draws right."""
+"""The density that ``marginal_nuts`` moves by, its coordinates, and what makes the draws right."""
 
 from dataclasses import replace
 
@@ -12,15 +12,14 @@ from splisosm_pyro.maths.priors import BetaPrior, GammaPrior, HalfNormalPrior
 from splisosm_pyro.model import MultinomGLMM
 from splisosm_pyro.posterior import PosteriorPriors
 from splisosm_pyro.posterior.density.outer import OuterDensity
-from splisosm_pyro.posterior.draws.laplace_and_nested import explored, outer_mode
+from splisosm_pyro.posterior.draws.laplace_and_nested import interpolated_draws, outer_mode
 from splisosm_pyro.posterior.field.noise import Noise
-from splisosm_pyro.posterior.interpolation.attenuated_coefficients import Averaged
+from splisosm_pyro.posterior.interpolation.attenuated_coefficients import AttenuatedCoefficients
 from splisosm_pyro.posterior.interpolation.importance_sampling import DEGREES
 from splisosm_pyro.posterior.nuts import samplers as sampling
 from splisosm_pyro.posterior.nuts.chains import Exact, run_chains
-from splisosm_pyro.posterior.nuts.coordinates import Coordinates, Shear
-from splisosm_pyro.posterior.nuts.surrogate_density import CEILING, FLOOR, StandIn
-from splisosm_pyro.posterior.nuts.warp import Warp
+from splisosm_pyro.posterior.nuts.coordinates import Coordinates, NormalScores, Shear
+from splisosm_pyro.posterior.nuts.surrogate_density import CEILING, FLOOR, SurrogateDensity
 
 
 def wide(x):
@@ -74,26 +73,26 @@ def case():
 
 
 @pytest.mark.parametrize("theta", [None, BetaPrior(2.0, 3.0)])
-def test_the_priors_are_normal_in_the_warped_coordinates(case, theta):
+def test_the_priors_are_normal_in_the_normal_scores(case, theta):
     priors = PosteriorPriors(2.0, 2.0, GammaPrior(2.0, 0.3), theta or BetaPrior(1.0, 1.0))
-    warp = Warp.of(density_of(case, priors))
+    scores = NormalScores.of(density_of(case, priors))
     law = stats.beta(2.0, 3.0) if theta else stats.uniform()
     for z in (-4.0, -1.5, 0.0, 1.0, 2.5):
-        u = warp.to_u(np.full(warp.lower.size, z))
+        u = scores.to_u(np.full(scores.lower.size, z))
         assert np.exp(u[0]) == pytest.approx(
             stats.gamma(2, scale=1 / 0.3).ppf(stats.norm.cdf(z)), rel=1e-3
         )
         assert 1 / (1 + np.exp(-u[1])) == pytest.approx(law.ppf(stats.norm.cdf(z)), rel=1e-3)
         np.testing.assert_array_equal(u[2:], z)
-        np.testing.assert_allclose(warp.from_u(u), z, atol=1e-3)
-    assert not warp.inside(np.full(warp.lower.size, 70.0))
+        np.testing.assert_allclose(scores.from_u(u), z, atol=1e-3)
+    assert not scores.inside(np.full(scores.lower.size, 70.0))
 
 
 def test_a_prior_that_falls_steeply_leaves_finite_coordinates(case):
-    warp = Warp.of(density_of(case, PosteriorPriors(sigma=HalfNormalPrior(0.05))))
-    assert np.isfinite(warp.lower).all()
-    assert np.isfinite(warp.upper).all()
-    assert warp.upper[0] == pytest.approx(30.0, abs=0.5)
+    scores = NormalScores.of(density_of(case, PosteriorPriors(sigma=HalfNormalPrior(0.05))))
+    assert np.isfinite(scores.lower).all()
+    assert np.isfinite(scores.upper).all()
+    assert scores.upper[0] == pytest.approx(30.0, abs=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +100,12 @@ def found(case):
     """A density, its mode, draws of what is between its points, and coordinates for a chain."""
     density = density_of(case, PosteriorPriors(2.0, 2.0))
     mode = outer_mode(density, density.starts(case.counts[0], case.design))
-    draws, log_density, between = explored(density, mode, 2000, Noise.of_gene(0, case.counts[0]))
-    coordinates = Coordinates.of(Averaged(density.space), Warp.of(density), draws)
+    draws, log_density, between = interpolated_draws(
+        density, mode, 2000, Noise.of_gene(0, case.counts[0])
+    )
+    coordinates = Coordinates.of(
+        AttenuatedCoefficients(density.space), NormalScores.of(density), draws
+    )
     return density, mode, draws, log_density, between, coordinates
 
 
@@ -154,29 +157,29 @@ def test_a_density_and_its_slope_move_along_with_the_coordinates(found):
         assert slope[i] == pytest.approx(central(value, z, i), rel=1e-4, abs=1e-5)
 
 
-def test_the_stand_in_is_near_what_it_stands_for(found):
+def test_the_surrogate_is_near_the_density(found):
     density, mode, draws, log_density, between, coordinates = found
-    stand_in = StandIn.of(between.interpolant, coordinates, draws)
+    walked = SurrogateDensity.of(between.interpolant, coordinates, draws)
     z = coordinates.from_u(draws[1500:])
     dets = np.array([coordinates.log_det(row) for row in z])
-    off = log_density[1500:] + dets - [stand_in.with_slope(row)[0] for row in z]
+    off = log_density[1500:] + dets - [walked.with_slope(row)[0] for row in z]
     assert off.std() < 0.2
     truth = [density.log_density(u, mode.at)[0] for u in draws[1500:1600]]
     assert np.std(truth - log_density[1500:1600]) < 0.3
     assert np.std(truth) > 1.0
 
 
-def test_the_stand_in_stays_between_two_multiples_of_a_t_and_has_its_slope(found):
+def test_the_surrogate_stays_between_two_multiples_of_a_t_and_has_its_slope(found):
     *_, draws, _, between, coordinates = found
-    stand_in = StandIn.of(between.interpolant, coordinates, draws)
+    walked = SurrogateDensity.of(between.interpolant, coordinates, draws)
     size = draws.shape[1]
-    surrogate = stand_in.surrogate
+    surrogate = walked.surrogate
     low, high = (
-        replace(stand_in, surrogate=replace(surrogate, coefficients=surrogate.coefficients + by))
+        replace(walked, surrogate=replace(surrogate, coefficients=surrogate.coefficients + by))
         for by in (-50.0, 50.0)
     )
     places = (np.full(size, 0.3), np.full(size, 3.0), np.full(size, -12.0))
-    for one in (stand_in, low, high):
+    for one in (walked, low, high):
         for z in places:
             value, slope = one.with_slope(z)
             t = stats.multivariate_t(np.zeros(size), np.eye(size), DEGREES)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from problems import skewed
 
-from splisosm_pyro.posterior.field.nearest_modes import MOST_ANCHORS, anchors
-from splisosm_pyro.posterior.interpolation.explore import CHECKED, FEWEST, explore
+from splisosm_pyro.posterior.field.nearest_modes import MOST_MODES, nearest_modes
+from splisosm_pyro.posterior.interpolation.checked_draws import CHECKED, FEWEST, checked_draws
 from splisosm_pyro.posterior.interpolation.gaussian_process import Surrogate
 from splisosm_pyro.posterior.interpolation.importance_sampling import StudentT
 
@@ -14,14 +14,14 @@ BOX = (np.full(2, -50.0), np.full(2, 50.0))
 MEAN, VARIANCE = 0.4227843351, 0.6449340668
 
 
-def explored(density, centre, covariance, box, n_draws, generator):
+def draws_of(density, centre, covariance, box, n_draws, generator):
     """Interpolate about a Gaussian 1.3 times as wide as the one given."""
     root = np.linalg.cholesky(covariance)
 
     def how(points, values, slopes, lengths):
         return Surrogate.through(points, values, slopes, centre, 1.3 * root, lengths, fading=True)
 
-    return explore(density, how, StudentT(centre, root), box, n_draws, generator)
+    return checked_draws(density, how, StudentT(centre, root), box, n_draws, generator)
 
 
 def bent(u):
@@ -32,7 +32,7 @@ def bent(u):
 
 
 def test_draws_have_the_moments_of_a_skewed_density():
-    draws, log_density, found = explored(
+    draws, log_density, found = draws_of(
         skewed, np.array([0.7, 0.3]), np.diag([0.5, 2.0]), BOX, 4000, np.random.default_rng(3)
     )
     expected = np.array([[VARIANCE, VARIANCE / 2], [VARIANCE / 2, VARIANCE / 4 + np.pi**2 / 3]])
@@ -54,7 +54,7 @@ def test_no_draw_is_outside_the_box():
     def boxed(u):
         return skewed(u) if u[0] >= -0.5 else (-np.inf, np.zeros(2), None)
 
-    draws, _, found = explored(
+    draws, _, found = draws_of(
         boxed, np.array([0.7, 0.3]), np.diag([0.5, 2.0]), box, 500, np.random.default_rng(0)
     )
     assert draws[:, 0].min() >= -0.5
@@ -63,7 +63,7 @@ def test_no_draw_is_outside_the_box():
 
 def test_a_bent_ridge_is_followed():
     args = (np.zeros(2), np.diag([1.0, 0.25]), BOX, 4000)
-    draws, _, found = explored(bent, *args, np.random.default_rng(0))
+    draws, _, found = draws_of(bent, *args, np.random.default_rng(0))
     assert found.values.size >= FEWEST + CHECKED
     assert draws[:, 0].std() == pytest.approx(1.0, abs=0.12)  # its ends are thin
     assert (draws[:, 1] - 0.5 * draws[:, 0] ** 2).std() == pytest.approx(0.5, rel=0.1)
@@ -71,13 +71,13 @@ def test_a_bent_ridge_is_followed():
 
 def test_what_it_cannot_follow_is_said(monkeypatch):
     """Ripples shorter than the points are apart, and no more points allowed."""
-    monkeypatch.setattr("splisosm_pyro.posterior.interpolation.explore.MOST_CHECKS", 1)
+    monkeypatch.setattr("splisosm_pyro.posterior.interpolation.checked_draws.MOST_CHECKS", 1)
 
     def rippled(u):
         wave = 5.0 * np.sin(9.0 * u)
         return -0.5 * u @ u + wave.sum(), -u + 45.0 * np.cos(9.0 * u), None
 
-    found = explored(rippled, np.zeros(2), np.eye(2), BOX, 100, np.random.default_rng(0))[2]
+    found = draws_of(rippled, np.zeros(2), np.eye(2), BOX, 100, np.random.default_rng(0))[2]
     assert not found.weights.trusted
 
 
@@ -86,8 +86,8 @@ def test_anchors_are_few_near_and_worth_it():
     points, draws = rng.normal(size=(200, 2)), rng.normal(size=(1000, 2))
     values = -0.5 * (points**2).sum(1)
     values[7] = -np.inf
-    owner = anchors(points, values, draws)
-    assert np.unique(owner).size <= MOST_ANCHORS
+    owner = nearest_modes(points, values, draws)
+    assert np.unique(owner).size <= MOST_MODES
     assert 7 not in owner
     apart = np.linalg.norm(points[owner] - draws, axis=1)
     anyone = np.linalg.norm(points[rng.integers(200, size=1000)] - draws, axis=1)

@@ -59,7 +59,7 @@ Interpolate = Callable[[FloatArray, FloatArray, FloatArray, Sequence[float]], Be
 
 
 @dataclass
-class Explored(Generic[Between]):
+class EvaluatedPoints(Generic[Between]):
     """Evaluated points (n, K) of a density, what was kept of each, and what is between them.
 
     ``weights`` are those of the draws at which the density was evaluated last.
@@ -92,14 +92,14 @@ class Explored(Generic[Between]):
         return self.interpolant
 
 
-def explore(
+def checked_draws(
     density: LogDensity,
     how: Interpolate[Between],
     proposal: StudentT,
     box: tuple[FloatArray, FloatArray],
     n_draws: int,
     generator: np.random.Generator,
-) -> tuple[FloatArray, FloatArray, Explored[Between]]:
+) -> tuple[FloatArray, FloatArray, EvaluatedPoints[Between]]:
     """Draw from a density between its points, with more of them until draws pass their check.
 
     Parameters
@@ -121,7 +121,9 @@ def explore(
         Draws (N, K), their interpolated log density (N,), and what was evaluated.
     """
     size = proposal.centre.size
-    found: Explored[Between] = Explored(np.empty((0, size)), np.empty(0), np.empty((0, size)))
+    found: EvaluatedPoints[Between] = EvaluatedPoints(
+        np.empty((0, size)), np.empty(0), np.empty((0, size))
+    )
     first = min(max(FIRST_EACH * size, FEWEST), MOST_FIRST)
     found.add(density, proposal.points(first, generator))
     proposal, *_ = _draws(found.interpolate(how, LENGTHS), proposal, box, CHECKED, generator)
