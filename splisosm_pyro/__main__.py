@@ -23,6 +23,8 @@ PRIOR_NAMES = (
     *("none", "gamma", "inv_gamma", "half_normal", "half_t", "exponential", "pc", "pc_usage"),
 )
 
+RECORDS = "records.jsonl"  # genes.run.records.NAME, likewise
+
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 DESCRIPTION = """\
@@ -301,8 +303,6 @@ def _fit(args: argparse.Namespace) -> int:
 
 def _check_paths(args: argparse.Namespace, folder: Path | None) -> None:
     """Raise if the file is missing, or the place of the results is missing or taken."""
-    from splisosm_pyro.genes.run.records import has_records
-
     if args.file.suffix.lower() in (".npz", ".h5ad") and not args.file.is_file():
         raise FileNotFoundError(f"no such file: {args.file}")
     if folder is None:
@@ -312,7 +312,7 @@ def _check_paths(args: argparse.Namespace, folder: Path | None) -> None:
             raise ValueError(f"--out: there is no folder {args.out.parent}")
     elif folder.exists() and not folder.is_dir():
         raise ValueError(f"--out: {folder} is no folder; give one, or a name that ends in .csv")
-    elif has_records(folder) and not args.resume:
+    elif (folder / RECORDS).is_file() and not args.resume:
         raise ValueError(
             f"--out: {folder} holds the records of a run: add --resume to go on with it, or give "
             "another folder"

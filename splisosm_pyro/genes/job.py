@@ -1,11 +1,11 @@
 """What is fitted to every gene, small enough to send along with every batch."""
 
-import hashlib
 import zlib
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
+import joblib
 import numpy as np
 from scipy.sparse import csc_array
 
@@ -16,7 +16,7 @@ from splisosm_pyro.genes.data.covariates import Design, design_of
 from splisosm_pyro.genes.data.slide import Slide, graph_of
 from splisosm_pyro.maths.axes import as_design
 from splisosm_pyro.maths.covariance.car import CARKernel
-from splisosm_pyro.maths.numeric.arrays import AnyArray, FloatArray
+from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.maths.priors import Priors, prior_from_name
 
 PriorName = str
@@ -140,12 +140,9 @@ class Job:
     @cached_property
     def digest(self) -> str:
         """Checksum of everything that a gene's result depends on beside its counts."""
-        found = hashlib.sha256(repr(sorted(self.options.as_dict().items())).encode())
-        for array in (self.graph.indptr, self.graph.indices, self.graph.data, self.places):
-            found.update(_bytes(array))
-        found.update(_bytes(self.design.fitted))
-        found.update(repr(self.design.names).encode())
-        return found.hexdigest()
+        graph, design = self.graph, self.design
+        arrays = (graph.indptr, graph.indices, graph.data, self.places, design.fitted)
+        return str(joblib.hash((self.options.as_dict(), arrays, design.names)))
 
     def prepared(self) -> "PreparedJob":
         """Build what the fits share; kept until another job comes, once in each process."""
@@ -199,39 +196,3 @@ def gene_seed(seed: int, gene: str) -> int:
     """
     state = np.random.SeedSequence([seed, zlib.crc32(gene.encode())]).generate_state(1)
     return int(state[0])
-
-
-def _bytes(array: AnyArray) -> bytes:
-    """Return an array's content with its type and shape."""
-    values = np.ascontiguousarray(array)
-    return f"{values.dtype.str}{values.shape}".encode() + values.tobytes()
-
-
-def digest_of(slide: Slide) -> str:
-    """Return the checksum of a slide's genes, counts, covariates and places.
-
-    Parameters
-    ----------
-    slide : Slide
-
-    Returns
-    -------
-    str
-        64 hexadecimal digits; equal for the same data, whatever file they came from.
-    """
-    found = hashlib.sha256()
-    for group in slide.groups:
-        found.update("\n".join(group.gene_names.tolist()).encode())
-        found.update("\n".join(group.iso_names.ravel().tolist()).encode())
-        found.update(_bytes(group.counts))
-    design = slide.design
-    found.update("\n".join(map(str, design.columns)).encode())
-    found.update(_bytes(design.to_numpy(dtype=np.float64)))
-    found.update(_bytes(slide.coords))
-    if slide.library is not None:
-        found.update("\n".join(slide.library.tolist()).encode())
-    if slide.adjacency is not None:
-        graph = csc_array(slide.adjacency)
-        for array in (graph.indptr, graph.indices, graph.data):
-            found.update(_bytes(array))
-    return found.hexdigest()

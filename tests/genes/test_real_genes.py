@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from splisosm_pyro.genes.data.read import read_slide
+from splisosm_pyro.genes import read_slide
 from splisosm_pyro.genes.run.fit_genes import fit_slide
 
 KNOWN = {"Myl6", "Rps24", "Rpl5", "Plp1"}

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from splisosm_pyro.genes.data.covariates import check_references, covariate
-from splisosm_pyro.genes.data.slide import GeneGroup, Slide, as_coords, checked
+from splisosm_pyro.genes.data.slide import GeneGroup, Slide, as_coords
 from splisosm_pyro.maths.numeric.arrays import AnyArray
 
 
@@ -81,7 +81,7 @@ def slide_of_arrays(
         covariate(name, frame.iloc[:, i], reference=levels.get(name))
         for i, name in enumerate(names)
     )
-    return checked(Slide(coords=places, covariates=columns, groups=tuple(groups), single=single))
+    return Slide(coords=places, covariates=columns, groups=tuple(groups), single=single)
 
 
 def _iso_names(given: Sequence[Sequence[str]] | None, arrays: list[AnyArray]) -> list[list[str]]:

@@ -202,7 +202,7 @@ def design_of(covariates: Sequence[Covariate], n_spots: int, *, standardise: boo
     >>> design_of([age], 3, standardise=True).back.round(3).tolist()
     [[0.122, 0.0], [-2.449, 1.0]]
     """
-    frame = join(covariates, n_spots)
+    frame = side_by_side(covariates, n_spots)
     raw = frame.to_numpy(dtype=np.float64)
     n_columns = raw.shape[1]
     centre, scale = np.zeros(n_columns), np.ones(n_columns)
@@ -218,7 +218,7 @@ def design_of(covariates: Sequence[Covariate], n_spots: int, *, standardise: boo
     return Design((raw - centre) / scale, tuple(map(str, frame.columns)), back, contrasts)
 
 
-def join(covariates: Sequence[Covariate], n_spots: int) -> pd.DataFrame:
+def side_by_side(covariates: Sequence[Covariate], n_spots: int) -> pd.DataFrame:
     """Put the columns of S spots side by side; none give shape (S, 0)."""
     columns = [one.columns.reset_index(drop=True) for one in covariates]
     return pd.concat([pd.DataFrame(index=range(n_spots)), *columns], axis=1)

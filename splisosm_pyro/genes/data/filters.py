@@ -1,5 +1,6 @@
 """Which genes and isoforms are worth a fit, and a record of what was taken out."""
 
+import warnings
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import Literal
@@ -9,6 +10,7 @@ import pandas as pd
 
 from splisosm_pyro.fit.options import choose
 from splisosm_pyro.genes.data.slide import GeneGroup, Slide
+from splisosm_pyro.maths.axes import SplisosmWarning
 from splisosm_pyro.maths.numeric.arrays import AnyArray, Mask
 
 REMOVED_COLUMNS = ["gene", "isoform", "why"]
@@ -46,7 +48,7 @@ class Filters:
 
 
 def filtered(slide: Slide, filters: Filters) -> tuple[Slide, pd.DataFrame]:
-    """Take out genes and isoforms.
+    """Take out genes and isoforms; warn if what is left are no whole numbers.
 
     Parameters
     ----------
@@ -86,7 +88,24 @@ def filtered(slide: Slide, filters: Filters) -> tuple[Slide, pd.DataFrame]:
         reasons = table.loc[table["isoform"] == "", "why"].value_counts()
         listed = ", ".join(f"{n} with {why}" for why, n in reasons.items()) or "the data have none"
         raise ValueError(f"no gene is left: {listed}")
+    _warn_of_fractions(left)
     return left, table
+
+
+def _warn_of_fractions(slide: Slide) -> None:
+    """Warn once of counts that are no whole numbers."""
+    fractional = sum(
+        int((group.counts % 1 != 0).any(axis=(1, 2)).sum())
+        for group in slide.groups
+        if group.counts.dtype.kind == "f"
+    )
+    if fractional:
+        warnings.warn(
+            f"{fractional} genes have counts that are no whole numbers: they are fitted as they "
+            "are; check that the layer holds counts",
+            SplisosmWarning,
+            stacklevel=5,
+        )
 
 
 def _without_rare(

@@ -1,6 +1,6 @@
 """Reading an ``.h5ad``: isoforms in columns, the name of their gene in ``var``."""
 
-from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,33 +8,13 @@ import pandas as pd
 
 from splisosm_pyro.fit.accelerator.memory import available_bytes
 from splisosm_pyro.genes.data.covariates import Covariate, check_references, covariate
-from splisosm_pyro.genes.data.slide import GeneGroup, PathLike, Slide, as_coords, checked, existing
+from splisosm_pyro.genes.data.keys import SlideKeys
+from splisosm_pyro.genes.data.slide import GeneGroup, Slide, as_coords
 from splisosm_pyro.maths.numeric.arrays import AnyArray, IndexArray, StrArray
 
 
-def read_h5ad(
-    path: PathLike,
-    *,
-    layer: str = "counts",
-    group_iso_by: str = "gene_symbol",
-    covariates: Sequence[str] = (),
-    spatial_key: str = "spatial",
-    n_isos: int | None = None,
-    adj_key: str | None = None,
-    library_key: str | None = None,
-    reference: Mapping[str, str] | None = None,
-) -> Slide:
+def read_h5ad(path: Path, keys: SlideKeys) -> Slide:
     """Read isoform counts from an AnnData file, spots in rows and isoforms in columns.
-
-    Parameters
-    ----------
-    path : str or path
-    layer, group_iso_by, covariates, spatial_key, n_isos, adj_key, library_key, reference
-        As in `slide_of_anndata`.
-
-    Returns
-    -------
-    Slide
 
     Raises
     ------
@@ -43,93 +23,52 @@ def read_h5ad(
     OSError, ValueError
         If the file cannot be read, or something asked for is not in it.
     """
-    return slide_of_anndata(
-        _open(path),
-        layer=layer,
-        group_iso_by=group_iso_by,
-        covariates=covariates,
-        spatial_key=spatial_key,
-        n_isos=n_isos,
-        adj_key=adj_key,
-        library_key=library_key,
-        reference=reference,
-    )
+    adata = _open(path)
+    return slide_of_anndata(adata, keys)
 
 
-def slide_of_anndata(
-    adata: Any,
-    *,
-    layer: str = "counts",
-    group_iso_by: str | None = "gene_symbol",
-    covariates: Sequence[str] = (),
-    spatial_key: str = "spatial",
-    n_isos: int | None = None,
-    adj_key: str | None = None,
-    library_key: str | None = None,
-    reference: Mapping[str, str] | None = None,
-) -> Slide:
+def slide_of_anndata(adata: Any, keys: SlideKeys) -> Slide:
     """Take isoform counts from an AnnData object, spots in rows and isoforms in columns.
-
-    Parameters
-    ----------
-    adata : AnnData
-    layer : str
-        Name of the layer with the counts; ``'X'`` stands for the main matrix.
-    group_iso_by : str
-        Column of ``var`` with the gene of each isoform.
-    covariates : sequence of str
-        Columns of ``obs`` or matrices of ``obsm``; categories become indicators of all levels but
-        the first.
-    spatial_key : str
-        Key of ``obsm`` with the coordinates; the first two columns are taken.
-    n_isos : int, optional
-        Take the genes with this number of isoforms alone.
-    adj_key : str, optional
-        Key of ``obsp`` with the graph of the spots, in the place of the coordinates' neighbours.
-    library_key : str, optional
-        Column of ``obs`` with the slide of each spot.
-    reference : mapping of str to str, optional
-        For each category of ``covariates`` the level that the others are compared with.
-
-    Returns
-    -------
-    Slide
 
     Raises
     ------
     ValueError
         If something asked for is not there, or counts or coordinates are illegal.
     """
-    if group_iso_by is None:
+    if keys.group_iso_by is None:
         there = ", ".join(map(repr, adata.var.columns)) or "none"
         raise ValueError(
             f"group_iso_by must name the column of var with the gene of an isoform; it has {there}"
         )
-    levels = check_references(covariates, reference)
+    levels = check_references(keys.covariates, keys.reference)
     spots = np.asarray(adata.obs_names, dtype=str)
+    spatial_key = keys.spatial_key or "spatial"
     places = np.asarray(_entry(adata.obsm, spatial_key, "obsm", "spatial_key"))[:, :2]
     coords = as_coords(places, f"obsm[{spatial_key!r}]", spots)
-    matrix = _matrix(adata, layer)
-    genes = _entry(adata.var, group_iso_by, "var", "group_iso_by")
+    matrix, genes = _matrix(adata, keys.layer), _genes(adata, keys.group_iso_by)
+    groups, single = _groups(matrix, genes, adata.var_names, keys.n_isos)
+    graph, slides = keys.adj_key, keys.library_key
+    return Slide(
+        coords=coords,
+        adjacency=None if graph is None else _entry(adata.obsp, graph, "obsp", "adj_key"),
+        library=None if slides is None else _library(adata, slides),
+        covariates=tuple(_covariate(adata, name, levels.get(name)) for name in keys.covariates),
+        groups=groups,
+        single=single,
+        spot_names=spots,
+    )
+
+
+def _genes(adata: Any, key: str) -> "pd.Series[str]":
+    """Return the gene of each isoform."""
+    genes = _entry(adata.var, key, "var", "group_iso_by")
     if genes.isna().any():
         raise ValueError(
-            f"var[{group_iso_by!r}] must name a gene for every isoform, "
+            f"var[{key!r}] must name a gene for every isoform, "
             f"came {int(genes.isna().sum())} without: remove these isoforms, or name their genes"
         )
-    groups, single = _groups(matrix, genes.astype(str), adata.var_names, n_isos)
-    adjacency = None if adj_key is None else _entry(adata.obsp, adj_key, "obsp", "adj_key")
-    library = None if library_key is None else _library(adata, library_key)
-    return checked(
-        Slide(
-            coords=coords,
-            covariates=tuple(_covariate(adata, name, levels.get(name)) for name in covariates),
-            groups=groups,
-            single=single,
-            adjacency=adjacency,
-            library=library,
-            spot_names=spots,
-        )
-    )
+    found: pd.Series[str] = genes.astype(str)
+    return found
 
 
 def _library(adata: Any, key: str) -> StrArray:
@@ -143,7 +82,7 @@ def _library(adata: Any, key: str) -> StrArray:
     return np.asarray(column.astype(str), dtype=str)
 
 
-def _open(path: PathLike) -> Any:
+def _open(path: Path) -> Any:
     """Read an AnnData file, or say what is missing to do so."""
     try:
         import anndata
@@ -152,9 +91,7 @@ def _open(path: PathLike) -> Any:
             "reading an .h5ad needs the package anndata: pip install 'splisosm-pyro[anndata]'"
         ) from None
     try:
-        return anndata.read_h5ad(existing(path))
-    except FileNotFoundError:
-        raise
+        return anndata.read_h5ad(path)
     except Exception as error:  # whatever HDF5 stumbles over first
         raise OSError(
             f"{path} is no readable .h5ad, perhaps truncated: download or write it again ({error})"

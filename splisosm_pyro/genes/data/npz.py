@@ -1,6 +1,7 @@
 """Reading an ``.npz``: counts of shape (G, S, P), coordinates, names and covariates."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
@@ -8,45 +9,18 @@ import numpy as np
 from scipy.sparse import csc_array
 
 from splisosm_pyro.genes.data.covariates import Covariate, check_references, covariate
-from splisosm_pyro.genes.data.slide import GeneGroup, PathLike, Slide, as_coords, checked, existing
+from splisosm_pyro.genes.data.keys import SlideKeys
+from splisosm_pyro.genes.data.slide import GeneGroup, Slide, as_coords
 from splisosm_pyro.maths.numeric.arrays import AnyArray, StrArray
 
 
-def read_npz(
-    path: PathLike,
-    *,
-    n_isos: int | None = None,
-    covariates: Sequence[str] = (),
-    spatial_key: str = "coords",
-    adj_key: str | None = None,
-    library_key: str | None = None,
-    reference: Mapping[str, str] | None = None,
-) -> Slide:
+def read_npz(path: Path, keys: SlideKeys) -> Slide:
     """Read counts and coordinates from an ``.npz``.
 
-    Parameters
-    ----------
-    path : str or path
-        Keys: ``counts`` (G, S, P), ``gene_names`` (G,), ``iso_names`` (G, P), and the same with the
-        ending ``_K`` for genes of K isoforms. Names may be missing.
-    n_isos : int, optional
-        Read ``counts_K`` for this K alone (or ``counts``, if that is its P). Default: ``counts``,
-        or every ``counts_K`` of a file without it.
-    covariates : sequence of str
-        Keys of arrays of length S, numbers or words, or of shape (S, F), whose columns
-        ``<key>_names`` may name. Default: ``design``, if there is one.
-    spatial_key : str
-        Key of the coordinates, shape (S, 2).
-    adj_key : str, optional
-        Key of the graph of the spots, (S, S), in the place of the coordinates' neighbours.
-    library_key : str, optional
-        Key of the slide of each spot, (S,).
-    reference : mapping of str to str, optional
-        For each covariate of words the level that the others are compared with.
-
-    Returns
-    -------
-    Slide
+    Its keys are ``counts`` (G, S, P), ``gene_names`` (G,), ``iso_names`` (G, P), and the same with
+    the ending ``_K`` for genes of K isoforms; names may be missing. With ``n_isos`` K it is
+    ``counts_K`` alone (or ``counts``, if that is its P) that is read; else ``counts``, or every
+    ``counts_K`` of a file without it.
 
     Raises
     ------
@@ -54,30 +28,30 @@ def read_npz(
         If a key is missing, or shapes do not agree.
     """
     with _open(path) as file:
+        spatial_key = keys.spatial_key or "coords"
         coords = as_coords(_key(file, spatial_key), spatial_key)
-        groups = [_group(file, ending, len(coords)) for ending in _endings(file, n_isos)]
-        chosen = covariates or [key for key in ("design",) if key in file.files]
-        levels = check_references(chosen, reference)
+        groups = [_group(file, ending, len(coords)) for ending in _endings(file, keys.n_isos)]
+        chosen = keys.covariates or [key for key in ("design",) if key in file.files]
+        levels = check_references(chosen, keys.reference)
         found = tuple(_covariate(file, key, len(coords), levels.get(key)) for key in chosen)
-        graph = None if adj_key is None else csc_array(_key(file, adj_key))
-        library = None if library_key is None else _of_spots(file, library_key, len(coords))
+        graph = None if keys.adj_key is None else csc_array(_key(file, keys.adj_key))
+        slides = keys.library_key
+        library = None if slides is None else _of_spots(file, slides, len(coords))
         names = _of_spots(file, "spot_names", len(coords)) if "spot_names" in file.files else None
-    return checked(
-        Slide(
-            coords=coords,
-            covariates=found,
-            groups=tuple(sorted(groups, key=lambda group: group.iso_names.shape[1])),
-            adjacency=graph,
-            library=library,
-            spot_names=names,
-        )
+    return Slide(
+        coords=coords,
+        covariates=found,
+        groups=tuple(sorted(groups, key=lambda group: group.iso_names.shape[1])),
+        adjacency=graph,
+        library=library,
+        spot_names=names,
     )
 
 
-def _open(path: PathLike) -> Any:
+def _open(path: Path) -> Any:
     """Open without unpickling anything."""
     try:
-        file = np.load(existing(path), allow_pickle=False)
+        file = np.load(path, allow_pickle=False)
     except (ValueError, BadZipFile, EOFError) as error:
         raise ValueError(f"{path} is not a readable .npz, or truncated: {error}") from None
     if not hasattr(file, "files"):

@@ -1,16 +1,23 @@
-"""Reading a slide from a file of either kind.
+"""The door for data: a slide from a file of either kind, from AnnData or from arrays, checked.
 
-The last isoform of a gene, in the order of the file, is the reference of its logits.
+The last isoform of a gene, in the order of the data, is the reference of its logits.
 """
 
+import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from splisosm_pyro.genes.data.h5ad import read_h5ad
+import numpy as np
+import pandas as pd
+
+from splisosm_pyro.genes.data.arrays import slide_of_arrays
+from splisosm_pyro.genes.data.h5ad import read_h5ad, slide_of_anndata
+from splisosm_pyro.genes.data.keys import SlideKeys
 from splisosm_pyro.genes.data.npz import read_npz
-from splisosm_pyro.genes.data.slide import GeneGroup, PathLike, Slide
-
-__all__ = ["GeneGroup", "Slide", "read_h5ad", "read_npz", "read_slide"]
+from splisosm_pyro.genes.data.slide import PathLike, Slide, checked
+from splisosm_pyro.maths.numeric.arrays import AnyArray
 
 
 def read_slide(
@@ -30,42 +37,89 @@ def read_slide(
     Parameters
     ----------
     path : str or path
-    n_isos, covariates
-        As in `read_npz` and `read_h5ad`.
-    layer, group_iso_by
-        As in `read_h5ad`; an ``.npz`` has no use for them.
+    n_isos : int, optional
+        Read the genes with this number of isoforms alone.
+    covariates : sequence of str
+        Columns of ``obs`` or matrices of ``obsm``; arrays of an ``.npz``, of length S or shape
+        (S, F), whose columns ``<key>_names`` may name, by default ``design`` if there is one. Words
+        and categories become indicators of all levels but the first.
+    layer : str
+        Layer of the ``.h5ad`` with the counts; ``'X'`` stands for the main matrix.
+    group_iso_by : str
+        Column of ``var`` of the ``.h5ad`` with the gene of each isoform.
     spatial_key : str, optional
-        Default: ``'coords'`` in an ``.npz``, ``'spatial'`` in an ``.h5ad``.
-
-    adj_key, library_key, reference
-        As in `read_npz` and `read_h5ad`.
+        Of the coordinates. Default: ``'coords'`` in an ``.npz``, ``'spatial'`` in an ``.h5ad``.
+    adj_key : str, optional
+        Of the graph of the spots, (S, S), in the place of the coordinates' neighbours.
+    library_key : str, optional
+        Of the slide of each spot.
+    reference : mapping of str to str, optional
+        For each covariate of words the level that the others are compared with.
 
     Raises
     ------
     ValueError, OSError, ModuleNotFoundError
         If the file is of neither kind or does not hold what is asked for.
     """
-    suffix = Path(path).suffix.lower()
+    keys = SlideKeys(
+        group_iso_by, layer, spatial_key, adj_key, library_key, reference, n_isos, tuple(covariates)
+    )
+    return checked(_of_file(Path(path), keys))
+
+
+def slide_of(
+    source: Any,
+    keys: SlideKeys,
+    covariates: Sequence[str] | pd.DataFrame | None = None,
+    coords: AnyArray | None = None,
+    gene_names: Sequence[str] | None = None,
+    iso_names: Sequence[Sequence[str]] | None = None,
+) -> Slide:
+    """Read a slide off whatever `fit_genes` was given; the arguments are explained there."""
+    if isinstance(source, str | os.PathLike):
+        slide = _of_file(Path(source), replace(keys, covariates=_names(covariates)))
+    elif hasattr(source, "obsm") and hasattr(source, "var"):
+        slide = slide_of_anndata(source, replace(keys, covariates=_names(covariates)))
+    elif isinstance(source, np.ndarray | list | tuple):
+        slide = slide_of_arrays(
+            source,
+            coords=coords,
+            covariates=_frame(covariates),
+            reference=keys.reference,
+            gene_names=gene_names,
+            iso_names=iso_names,
+        )
+    elif isinstance(source, Slide):
+        slide = source
+    else:
+        raise TypeError(
+            "adata_or_counts must be an AnnData, a path, a Slide or arrays of counts, "
+            f"came {type(source).__name__}"
+        )
+    return checked(slide)
+
+
+def _of_file(path: Path, keys: SlideKeys) -> Slide:
+    """Read a file of either kind."""
+    suffix = path.suffix.lower()
+    if suffix not in (".npz", ".h5ad"):
+        raise ValueError(f"the file must end in .npz or .h5ad, came {path.name!r}")
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {path}")
     if suffix == ".npz":
-        return read_npz(
-            path,
-            n_isos=n_isos,
-            covariates=covariates,
-            spatial_key=spatial_key or "coords",
-            adj_key=adj_key,
-            library_key=library_key,
-            reference=reference,
-        )
-    if suffix == ".h5ad":
-        return read_h5ad(
-            path,
-            layer=layer,
-            group_iso_by=group_iso_by,
-            covariates=covariates,
-            spatial_key=spatial_key or "spatial",
-            n_isos=n_isos,
-            adj_key=adj_key,
-            library_key=library_key,
-            reference=reference,
-        )
-    raise ValueError(f"the file must end in .npz or .h5ad, came {Path(path).name!r}")
+        return read_npz(path, keys)
+    return read_h5ad(path, replace(keys, group_iso_by=keys.group_iso_by or "gene_symbol"))
+
+
+def _frame(covariates: Sequence[str] | pd.DataFrame | None) -> pd.DataFrame | None:
+    """Return the covariates of arrays."""
+    if covariates is None or isinstance(covariates, pd.DataFrame):
+        return covariates
+    raise TypeError("covariates must be a DataFrame where the counts are arrays")
+
+
+def _names(covariates: Sequence[str] | pd.DataFrame | None) -> tuple[str, ...]:
+    """Return the covariates' names in a file or AnnData."""
+    if isinstance(covariates, pd.DataFrame):
+        raise TypeError("covariates must be names of columns, the DataFrame is for arrays")
+    return tuple(covariates or ())

@@ -2,14 +2,14 @@
 
 import os
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy.sparse import block_diag, csc_array
 
-from splisosm_pyro.genes.data.covariates import Covariate, join
+from splisosm_pyro.genes.data.covariates import Covariate, side_by_side
 from splisosm_pyro.maths.axes import SplisosmWarning
 from splisosm_pyro.maths.covariance.neighbours import as_adjacency, mutual_neighbours
 from splisosm_pyro.maths.numeric.arrays import AnyArray, FloatArray, IndexArray, StrArray
@@ -80,13 +80,23 @@ class Slide:
     @property
     def design(self) -> pd.DataFrame:
         """Named covariates, numbers only, (S, F); F may be 0."""
-        return join(self.covariates, self.n_spots)
+        return side_by_side(self.covariates, self.n_spots)
 
     def names_of_spots(self) -> StrArray:
         """Names of the spots, numbered where the file has none."""
         if self.spot_names is not None:
             return self.spot_names
         return np.array([f"spot {s}" for s in range(self.n_spots)])
+
+    def take(self, genes: Sequence[int]) -> "Slide":
+        """Return the slide with some of its genes, by their place in it."""
+        mask = np.zeros(self.n_genes, dtype=bool)
+        mask[list(genes)] = True
+        ends = np.cumsum([len(group.gene_names) for group in self.groups])[:-1]
+        parts = np.split(mask, ends)
+        return self.with_groups(
+            [group.take(own) for group, own in zip(self.groups, parts, strict=True)]
+        )
 
     def with_groups(self, groups: list[GeneGroup]) -> "Slide":
         """Return the slide with other genes."""
@@ -218,10 +228,3 @@ def as_coords(values: AnyArray, name: str, spots: StrArray | None = None) -> Flo
 def _listed(names: StrArray) -> str:
     """Return the first few names."""
     return ", ".join(map(str, names[:NAMED])) + (", ..." if len(names) > NAMED else "")
-
-
-def existing(path: PathLike) -> Path:
-    """Return the path of a file, or raise with its name if there is none."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no such file: {path}")
-    return Path(path)

@@ -1,9 +1,10 @@
 """The result of a run over many genes: tables, fitted models, AnnData, files."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -12,11 +13,13 @@ from splisosm_pyro.genes.data.slide import PathLike, Slide
 from splisosm_pyro.genes.job import METHOD, Job, RunOptions
 from splisosm_pyro.genes.result import folder as result_folder
 from splisosm_pyro.genes.result.anndata import as_anndata
+from splisosm_pyro.genes.result.table import gene_table, isoform_table
 from splisosm_pyro.maths.covariance.car import CARKernel
 from splisosm_pyro.maths.numeric.arrays import AnyArray, FloatArray
 from splisosm_pyro.model import MultinomGLM, MultinomGLMM
 
 Params = dict[str, Any]
+Outcome = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +61,27 @@ class GeneFits:
     options: RunOptions
     params: tuple[Params | None, ...]
     complete: bool = True
+
+    @classmethod
+    def of_outcomes(
+        cls,
+        slide: Slide,
+        options: RunOptions,
+        removed: pd.DataFrame,
+        outcomes: Sequence[Outcome],
+        complete: bool,
+    ) -> Self:
+        """Lay out what was done; ``outcomes`` as `fit_one` returns them, in any order."""
+        ordered = sorted(outcomes, key=lambda outcome: int(outcome["index"]))
+        return cls(
+            table=gene_table(ordered),
+            isoforms=isoform_table(ordered),
+            removed=removed,
+            slide=slide if complete else slide.take([one["index"] for one in ordered]),
+            options=options,
+            params=tuple(one["params"] for one in ordered),
+            complete=complete,
+        )
 
     @cached_property
     def kernel(self) -> CARKernel:

@@ -1,43 +1,22 @@
 """``fit_genes``: from AnnData, a file or arrays to a table, batch after batch on workers."""
 
-import logging
-import os
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
-from splisosm_pyro.genes.data.arrays import slide_of_arrays
 from splisosm_pyro.genes.data.filters import Filters, filtered
-from splisosm_pyro.genes.data.h5ad import slide_of_anndata
-from splisosm_pyro.genes.data.read import read_slide
-from splisosm_pyro.genes.data.slide import PathLike, Slide, checked
-from splisosm_pyro.genes.job import Job, ModelName, PriorName, RunOptions, digest_of
+from splisosm_pyro.genes.data.keys import SlideKeys
+from splisosm_pyro.genes.data.read import slide_of
+from splisosm_pyro.genes.data.slide import PathLike, Slide
+from splisosm_pyro.genes.job import Job, ModelName, PriorName, RunOptions
 from splisosm_pyro.genes.result.gene_fits import GeneFits
-from splisosm_pyro.genes.result.table import gene_table, isoform_table
 from splisosm_pyro.genes.run.memory import check_memory
 from splisosm_pyro.genes.run.records import Records
-from splisosm_pyro.genes.run.workers import (
-    Outcome,
-    batches,
-    n_workers,
-    on_this_machine,
-    run_batches,
-    shuffled,
-)
-from splisosm_pyro.maths.axes import SplisosmWarning
+from splisosm_pyro.genes.run.workers import fit_rest, n_workers
 from splisosm_pyro.maths.numeric.arrays import AnyArray
 from splisosm_pyro.studies.sensitivity.columns import asked_sensitivity
-
-logger = logging.getLogger("splisosm_pyro")
-# Raised when the same data and options give other numbers: records of before are not continued.
-NUMBERS = 2
 
 
 def fit_genes(
@@ -166,24 +145,30 @@ def fit_genes(
     >>> fits.table[["gene", "n_isos", "reads"]].values.tolist()
     [['gene_0', 3, 155], ['gene_1', 3, 169]]
     """
-    given = dict(locals())
-    cut = {name: given[name] for name in ("min_counts", "min_spots", "min_share", "rare")}
-    return fit_slide(
-        _slide_of(adata_or_counts, given),
-        _options_of(given),
-        Filters(**cut),
-        n_jobs=n_jobs,
-        batch_size=batch_size,
-        progress=progress,
-        resume=resume,
+    keys = SlideKeys(group_iso_by, layer, spatial_key, adj_key, library_key, reference, n_isos)
+    slide = slide_of(adata_or_counts, keys, covariates, coords, gene_names, iso_names)
+    options = RunOptions(
+        model=model,
+        nugget=nugget,
+        smooth=smooth,
+        share_variance=share_variance,
+        prior=var_prior_model,
+        prior_params=None if var_prior_model_params is None else dict(var_prior_model_params),
+        k=k,
+        rho=rho,
+        standardise=standardise,
+        seed=seed,
+        fitting_configs=dict(fitting_configs or {}),
+        sensitivity=asked_sensitivity(sensitivity, var_prior_model, var_prior_model_params),
     )
+    filters = Filters(min_counts=min_counts, min_spots=min_spots, min_share=min_share, rare=rare)
+    return fit_slide(slide, options, filters, n_jobs, batch_size, progress, resume)
 
 
 def fit_slide(
     slide: Slide,
     options: RunOptions | None = None,
     filters: Filters | None = None,
-    *,
     n_jobs: int = 1,
     batch_size: int | str = "auto",
     progress: bool = True,
@@ -206,156 +191,7 @@ def fit_slide(
     options = options or RunOptions()
     slide, removed = filtered(slide, filters or Filters())
     job, workers = Job.of(slide, options), n_workers(n_jobs)
-    if on_this_machine():
-        check_memory(slide, job.prepared().kernel, workers)
-    _warn_of_fractions(slide)
-    outcomes: dict[int, Outcome] = {}
-    with ExitStack() as stack:
-        records = None
-        if resume is not None:
-            records = stack.enter_context(Records(resume, _header(slide, options)))
-            outcomes = {outcome["index"]: outcome for outcome in records.finished}
-        left = [gene for gene in shuffled(slide) if gene.index not in outcomes]
-        parts = batches(left, batch_size, workers)
-        bar = stack.enter_context(
-            tqdm(total=slide.n_genes, initial=len(outcomes), unit="gene", disable=not progress)
-        )
-        complete = _collect(run_batches(job, parts, n_jobs), outcomes, records, bar)
-    return _result(slide, options, removed, outcomes, complete=complete)
-
-
-def _collect(
-    done: Iterator[list[Outcome]],
-    outcomes: dict[int, Outcome],
-    records: Records | None,
-    bar: "tqdm[Any]",
-) -> bool:
-    """Take in batch after batch; return False if that was interrupted."""
-    try:
-        for part in done:
-            if records is not None:
-                records.append(part)
-            outcomes |= {outcome["index"]: outcome for outcome in part}
-            bar.update(len(part))
-    except KeyboardInterrupt:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of workers that are ended in the middle
-            _close(done)
-        logger.warning("interrupted after %d genes", len(outcomes))
-        return False
-    except BrokenProcessPool as error:
-        raise RuntimeError(
-            f"a worker was ended from outside, perhaps for want of memory, after {len(outcomes)} "
-            "genes: lower n_jobs; with resume the run goes on from there"
-        ) from error
-    return True
-
-
-def _close(done: Iterator[list[Outcome]]) -> None:
-    """End the workers."""
-    close = getattr(done, "close", None)
-    if close is not None:
-        close()
-
-
-def _result(
-    slide: Slide,
-    options: RunOptions,
-    removed: pd.DataFrame,
-    outcomes: dict[int, Outcome],
-    *,
-    complete: bool,
-) -> GeneFits:
-    """Lay out what was done."""
-    if not outcomes:
-        raise KeyboardInterrupt
-    if not complete:
-        slide = _taken(slide, sorted(outcomes))
-    ordered = [outcomes[index] for index in sorted(outcomes)]
-    return GeneFits(
-        table=gene_table(ordered),
-        isoforms=isoform_table(ordered),
-        removed=removed,
-        slide=slide,
-        options=options,
-        params=tuple(outcome["params"] for outcome in ordered),
-        complete=complete,
-    )
-
-
-def _taken(slide: Slide, indices: list[int]) -> Slide:
-    """Return the slide with some of its genes."""
-    mask = np.zeros(slide.n_genes, dtype=bool)
-    mask[indices] = True
-    groups, start = [], 0
-    for group in slide.groups:
-        stop = start + len(group.gene_names)
-        groups.append(group.take(mask[start:stop]))
-        start = stop
-    return slide.with_groups(groups)
-
-
-def _header(slide: Slide, options: RunOptions) -> dict[str, Any]:
-    """Say which run it is."""
-    return {"version": NUMBERS, "data": digest_of(slide), "options": options.as_dict()}
-
-
-def _warn_of_fractions(slide: Slide) -> None:
-    """Warn once of counts that are no whole numbers."""
-    fractional = sum(
-        int((group.counts % 1 != 0).any(axis=(1, 2)).sum())
-        for group in slide.groups
-        if group.counts.dtype.kind == "f"
-    )
-    if fractional:
-        warnings.warn(
-            f"{fractional} genes have counts that are no whole numbers: they are fitted as they "
-            "are; check that the layer holds counts",
-            SplisosmWarning,
-            stacklevel=4,
-        )
-
-
-def _options_of(given: Mapping[str, Any]) -> RunOptions:
-    """Translate the arguments of `fit_genes`."""
-    params = given["var_prior_model_params"]
-    same = ("model", "nugget", "smooth", "share_variance", "k", "rho", "standardise", "seed")
-    return RunOptions(
-        prior=given["var_prior_model"],
-        prior_params=None if params is None else dict(params),
-        sensitivity=asked_sensitivity(given["sensitivity"], given["var_prior_model"], params),
-        fitting_configs=dict(given["fitting_configs"] or {}),
-        **{name: given[name] for name in same},
-    )
-
-
-READ_KEYS = (
-    *("group_iso_by", "layer", "spatial_key", "adj_key", "library_key", "reference", "n_isos"),
-)
-
-
-def _slide_of(source: Any, given: Mapping[str, Any]) -> Slide:
-    """Read a slide off whatever was given."""
-    covariates = given["covariates"]
-    framed = isinstance(covariates, pd.DataFrame)
-    if isinstance(source, Slide):
-        return checked(source)
-    if isinstance(source, np.ndarray | list | tuple):
-        if covariates is not None and not framed:
-            raise TypeError("covariates must be a DataFrame where the counts are arrays")
-        names = ("coords", "covariates", "reference", "gene_names", "iso_names")
-        return slide_of_arrays(source, **{name: given[name] for name in names})
-    if framed:
-        raise TypeError("covariates must be names of columns, the DataFrame is for arrays")
-    keys = {name: given[name] for name in READ_KEYS}
-    keys["covariates"] = () if covariates is None else tuple(covariates)
-    if isinstance(source, str | os.PathLike):
-        keys["group_iso_by"] = keys["group_iso_by"] or "gene_symbol"
-        return read_slide(Path(source), **keys)
-    if hasattr(source, "obsm") and hasattr(source, "var"):
-        keys["spatial_key"] = keys["spatial_key"] or "spatial"
-        return slide_of_anndata(source, **keys)
-    raise TypeError(
-        "adata_or_counts must be an AnnData, a path, a Slide or arrays of counts, "
-        f"came {type(source).__name__}"
-    )
+    check_memory(slide, job, workers)
+    with nullcontext() if resume is None else Records.of_run(resume, slide, options) as records:
+        outcomes, complete = fit_rest(job, slide, records, n_jobs, batch_size, progress)
+    return GeneFits.of_outcomes(slide, options, removed, outcomes, complete)

@@ -4,6 +4,8 @@ import numpy as np
 
 from splisosm_pyro.fit.accelerator.memory import available_bytes, gene_bytes, kernel_bytes
 from splisosm_pyro.genes.data.slide import Slide
+from splisosm_pyro.genes.job import Job
+from splisosm_pyro.genes.run.workers import on_this_machine
 from splisosm_pyro.maths.covariance.car import CARKernel
 
 # A process with torch, numba and SciPy imported, measured.
@@ -24,14 +26,15 @@ def bytes_per_worker(slide: Slide, kernel: CARKernel) -> float:
     return PROCESS_BYTES + kernel_bytes(kernel) + largest
 
 
-def check_memory(slide: Slide, kernel: CARKernel, n_workers: int) -> float:
-    """Return the bytes that a run will need beside the counts, or raise if there are not as many.
+def check_memory(slide: Slide, job: Job, workers: int) -> None:
+    """Refuse a run on this machine that needs more memory, beside the counts, than there is.
 
     Parameters
     ----------
     slide : Slide
-    kernel : CARKernel
-    n_workers : int
+    job : Job
+        Of this slide.
+    workers : int
         Processes; with 1 the work is done in this one.
 
     Raises
@@ -39,14 +42,16 @@ def check_memory(slide: Slide, kernel: CARKernel, n_workers: int) -> float:
     ValueError
         With what is needed, what there is, and how many workers would fit.
     """
-    each = bytes_per_worker(slide, kernel)
-    needed = n_workers * each if n_workers > 1 else each - PROCESS_BYTES
+    if not on_this_machine():
+        return
+    each = bytes_per_worker(slide, job.prepared().kernel)
+    needed = workers * each if workers > 1 else each - PROCESS_BYTES
     free = available_bytes()
     if free is None or needed <= free:
-        return needed
+        return
     fitting = int(np.floor(free / each))
     advice = f"n_jobs={fitting} would fit" if fitting >= 1 else "use a machine with more memory"
     raise ValueError(
-        f"n_jobs={n_workers} needs about {needed / 1e9:.1f} GB of memory "
+        f"n_jobs={workers} needs about {needed / 1e9:.1f} GB of memory "
         f"({each / 1e9:.1f} GB a worker), {free / 1e9:.1f} GB are available: {advice}"
     )

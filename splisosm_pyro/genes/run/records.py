@@ -17,8 +17,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
+from scipy.sparse import csc_array
+
+from splisosm_pyro.genes.data.slide import PathLike, Slide
+from splisosm_pyro.genes.job import RunOptions
+from splisosm_pyro.maths.numeric.arrays import AnyArray
+
 NAME = "records.jsonl"
 FORMAT = 1
+# Raised when the same data and options give other numbers: records of before are not continued.
+NUMBERS = 2
 
 
 class Records:
@@ -46,7 +55,7 @@ class Records:
         If it cannot be read or written, or another run has it open.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], header: Mapping[str, Any]) -> None:
+    def __init__(self, folder: PathLike, header: Mapping[str, Any]) -> None:
         self.path = Path(folder) / NAME
         self.finished: list[dict[str, Any]] = []
         self.dropped = 0
@@ -58,6 +67,12 @@ class Records:
         except BaseException:
             os.close(self._file)
             raise
+
+    @classmethod
+    def of_run(cls, folder: PathLike, slide: Slide, options: RunOptions) -> Self:
+        """Open the records of a run, those of an earlier one of the same data and options."""
+        data = _digest(slide)
+        return cls(folder, {"version": NUMBERS, "data": data, "options": options.as_dict()})
 
     def append(self, outcomes: list[dict[str, Any]]) -> None:
         """Write the genes of a batch; they are on disk when this returns.
@@ -128,9 +143,30 @@ class Records:
             ) from error
 
 
-def has_records(folder: str | os.PathLike[str]) -> bool:
-    """Return whether a run has left records in a folder."""
-    return (Path(folder) / NAME).is_file()
+def _digest(slide: Slide) -> str:
+    """Return the checksum of genes, counts, covariates and places, whatever file they came from."""
+    found = hashlib.sha256()
+    for group in slide.groups:
+        found.update("\n".join(group.gene_names.tolist()).encode())
+        found.update("\n".join(group.iso_names.ravel().tolist()).encode())
+        found.update(_bytes(group.counts))
+    design = slide.design
+    found.update("\n".join(map(str, design.columns)).encode())
+    found.update(_bytes(design.to_numpy(dtype=np.float64)))
+    found.update(_bytes(slide.coords))
+    if slide.library is not None:
+        found.update("\n".join(slide.library.tolist()).encode())
+    if slide.adjacency is not None:
+        graph = csc_array(slide.adjacency)
+        for array in (graph.indptr, graph.indices, graph.data):
+            found.update(_bytes(array))
+    return found.hexdigest()
+
+
+def _bytes(array: AnyArray) -> bytes:
+    """Return an array's content with its type and shape."""
+    values = np.ascontiguousarray(array)
+    return f"{values.dtype.str}{values.shape}".encode() + values.tobytes()
 
 
 def _checksum(text: bytes) -> bytes:

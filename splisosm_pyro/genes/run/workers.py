@@ -5,11 +5,14 @@ and the graph. Every gene is fitted by the same function with one thread, so tha
 on its own counts alone.
 """
 
+import logging
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from functools import cache
 from itertools import islice
 from typing import Any
@@ -18,11 +21,14 @@ import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
 from joblib.parallel import LokyBackend, get_active_backend
 from threadpoolctl import threadpool_limits
+from tqdm import tqdm
 
 from splisosm_pyro.genes.data.slide import Slide
 from splisosm_pyro.genes.job import Job
 from splisosm_pyro.genes.one_gene import GeneInput, fit_one
+from splisosm_pyro.genes.run.records import Records
 
+logger = logging.getLogger("splisosm_pyro")
 LARGEST_BATCH = 16
 # The last genes go out in small batches, so that the workers end together: a batch is at most this
 # part of what each worker still has to do.
@@ -132,7 +138,9 @@ def _cut(genes: Sequence[GeneInput], largest: int, parts: int) -> Iterator[list[
         start += size
 
 
-def run_batches(job: Job, parts: Iterator[list[GeneInput]], n_jobs: int) -> Iterator[list[Outcome]]:
+def run_batches(
+    job: Job, parts: Iterator[list[GeneInput]], n_jobs: int
+) -> Generator[list[Outcome]]:
     """Yield the outcomes of batch after batch, in the order in which they end."""
     owner, local = os.getpid(), on_this_machine()
     if n_jobs == 1:
@@ -148,3 +156,48 @@ def run_batches(job: Job, parts: Iterator[list[GeneInput]], n_jobs: int) -> Iter
             yield from pool(wave)
         return
     yield from pool(tasks)
+
+
+def fit_rest(
+    job: Job,
+    slide: Slide,
+    records: Records | None,
+    n_jobs: int,
+    batch_size: int | str,
+    progress: bool,
+) -> tuple[list[Outcome], bool]:
+    """Fit the genes that are not on record, and record them.
+
+    Returns
+    -------
+    list of dict
+        The outcomes of all genes, those on record first.
+    bool
+        Whether these are all genes; False after Ctrl-C.
+    """
+    outcomes = [] if records is None else list(records.finished)
+    done = {outcome["index"] for outcome in outcomes}
+    left = [gene for gene in shuffled(slide) if gene.index not in done]
+    parts = run_batches(job, batches(left, batch_size, n_workers(n_jobs)), n_jobs)
+    bar = tqdm(total=slide.n_genes, initial=len(outcomes), unit="gene", disable=not progress)
+    try:
+        with bar:
+            for part in parts:
+                if records is not None:
+                    records.append(part)
+                outcomes += part
+                bar.update(len(part))
+    except KeyboardInterrupt:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of workers that are ended in the middle
+            parts.close()
+        if not outcomes:
+            raise
+        logger.warning("interrupted after %d genes", len(outcomes))
+        return outcomes, False
+    except BrokenProcessPool as error:
+        raise RuntimeError(
+            f"a worker was ended from outside, perhaps for want of memory, after {len(outcomes)} "
+            "genes: lower n_jobs; with resume the run goes on from there"
+        ) from error
+    return outcomes, True

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
+from splisosm_pyro.genes import read_slide
 from splisosm_pyro.genes.data.covariates import covariate
-from splisosm_pyro.genes.data.read import read_h5ad, read_npz, read_slide
 
 S = 7
 COORDS = np.random.default_rng(0).random((S, 2))
@@ -56,7 +56,7 @@ def counts(n_genes, n_isos):
 
 def test_npz_with_one_number_of_isoforms(npz):
     named = {"gene_names": ["x", "y"], "iso_names": [["x1", "x2"], ["y1", "y2"]]}
-    slide = read_npz(npz(counts=counts(2, 2), counts_3=counts(4, 3), **named))
+    slide = read_slide(npz(counts=counts(2, 2), counts_3=counts(4, 3), **named))
     (group,) = slide.groups
     np.testing.assert_array_equal(group.counts, counts(2, 2))
     assert group.gene_names.tolist() == named["gene_names"]
@@ -68,18 +68,18 @@ def test_npz_with_one_number_of_isoforms(npz):
 
 def test_npz_with_several_numbers_of_isoforms(npz):
     path = npz(counts_10=counts(1, 10), counts_3=counts(4, 3), gene_names_3=list("abcd"))
-    assert [g.counts.shape for g in read_npz(path).groups] == [(4, S, 3), (1, S, 10)]
-    (group,) = read_npz(path, n_isos=3).groups
+    assert [g.counts.shape for g in read_slide(path).groups] == [(4, S, 3), (1, S, 10)]
+    (group,) = read_slide(path, n_isos=3).groups
     assert group.gene_names.tolist() == list("abcd")
     assert group.iso_names[0].tolist() == ["iso_0", "iso_1", "iso_2"]
-    assert read_npz(path, n_isos=10).groups[0].gene_names.tolist() == ["gene_0"]
+    assert read_slide(path, n_isos=10).groups[0].gene_names.tolist() == ["gene_0"]
 
 
 def test_npz_n_isos_takes_counts_where_it_fits(npz):
     path = npz(counts=counts(2, 3))
-    assert read_npz(path, n_isos=3).groups[0].counts.shape == (2, S, 3)
+    assert read_slide(path, n_isos=3).groups[0].counts.shape == (2, S, 3)
     with pytest.raises(ValueError, match=r"n_isos = 4 asks for counts_4; the file has counts$"):
-        read_npz(path, n_isos=4)
+        read_slide(path, n_isos=4)
 
 
 def test_npz_covariates(npz):
@@ -91,8 +91,8 @@ def test_npz_covariates(npz):
         region_names=["p", "q"],
         mix=np.ones((S, 1)),
     )
-    assert list(read_npz(path).design) == ["design"]
-    design = read_npz(path, covariates=["region", "region_onehot", "mix"]).design
+    assert list(read_slide(path).design) == ["design"]
+    design = read_slide(path, covariates=["region", "region_onehot", "mix"]).design
     assert list(design) == [
         *("region=b", "region=c", "region_onehot=p", "region_onehot=q", "mix=0"),
     ]
@@ -101,7 +101,7 @@ def test_npz_covariates(npz):
 
 
 def test_h5ad_groups_isoforms_by_gene_in_the_order_of_the_file(h5ad, matrix):
-    slide = read_h5ad(h5ad(), group_iso_by="gene")
+    slide = read_slide(h5ad(), group_iso_by="gene")
     two, three = slide.groups
     assert two.gene_names.tolist() == ["g2", "h2"]
     assert two.iso_names.tolist() == [["iso1", "iso4"], ["iso5", "iso7"]]
@@ -114,16 +114,18 @@ def test_h5ad_groups_isoforms_by_gene_in_the_order_of_the_file(h5ad, matrix):
 
 @pytest.mark.parametrize("form", [sparse.csr_matrix, sparse.csc_matrix, np.asarray])
 def test_h5ad_layer_in_any_form(h5ad, matrix, form):
-    slide = read_h5ad(h5ad(form(3 * matrix)), group_iso_by="gene", n_isos=3)
+    slide = read_slide(h5ad(form(3 * matrix)), group_iso_by="gene", n_isos=3)
     (group,) = slide.groups
     np.testing.assert_array_equal(group.counts[0], 3 * matrix[:, [0, 3, 6]])
-    main = read_h5ad(h5ad(), group_iso_by="gene", layer="X", n_isos=3)
+    main = read_slide(h5ad(), group_iso_by="gene", layer="X", n_isos=3)
     np.testing.assert_array_equal(main.groups[0].counts[0], 2 * matrix[:, [0, 3, 6]])
 
 
 def test_h5ad_covariates(h5ad):
     path = h5ad(age=np.arange(S), old=np.arange(S) > 3)
-    design = read_h5ad(path, group_iso_by="gene", covariates=["region", "age", "old", "mix"]).design
+    design = read_slide(
+        path, group_iso_by="gene", covariates=["region", "age", "old", "mix"]
+    ).design
     assert list(design) == ["region=b", "region=c", "age", "old", "mix=0", "mix=1"]
     np.testing.assert_array_equal(design["region=b"], REGION == "b")
     np.testing.assert_array_equal(design["old"], np.arange(S) > 3)
@@ -174,23 +176,24 @@ def test_real_files_agree(real_data):
 )
 def test_bad_npz_is_named(npz, arrays, options, message):
     with pytest.raises(ValueError, match=message):
-        read_npz(npz(**arrays), **options)
+        read_slide(npz(**arrays), **options)
 
 
 def test_a_number_of_isoforms_that_no_gene_has(h5ad):
     with pytest.raises(ValueError, match="no gene has 5 isoforms: set n_isos to what there is, 1,"):
-        read_h5ad(h5ad(), group_iso_by="gene", n_isos=5)
+        read_slide(h5ad(), group_iso_by="gene", n_isos=5)
 
 
 def test_missing_file_and_missing_package(monkeypatch, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no such file: .*none.npz"):
-        read_npz(tmp_path / "none.npz")
+        read_slide(tmp_path / "none.npz")
     monkeypatch.setitem(sys.modules, "anndata", None)
+    (tmp_path / "any.h5ad").touch()
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'splisosm-pyro\[anndata\]'"):
-        read_h5ad(tmp_path / "none.h5ad")
+        read_slide(tmp_path / "any.h5ad")
 
 
 def test_pickles_are_refused(npz):
     path = npz(counts=counts(1, 2), region=np.array([None] * S, dtype=object))
     with pytest.raises(ValueError, match="allow_pickle"):
-        read_npz(path, covariates=["region"])
+        read_slide(path, covariates=["region"])

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from splisosm_pyro import GeneFits, MultinomGLM, fit_genes
-from splisosm_pyro.genes.data.read import read_slide
+from splisosm_pyro.genes import read_slide
 from splisosm_pyro.genes.job import RunOptions
 from splisosm_pyro.genes.result.figures import gene_page, top_genes, top_page, write_figures
 from splisosm_pyro.genes.run.fit_genes import fit_slide

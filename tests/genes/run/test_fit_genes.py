@@ -291,11 +291,13 @@ def test_killed_and_resumed(tissue, tmp_path):
 
 
 def test_memory_is_predicted_and_refused(bare, monkeypatch, tmp_path):
-    kernel = Job.of(bare, RunOptions()).prepared().kernel
-    each = memory.bytes_per_worker(bare, kernel)
+    job = Job.of(bare, RunOptions())
+    each = memory.bytes_per_worker(bare, job.prepared().kernel)
     assert 450e6 < each < 1e9
     monkeypatch.setattr(memory, "available_bytes", lambda: 2.5 * each)
-    assert memory.check_memory(bare, kernel, 2) == 2 * each
+    memory.check_memory(bare, job, 2)
+    with pytest.raises(ValueError, match="n_jobs=3 needs about"):
+        memory.check_memory(bare, job, 3)
     with pytest.raises(ValueError, match=r"n_jobs=9 needs about .* GB .*: n_jobs=2 would fit"):
         fit_slide(bare, progress=False, n_jobs=9)
     meminfo = tmp_path / "meminfo"
