@@ -56,7 +56,7 @@ def logit(theta):
 
 def joint_profile(tissue, points):
     """Return ``max over nu, bias_eta of log_joint`` at each (sigma, theta)."""
-    spec = model_of(tissue, "joint_newton")._spec()
+    spec = model_of(tissue, "joint_newton").as_arrays().spec
     counts = tissue.counts[0].double().numpy()
     start = fit_glm(counts, DesignRows.from_design(spec.design), names=())
     values = []

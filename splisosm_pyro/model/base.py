@@ -21,13 +21,15 @@ from tqdm import tqdm
 
 from splisosm_pyro.fit.accelerator.lockstep_fit import each_gene
 from splisosm_pyro.fit.accelerator.memory import check_fit_memory
+from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec
 from splisosm_pyro.fit.options import FitOptions
 from splisosm_pyro.fit.result import GeneFit, broken_fit
 from splisosm_pyro.maths.axes import Counts
 from splisosm_pyro.maths.covariance.kernel import Kernel
 from splisosm_pyro.maths.numeric.arrays import FloatArray
+from splisosm_pyro.model.as_arrays import ModelArrays
 from splisosm_pyro.model.history import FitLog, few_threads, logger, param_history, seeded, spoken
-from splisosm_pyro.model.loo_of import with_posterior
+from splisosm_pyro.posterior.arviz.diagnose import with_posterior
 
 GeneSolver = Callable[..., GeneFit]  # of gene g, and the kernel to use where there is one
 
@@ -101,6 +103,10 @@ class BaseModel(nn.Module):
         """Return what fits gene g from the current parameters, and changes nothing."""
         raise NotImplementedError
 
+    def _spec(self) -> GLMMSpec | None:
+        """Say what is fitted; None where there is no random effect."""
+        return None
+
     # ---- data and parameters
 
     def _install(self, data: ModelData, params: Mapping[str, Tensor], device: torch.device) -> None:
@@ -136,6 +142,19 @@ class BaseModel(nn.Module):
             name: value[gene].detach().to("cpu", torch.float64).numpy().copy()
             for name, value in self.named_parameters()
         }
+
+    def as_arrays(self, *, fitted: bool = False) -> ModelArrays:
+        """Return data, parameters and last fit as plain arrays; ``fitted`` asks for a fit."""
+        data, spec = self.data, self._spec()
+        fits = self._fitted() if fitted else self._fits
+        params = {
+            name: value.detach().to("cpu", torch.float64).numpy()
+            for name, value in self.named_parameters()
+        }
+        if spec is not None:
+            params["sigma"] = np.maximum(params["sigma"], spec.sigma_floor)
+        counts, design = data.counts.values.numpy(), data.design.numpy()
+        return ModelArrays(counts, design, data.names, spec, params, tuple(fits))
 
     def _write_fits(self, fits: list[GeneFit]) -> None:
         """Copy all genes' fitted parameters in, a block of genes at a time."""

@@ -25,6 +25,7 @@ from splisosm_pyro.model.base import BaseModel, GeneSolver, ModelData
 from splisosm_pyro.model.loo_of import loo_of
 from splisosm_pyro.model.posterior_of import posterior_of
 from splisosm_pyro.posterior.density.priors import PosteriorPriors
+from splisosm_pyro.posterior.draws.arguments import Request
 from splisosm_pyro.posterior.loo.table import Loo
 
 
@@ -233,11 +234,10 @@ class MultinomGLM(BaseModel, nn.Module):
         >>> dict(posterior["posterior"].sizes)["draw"]
         500
         """
-        how = (method, draws, chains, seed, genes)
-        more: dict[str, Any] = {"warmup": warmup, "predictive": predictive, "smooth": smooth}
-        return posterior_of(
-            self, *how, prior=prior, field=field, nugget=nugget, names=names, **more
-        )
+        model = self.as_arrays()
+        places, labels = model.chosen(genes, names)
+        request = Request(method, draws, chains, seed, places, field, warmup, predictive)
+        return posterior_of(model, request, labels, prior, nugget, smooth)
 
     def loo(
         self,
@@ -288,7 +288,7 @@ class MultinomGLM(BaseModel, nn.Module):
         >>> model.loo().table[["elpd_loo", "p_loo"]].round(3).to_dict("records")
         [{'elpd_loo': -5.001, 'p_loo': 1.247}]
         """
-        return loo_of(self, genes, outer, names)
+        return loo_of(self.as_arrays(fitted=True), genes, outer, names)
 
     def _eta(self) -> Tensor:
         """Logits (G, S, Q), in float64 where the device has it."""

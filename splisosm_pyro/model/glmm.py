@@ -4,13 +4,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from splisosm_pyro.fit.glm.reduced_problem import DesignRows
-from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, fit_gene
+from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, Params, fit_gene
 from splisosm_pyro.fit.glmm.starting_values import INIT_RATIOS, starting_values
 from splisosm_pyro.fit.glmm.uncertainty import GeneErrors
 from splisosm_pyro.fit.options import FitOptions, GLMMOptions, boolean, choose
@@ -222,7 +221,7 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
             the exact gradient, the mode's own dependence included.
         """
         return log_marginal(
-            self._marginal_spec(nugget, smooth),
+            self._spec().with_nugget(nugget, smooth),
             self.data.counts.values.numpy(),
             self.beta,
             self.bias_eta,
@@ -246,7 +245,8 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
             One row a gene: ``correction`` (exact minus approximate ``log_marginal``, nats), its
             ``standard_error``, and ``pareto_k`` of the weights: above 0.7 neither is to be trusted.
         """
-        return marginal_errors(self._marginal_spec(), *self._inputs(), draws, seed)
+        spec, counts, params = self._inputs()
+        return marginal_errors(spec.with_nugget(), counts, params, draws, seed)
 
     def get_isoform_ratio(self, kind: Literal["at_nu", "posterior_mean"] = "at_nu") -> Tensor:
         """Isoform ratios (G, S, P) at the current parameters, which sum to 1 at every spot.
@@ -264,8 +264,8 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
         """
         if choose("kind", kind, ("at_nu", "posterior_mean")) == "at_nu":
             return super().get_isoform_ratio()
-        ratios = mean_ratios(self._marginal_spec(), *self._inputs())
-        return torch.from_numpy(ratios).to(self.nu)
+        spec, counts, params = self._inputs()
+        return torch.from_numpy(mean_ratios(spec.with_nugget(), counts, params)).to(self.nu)
 
     def var_total(self) -> Tensor:
         """Total variance ``sigma^2`` in force, (G, C).
@@ -357,17 +357,10 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
             names=self.data.names,
         ).for_isoforms(self.n_isos)
 
-    def _marginal_spec(self, nugget: str | None = None, smooth: str | None = None) -> GLMMSpec:
-        """Say what ``log_marginal`` is, whatever the method."""
-        return self._spec().with_nugget(nugget, smooth)
-
-    def _inputs(self) -> tuple[FloatArray, list[dict[str, FloatArray]]]:
-        """Return the counts and every gene's parameters in force."""
-        floor, params = self._spec().sigma_floor, [self._params_of(g) for g in range(self.n_genes)]
-        for own in params:
-            own["sigma"] = np.maximum(own["sigma"], floor)
-        counts: FloatArray = self.data.counts.values.numpy()
-        return counts, params
+    def _inputs(self) -> tuple[GLMMSpec, FloatArray, list[Params]]:
+        """Return what is fitted, the counts, and every gene's parameters in force."""
+        model = self.as_arrays()
+        return self._spec(), model.counts, model.each_params()
 
     def _sigma_in_force(self) -> Tensor:
         return self.sigma.clamp(min=self._spec().sigma_floor)
@@ -393,6 +386,6 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
         fits = self._fitted()
         versions = tuple(value._version for value in self.parameters())
         if self._error_cache is None or self._error_cache[0] != versions:
-            errors = standard_errors(self._spec(), *self._inputs(), fits, self.beta.device)
+            errors = standard_errors(*self._inputs(), fits, self.beta.device)
             self._error_cache = versions, errors
         return self._error_cache[1]

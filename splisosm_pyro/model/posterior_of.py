@@ -1,20 +1,19 @@
 """From a model to what the posterior floor asks for."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
-from splisosm_pyro.fit.options import NUGGETS, SMOOTHS, choose
 from splisosm_pyro.guides import GaussianFit
+from splisosm_pyro.model.as_arrays import ModelArrays
+from splisosm_pyro.model.base import BaseModel
+from splisosm_pyro.model.densities import Densities
 from splisosm_pyro.model.history import few_threads
-from splisosm_pyro.posterior.density.glm import GLMDensity
-from splisosm_pyro.posterior.density.outer import Fitted, OuterDensity, with_nugget
+from splisosm_pyro.posterior.density.outer import Fitted
 from splisosm_pyro.posterior.density.priors import PosteriorPriors
 from splisosm_pyro.posterior.draws.arguments import Labels, Request, chosen_genes
 from splisosm_pyro.posterior.draws.gaussian_guide import gaussian_fit
-from splisosm_pyro.posterior.draws.gene_draws import Density
 from splisosm_pyro.posterior.draws.laplace_and_nested import outer_mode
 from splisosm_pyro.posterior.run import glm_posterior, glmm_posterior
 
@@ -23,47 +22,29 @@ WHERE_THE_MODE_IS = ("converged", "boundary")
 
 
 def posterior_of(
-    model: Any,
-    method: str,
-    draws: int,
-    chains: int,
-    seed: int,
-    genes: Sequence[int] | None,
-    *,
+    model: ModelArrays,
+    request: Request,
+    labels: Labels,
     prior: PosteriorPriors | None,
-    field: str,
     nugget: str,
     smooth: str | None,
-    names: Mapping[str, Sequence[Any]] | None,
-    warmup: int | None,
-    predictive: bool,
 ) -> Any:
     """Return the posterior of a GLM or GLMM; see ``MultinomGLM.posterior``."""
-    data = model.data
-    places = chosen_genes(genes, model.n_genes)
-    request = Request(method, draws, chains, seed, places, field, warmup, predictive)
-    choose("nugget", nugget, NUGGETS)
-    if smooth is not None:
-        choose("smooth", smooth, SMOOTHS)
-    counts, design = data.counts.values.numpy(), data.design.numpy()
-    shape = (model.n_genes, model.n_spots, model.n_isos)
-    if data.kernel is None:
-        labels = Labels.of(names, places, shape, data.names, 0)
-        return glm_posterior(counts, design, request, labels, PosteriorPriors.asked(prior))
-    spec = with_nugget(model._spec(), model.n_isos, nugget, smooth)
-    sigma = model._sigma_in_force().detach().to("cpu", torch.float64).numpy()
-    labels = Labels.of(names, places, shape, data.names, sigma.shape[1])
-    priors = PosteriorPriors.asked(prior, spec.priors).for_gene(spec.kernel, model.n_isos)
-    with few_threads(model.n_spots):
-        fitted = _fitted(model, places)
-        return glmm_posterior(spec, counts, np.asarray(sigma), request, labels, priors, fitted)
+    own = Densities.of_model(model, prior, nugget, smooth)
+    if own.spec is None:
+        return glm_posterior(model.counts, model.design, request, labels, own.priors)
+    with few_threads(model.counts.shape[1]):
+        fitted = _fitted(model, request.genes)
+        return glmm_posterior(
+            own.spec, model.counts, own.sigma, request, labels, own.priors, fitted
+        )
 
 
-def _fitted(model: Any, genes: Sequence[int]) -> dict[int, Fitted]:
+def _fitted(model: ModelArrays, genes: Sequence[int]) -> dict[int, Fitted]:
     """Return what a marginal fit has found of the genes, nothing of those for which it failed."""
-    if not model.fitting_method.startswith("marginal") or not model.status:
+    if model.spec is None or model.spec.joint or not model.fits:
         return {}
-    params = {g: model._params_of(g) for g in genes if model.status[g] in WHERE_THE_MODE_IS}
+    params = {g: model.params_of(g) for g in genes if model.fits[g].status in WHERE_THE_MODE_IS}
     return {
         gene: (np.vstack([own["beta"], own["bias_eta"]]), own["sigma"], own["theta_logit"])
         for gene, own in params.items()
@@ -71,7 +52,7 @@ def _fitted(model: Any, genes: Sequence[int]) -> dict[int, Fitted]:
 
 
 def gaussian_fits(
-    model: Any,
+    model: BaseModel,
     genes: Sequence[int] | None = None,
     *,
     prior: PosteriorPriors | None = None,
@@ -97,24 +78,11 @@ def gaussian_fits(
     TypeError, ValueError
         If an argument is not legal.
     """
-    counts, design = model.data.counts.values.numpy(), model.data.design.numpy()
-    full = np.column_stack([design, np.ones(len(design))])
-    fits = []
-    for gene in chosen_genes(genes, model.n_genes):
-        density = _density_of(model, gene, prior, (nugget, smooth))
-        mode = outer_mode(density, density.starts(counts[gene], design))
-        fits.append(gaussian_fit(density, mode, full))
+    arrays = model.as_arrays()
+    densities, fits = Densities.of_model(arrays, prior, nugget, smooth), []
+    for gene in chosen_genes(genes, len(arrays.counts)):
+        counts = arrays.counts[gene]
+        density = densities.of_gene(counts, gene)
+        mode = outer_mode(density, density.starts(counts, arrays.design))
+        fits.append(gaussian_fit(density, mode, densities.full_design))
     return fits
-
-
-def _density_of(
-    model: Any, gene: int, prior: PosteriorPriors | None, treatment: tuple[str, str | None]
-) -> Density:
-    """Return the outer density of one gene of a model."""
-    counts = model.data.counts.values.numpy()[gene]
-    if model.data.kernel is None:
-        return GLMDensity.of_gene(counts, model.data.design.numpy(), PosteriorPriors.asked(prior))
-    spec = with_nugget(model._spec(), model.n_isos, *treatment)
-    priors = PosteriorPriors.asked(prior, spec.priors).for_gene(spec.kernel, model.n_isos)
-    sigma = np.asarray(model._sigma_in_force().detach().to("cpu", torch.float64).numpy())
-    return OuterDensity.of_gene(spec, counts, priors, sigma[gene])

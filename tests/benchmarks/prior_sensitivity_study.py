@@ -86,7 +86,7 @@ def local(options):
     rows = []
     for gene in order:
         model = model_of(counts[gene], kernel, priors)
-        spec, own = model._spec(), model._params_of(0)
+        spec, own = model.as_arrays().spec, model.as_arrays().params_of(0)
         design_rows = DesignRows.from_design(spec.design)
         base = mode(spec, design_rows, counts[gene], own)
         shifts = base.shifts(directions_of(None, spec.priors, "sigma"))

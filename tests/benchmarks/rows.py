@@ -273,12 +273,12 @@ def accelerator(scale: Scale) -> Row:
 def _one_gene(slide: Slide) -> Callable[[int, Kernel], GeneFit]:
     """Return what fits one gene of a slide with the kernel that it is given."""
     model = glmm(slide, MARGINAL, fit=False)
-    spec, counts = model._spec(), slide.counts.numpy()
+    spec, counts = model.as_arrays().spec, slide.counts.numpy()
     rows = DesignRows.from_design(spec.design)
 
     def fit(gene: int, kernel: Kernel) -> GeneFit:
         own = replace(spec, kernel=kernel)
-        return fit_gene(own, rows, counts[gene], model._params_of(gene))
+        return fit_gene(own, rows, counts[gene], model.as_arrays().params_of(gene))
 
     return fit
 

@@ -28,7 +28,7 @@ def kernel_bytes(kernel: Kernel) -> float:
     if not isinstance(kernel, SparseKernel):
         return 0.0
     stored = kernel.n_spots**2 if kernel.n_spots <= STORED_SPOTS else 0
-    return 8.0 * (SPARSE_PANELS * kernel._field.symbolic.n_panel + stored)
+    return 8.0 * (SPARSE_PANELS * kernel.symbolic.n_panel + stored)
 
 
 def gene_bytes(kernel: Kernel, n_occupied: int, n_logits: int) -> float:
@@ -52,7 +52,7 @@ def gene_bytes(kernel: Kernel, n_occupied: int, n_logits: int) -> float:
         return need + 8.0 * (DENSE_MATRICES * float(rank * n_logits) ** 2 + rank * n_spots)
     if not isinstance(kernel, SparseKernel):
         return need + dense
-    symbolic = kernel._field.symbolic
+    symbolic = kernel.symbolic
     if prefer_dense(symbolic, n_occupied, n_logits, n_spots <= STORED_SPOTS):
         return need + dense
     return need + 8.0 * SPARSE_PANELS * symbolic.n_panel * n_logits**2

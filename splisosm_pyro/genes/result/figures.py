@@ -87,7 +87,7 @@ def write_figures(fits: GeneFits, folder: PathLike, n: int = 6) -> list[Path]:
 
 def _page(fits: GeneFits, maps: GeneMaps) -> Figure:
     """Draw the isoforms of a gene."""
-    row = fits.table.iloc[fits._place(maps.title)]
+    row = fits.row(maps.title)
     n_isos = int(row["n_isos"])
     # of two isoforms the second is the mirror of the first
     shown = range(1 if n_isos == 2 else min(n_isos, MOST_ISOFORMS))
@@ -104,7 +104,7 @@ def _top(fits: GeneFits, genes: list[GeneMaps]) -> Figure:
         raise ValueError("no gene has a fit, there is nothing to draw")
     rows = []
     for maps in genes:
-        row = fits.table.iloc[fits._place(maps.title)]
+        row = fits.row(maps.title)
         varies_most = int(np.ptp(maps.ratio, axis=0).argmax())
         one = _of_isoform(row, maps, varies_most)
         title = f"{maps.title}, {row['reads']} reads\n{one.title}\n{variances(row, short=True)}"

@@ -88,6 +88,11 @@ class GeneFits:
         """The spatial covariance that all genes share."""
         return Job.of(self.slide, self.options).prepared().kernel
 
+    def row(self, gene: str | int) -> "pd.Series[Any]":
+        """Return a gene's row of the table, by its name or its place there."""
+        found: pd.Series[Any] = self.table.iloc[self._place(gene)]
+        return found
+
     def counts(self, gene: str | int) -> AnyArray:
         """Return the counts (S, P) of a gene, by its name or its row in the table."""
         place = self._place(gene)

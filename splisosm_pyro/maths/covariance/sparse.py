@@ -56,6 +56,11 @@ class SparseKernel:
         log_det = factor.log_det + 2.0 * float(np.log(scale).sum())
         self._field = SparseField(precision, symbolic, log_det)
 
+    @property
+    def symbolic(self) -> Symbolic:
+        """The analysis of the precision's pattern."""
+        return self._field.symbolic
+
     def dense(self) -> Tensor:
         """V, (S, S) float64; S solves.
 
@@ -111,7 +116,7 @@ class SparseKernel:
             Whether to factorise K with the information added, or the covariance of the occupied
             spots alone; by default what is estimated to be faster. The results agree.
         """
-        symbolic = self._field.symbolic
+        symbolic = self.symbolic
         if form == "auto":
             stored = self.n_spots <= STORED_SPOTS
             dense = prefer_dense(symbolic, occupied.size, n_logits, stored)

@@ -73,3 +73,38 @@ def diagnose(posterior: Any) -> pd.DataFrame:
 def _reason(status: str) -> str:
     """Return the status without its advice."""
     return str(status).removesuffix(": do not trust these draws")
+
+
+def with_posterior(table: pd.DataFrame, posterior: Any) -> pd.DataFrame:
+    """Join the posterior's own checks to a model's table of certificates.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row a gene, by place.
+    posterior : InferenceData or DataTree
+        Of all genes of the model, in order, or of some of them by place.
+
+    Returns
+    -------
+    DataFrame
+        The table and the columns of `diagnose` with the prefix ``posterior_``; rows of
+        genes without draws are NaN there.
+
+    Raises
+    ------
+    ValueError
+        If the posterior is none, or its genes cannot be told: some only, and by name.
+    """
+    checks = diagnose(posterior).add_prefix("posterior_")
+    places = checks.index
+    by_place = pd.api.types.is_integer_dtype(places) and bool(np.isin(places, table.index).all())
+    if not by_place:
+        if len(checks) != len(table):
+            raise ValueError(
+                f"posterior must have the model's {len(table)} genes, or some of them by place, "
+                f"came {len(checks)} genes: {', '.join(map(str, places[:3]))}"
+                f"{', ...' if len(places) > 3 else ''}"
+            )
+        checks = checks.set_axis(table.index)
+    return table.join(checks)

@@ -9,7 +9,6 @@ References: Talts, Betancourt, Simpson, Vehtari and Gelman (2018), arXiv:1804.06
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -20,6 +19,8 @@ from splisosm_pyro.fit.options import choose, positive_int
 from splisosm_pyro.fit.result import failed
 from splisosm_pyro.maths.covariance.kernel import Kernel
 from splisosm_pyro.maths.numeric.arrays import FloatArray
+from splisosm_pyro.model import MultinomGLM
+from splisosm_pyro.model.densities import Densities
 from splisosm_pyro.posterior.arviz.predictive_groups import predictive_counts
 from splisosm_pyro.posterior.density.priors import PosteriorPriors
 from splisosm_pyro.posterior.draws.arguments import METHODS, Request
@@ -29,7 +30,6 @@ from splisosm_pyro.posterior.field.noise import Noise
 from splisosm_pyro.posterior.field.summary import ratios
 from splisosm_pyro.posterior.run import draw_gene
 from splisosm_pyro.studies.calibration.result import Calibration, summarised
-from splisosm_pyro.studies.densities import Densities
 
 # Takes counts (S, P), design (S, F), the kernel (None in a GLM) and a seed; returns draws by name,
 # (L, *) each: any of beta, bias_eta, sigma, theta, isoform_ratio.
@@ -62,7 +62,7 @@ class _Study:
 
 
 def calibrate(
-    model: Any,
+    model: MultinomGLM,
     method: str | Sampler = "nested_laplace",
     n_sims: int = 200,
     draws: int = 99,
@@ -156,7 +156,7 @@ def calibrate(
 
 
 def _study(
-    model: Any,
+    model: MultinomGLM,
     draws: int,
     seed: int,
     prior: PosteriorPriors | None,
@@ -165,9 +165,10 @@ def _study(
 ) -> _Study:
     """Check the arguments that shape the simulated genes."""
     Request("laplace", draws, 1, seed, (0,))  # checks draws and seed
-    totals = model.data.counts.values.numpy().sum(-1).round()
+    arrays = model.as_arrays()
+    totals = arrays.counts.sum(-1).round()
     genes = np.flatnonzero(totals.any(axis=1))
-    densities = Densities.of_model(model, prior, nugget)
+    densities = Densities.of_model(arrays, prior, nugget)
     places = _chosen_spots(spots, totals)
     return _Study(
         densities, totals[genes], tuple(genes.tolist()), model.n_isos, places, draws, seed

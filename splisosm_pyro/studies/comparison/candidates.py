@@ -7,7 +7,6 @@ fitted by maximum (marginal) likelihood, the GLMMs with the sigma prior that the
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, Params, fit_gene
 from splisosm_pyro.fit.glmm.marginal_error import Conditional
 from splisosm_pyro.fit.glmm.without_space import without_space
 from splisosm_pyro.maths.numeric.arrays import FloatArray
+from splisosm_pyro.model.as_arrays import ModelArrays
 from splisosm_pyro.posterior.loo.cavity import smooth_cavity
 from splisosm_pyro.posterior.loo.gene import GeneLoo, glm_loo, glmm_loo
 
@@ -54,15 +54,13 @@ class Candidates:
     sigma: FloatArray
 
     @classmethod
-    def of_model(cls, model: Any) -> "Candidates":
+    def of_model(cls, model: ModelArrays) -> "Candidates":
         """Take kernel, design, priors and options from a GLM or GLMM with data."""
-        data = model.data
-        if data.kernel is None:
-            return cls(None, data.design.numpy(), np.empty((model.n_genes, 0)))
-        spec = model._marginal_spec(None)
-        options = replace(spec.options, method="marginal_newton")
-        sigma = model._sigma_in_force().detach().double().cpu().numpy()
-        return cls(replace(spec, options=options), data.design.numpy(), sigma)
+        spec = model.spec
+        if spec is not None:
+            options = replace(spec.with_nugget().options, method="marginal_newton")
+            spec = replace(spec, options=options)
+        return cls(spec, model.design, model.sigma)
 
     @cached_property
     def rows(self) -> DesignRows:

@@ -23,7 +23,7 @@ from splisosm_pyro.fit.options import choose, positive_int
 from splisosm_pyro.fit.result import failed
 from splisosm_pyro.maths.numeric.arrays import FloatArray, IndexArray
 from splisosm_pyro.maths.spot.gaussian import log_coefficient, log_kernel_density
-from splisosm_pyro.posterior.draws.arguments import Labels, chosen_genes
+from splisosm_pyro.model import MultinomGLM
 from splisosm_pyro.studies.comparison.candidates import Candidates
 from splisosm_pyro.studies.comparison.folds import block_folds, read_folds, spot_folds
 from splisosm_pyro.studies.comparison.scores import Scores, stacked
@@ -34,7 +34,7 @@ Outcome = tuple[FloatArray, list[str]]
 
 
 def heldout_log_lik(
-    model: Any,
+    model: MultinomGLM,
     scheme: str = "spots",
     k: int = 5,
     seed: int = 0,
@@ -101,11 +101,10 @@ def heldout_log_lik(
     choose("scheme", scheme, SCHEMES)
     if positive_int("k", k) < 2:
         raise ValueError(f"k must be 2 or more, came {k}")
-    places = chosen_genes(genes, model.n_genes)
-    labels = Labels.of(names, places, _shape(model), model.data.names, 1)
-    candidates = Candidates.of_model(model)
+    arrays = model.as_arrays()
+    places, labels = arrays.chosen(genes, names)
+    candidates, counts = Candidates.of_model(arrays), arrays.counts
     asked = candidates.checked(models)
-    counts = model.data.counts.values.numpy()
     blocks = None
     if scheme == "blocks":
         rng = np.random.default_rng(seed)
@@ -120,10 +119,6 @@ def heldout_log_lik(
     axes = (labels.gene, asked, labels.spot)
     attrs = {"scheme": scheme, "k": k, "seed": seed}
     return stacked(list(outcomes), counts[list(places)], axes, attrs)
-
-
-def _shape(model: Any) -> tuple[int, int, int]:
-    return model.n_genes, model.n_spots, model.n_isos
 
 
 def _score_gene(

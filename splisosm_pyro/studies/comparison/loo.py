@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from splisosm_pyro.fit.options import choose
 from splisosm_pyro.fit.result import failed
-from splisosm_pyro.posterior.draws.arguments import Labels, chosen_genes
+from splisosm_pyro.model import MultinomGLM
 from splisosm_pyro.posterior.loo.gene import OUTER
 from splisosm_pyro.studies.comparison.candidates import Candidates
 from splisosm_pyro.studies.comparison.heldout import BROKEN
@@ -16,7 +16,7 @@ from splisosm_pyro.studies.comparison.scores import Scores, stacked
 
 
 def compare_loo(
-    model: Any,
+    model: MultinomGLM,
     outer: str = "refit",
     *,
     genes: Sequence[int] | None = None,
@@ -50,12 +50,10 @@ def compare_loo(
     Costs a fit a gene and model and, with ``refit``, about as much again.
     """
     choose("outer", outer, OUTER)
-    places = chosen_genes(genes, model.n_genes)
-    shape = (model.n_genes, model.n_spots, model.n_isos)
-    labels = Labels.of(names, places, shape, model.data.names, 1)
-    candidates = Candidates.of_model(model)
+    arrays = model.as_arrays()
+    places, labels = arrays.chosen(genes, names)
+    candidates, counts = Candidates.of_model(arrays), arrays.counts
     asked = candidates.checked(models)
-    counts = model.data.counts.values.numpy()
     outcomes, n_parameters = [], np.zeros((len(places), len(asked)))
     for g, gene in enumerate(tqdm(places, desc="compare_loo", unit="gene", disable=quiet)):
         out, status = np.zeros((len(asked), len(counts[gene]))), []

@@ -18,15 +18,16 @@ from tqdm import tqdm
 from splisosm_pyro.fit.options import choose
 from splisosm_pyro.fit.result import failed
 from splisosm_pyro.maths.numeric.arrays import FloatArray
+from splisosm_pyro.model import MultinomGLM
+from splisosm_pyro.model.densities import Densities
 from splisosm_pyro.plots import FINE, FLAGGED, panels
 from splisosm_pyro.posterior.arviz.predictive_groups import predictive_counts
 from splisosm_pyro.posterior.density.priors import PosteriorPriors
-from splisosm_pyro.posterior.draws.arguments import Labels, Request, chosen_genes
+from splisosm_pyro.posterior.draws.arguments import Request
 from splisosm_pyro.posterior.draws.from_prior import prior_draws
 from splisosm_pyro.posterior.field.noise import Noise
 from splisosm_pyro.posterior.run import draw_gene
 from splisosm_pyro.studies.comparison.heldout import BROKEN
-from splisosm_pyro.studies.densities import Densities
 from splisosm_pyro.studies.prediction.statistics import (
     Statistic,
     graph_of,
@@ -74,7 +75,7 @@ class PredictiveCheck:
 
 
 def predictive_check(
-    model: Any,
+    model: MultinomGLM,
     kind: str = "posterior",
     draws: int = 200,
     seed: int = 0,
@@ -107,7 +108,7 @@ def predictive_check(
     statistics : mapping of str to callable, optional
         Each takes replicates (N, S, P) and returns (N,). By default ``moran_i`` of usage (where the
         kernel has a graph of neighbours or ``graph`` is given), ``overdispersion`` and
-        ``share_empty``; see ``usage_statistics``.
+        ``share_empty``; see `studies.prediction`.
     graph : array_like or sparse, shape (S, S), optional
         Weights between neighbouring spots, for Moran's I.
     quiet : bool
@@ -138,14 +139,12 @@ def predictive_check(
     True
     """
     choose("kind", kind, KINDS)
-    places = chosen_genes(genes, model.n_genes)
-    labels = Labels.of(
-        names, places, (model.n_genes, model.n_spots, model.n_isos), model.data.names, 1
-    )
-    densities = Densities.of_model(model, prior, nugget)
+    arrays = model.as_arrays()
+    places, labels = arrays.chosen(genes, names)
+    densities = Densities.of_model(arrays, prior, nugget)
     chosen = dict(statistics or _statistics(model, graph))
     request = Request(method, draws, 1, seed, places)
-    counts = model.data.counts.values.numpy()
+    counts = arrays.counts
     rows, replicates = [], np.zeros((len(places), len(chosen), draws))
     for g, gene in enumerate(tqdm(places, desc="predictive_check", unit="gene", disable=quiet)):
         observed = [float(f(counts[gene][None])[0]) for f in chosen.values()]
@@ -161,7 +160,7 @@ def predictive_check(
     return PredictiveCheck(pd.DataFrame(rows, index, list(COLUMNS)), replicates, kind)
 
 
-def _statistics(model: Any, graph: Any) -> dict[str, Statistic]:
+def _statistics(model: MultinomGLM, graph: Any) -> dict[str, Statistic]:
     """Return the statistics that there are by default."""
     found: dict[str, Statistic] = {}
     neighbours = graph_of(model.data.kernel, graph, model.n_spots)

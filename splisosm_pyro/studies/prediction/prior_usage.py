@@ -15,6 +15,7 @@ from splisosm_pyro.maths.covariance.kernel import Kernel
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.maths.priors import PoweredPrior, Priors
 from splisosm_pyro.maths.priors.usage_range import unit_fields, usage_ranges
+from splisosm_pyro.model import MultinomGLMM
 from splisosm_pyro.studies.sensitivity.directions import labelled
 from splisosm_pyro.studies.sensitivity.figures import COLOURS, DASHES, cleaned
 
@@ -65,7 +66,7 @@ class PriorUsage:
 
 
 def prior_predictive(
-    model: Any = None,
+    model: MultinomGLMM | None = None,
     priors: Any = None,
     *,
     kernel: Kernel | None = None,

@@ -15,8 +15,8 @@ from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, Params
 from splisosm_pyro.fit.options import choose
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.maths.priors import Variable, stated_on
-from splisosm_pyro.model import MultinomGLMM
-from splisosm_pyro.posterior.draws.arguments import Labels, chosen_genes
+from splisosm_pyro.model import MultinomGLM, MultinomGLMM
+from splisosm_pyro.posterior.draws.arguments import Labels
 from splisosm_pyro.studies.sensitivity import figures as plots
 from splisosm_pyro.studies.sensitivity.labelled import tidy
 
@@ -95,7 +95,7 @@ class Study:
 
     @classmethod
     def of_model(
-        cls, model: Any, map_in: Variable | None, genes: Any, names: Any, progress: bool
+        cls, model: MultinomGLM, map_in: Variable | None, genes: Any, names: Any, progress: bool
     ) -> "Study":
         """Check the model and the arguments that every study has."""
         if not isinstance(model, MultinomGLMM):
@@ -105,15 +105,13 @@ class Study:
                 "model must be fitted by a marginal fitting_method, the joint density says next to "
                 f"nothing about sigma and theta; came {model.fitting_method!r}"
             )
-        model._fitted()
-        spec = model._spec()
+        arrays = model.as_arrays(fitted=True)
+        spec = arrays.spec
+        assert spec is not None  # a GLMM has one
         wanted: Any = map_in or spec.priors.sigma.variable
         choose("map_in", wanted, MAP_IN)
-        counts, params = model._inputs()
-        places = chosen_genes(genes, model.n_genes)
-        shape = (model.n_genes, model.n_spots, model.n_isos)
-        labels = Labels.of(names, places, shape, model.data.names, params[0]["sigma"].size)
-        rows = DesignRows.from_design(spec.design)
+        places, labels = arrays.chosen(genes, names)
+        counts, params, rows = arrays.counts, arrays.each_params(), arrays.rows
         moved = stated_on(spec.priors.sigma, wanted) is not spec.priors.sigma
         return cls(spec, rows, counts, params, places, labels, wanted, moved, progress)
 

@@ -266,7 +266,7 @@ def test_the_gradient_of_a_batch_is_that_of_differences():
     model = fitted(counts, design)
 
     def work(gene, slot):
-        spec = replace(model._spec(), kernel=BatchedKernel(kernel(), steps.ask, slot))
+        spec = replace(model.as_arrays().spec, kernel=BatchedKernel(kernel(), steps.ask, slot))
         problem = spec.problem(counts[gene].numpy())
         B = np.zeros((2, 2))
         objective = spec.objective(problem, B, np.ones((2, 2), dtype=bool), np.array([0.7]))

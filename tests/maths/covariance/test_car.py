@@ -127,7 +127,7 @@ def test_a_tissue_too_large_to_store_its_correlation(form, monkeypatch):
 
 
 def test_the_cheaper_form_is_chosen():
-    symbolic = CARKernel.from_coords(hexagonal(30, 30))._field.symbolic
+    symbolic = CARKernel.from_coords(hexagonal(30, 30)).symbolic
     choices = [prefer_dense(symbolic, n, 1, stored=True) for n in (1, 50, 400, 900)]
     assert choices == [True, True, False, False]
     assert prefer_dense(symbolic, 50, 1, stored=False) <= prefer_dense(symbolic, 50, 1, stored=True)

@@ -12,8 +12,7 @@ from splisosm_pyro.fit.glmm.uncertainty import field_posterior
 from splisosm_pyro.generative import multinomial_glm, multinomial_glmm
 from splisosm_pyro.guides import laplace_guide
 from splisosm_pyro.maths.priors import GammaPrior
-from splisosm_pyro.model import MultinomGLM, MultinomGLMM
-from splisosm_pyro.model.posterior_of import gaussian_fits
+from splisosm_pyro.model import MultinomGLM, MultinomGLMM, gaussian_fits
 from splisosm_pyro.posterior.draws.gaussian_guide import nu_covariance
 
 BATCH = cases.CASES["batch"]

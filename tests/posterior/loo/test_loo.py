@@ -66,7 +66,7 @@ def small(n_isos, nugget, seed=3, smooth="laplace"):
     )
     model.setup_data(tissue.counts, corr_sp=tissue.kernel)
     model.fit(quiet=True)
-    spec = model._spec()
+    spec = model.as_arrays().spec
     return spec, DesignRows.from_design(spec.design), model.data.counts.values.numpy()[0], model
 
 
@@ -94,7 +94,7 @@ def predicted(spec, counts, params, spot):
 )
 def test_cavities_equal_refits_of_the_field(n_isos, nugget, smooth):
     spec, rows, counts, model = small(n_isos, nugget, smooth=smooth)
-    params = model._params_of(0)
+    params = model.as_arrays().params_of(0)
     params["theta_logit"][:] = 1.5  # a field worth the name
     found = glmm_loo(spec, rows, counts, params, outer="plug_in")
     truth = np.array([predicted(spec, counts, params, s) for s in found.spots])
@@ -106,7 +106,7 @@ def test_cavities_equal_refits_of_the_field(n_isos, nugget, smooth):
 @pytest.mark.parametrize("white", [False, True])
 def test_outer_parameters_move_as_a_refit_moves_them(white):
     spec, rows, counts, model = small(2, "quadrature", seed=5)
-    params = model._params_of(0)
+    params = model.as_arrays().params_of(0)
     if white:
         params = fit_white_noise(spec, rows, counts, params).params
         spec = without_space(spec)

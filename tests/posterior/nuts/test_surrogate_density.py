@@ -63,7 +63,7 @@ def test_no_corrected_chain_stays_where_the_density_is_nil():
 def density_of(case, priors, gene=0):
     model = MultinomGLMM(case.share_variance, var_fix_sigma=False)
     model.setup_data(case.counts, case.V, case.design if case.design.shape[1] else None)
-    spec = model._spec()
+    spec = model.as_arrays().spec
     return OuterDensity.of_gene(spec, case.counts[gene], priors, case.sigma[gene])
 
 

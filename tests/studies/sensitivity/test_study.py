@@ -83,8 +83,9 @@ def mode_at(spec, counts, params):
 
 def shift_by_refits(model, gene, up, down, step):
     """Central difference of the mode between two ways to change the priors."""
-    counts, params = model._inputs()
-    specs = up(model._spec()), down(model._spec())
+    arrays = model.as_arrays()
+    counts, params = arrays.counts, arrays.each_params()
+    specs = up(arrays.spec), down(arrays.spec)
     first, second = (mode_at(spec, counts[gene], params[gene]).at.u for spec in specs)
     return (first - second) / step
 

@@ -1,14 +1,14 @@
-"""The posterior densities that a model's genes have, for studies that draw from them one by one."""
+"""The posterior densities that a model's genes have."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec
-from splisosm_pyro.fit.options import NUGGETS, choose
+from splisosm_pyro.fit.options import NUGGETS, SMOOTHS, choose
 from splisosm_pyro.maths.covariance.kernel import Kernel
 from splisosm_pyro.maths.numeric.arrays import FloatArray
+from splisosm_pyro.model.as_arrays import ModelArrays
 from splisosm_pyro.posterior.density.glm import GLMDensity
 from splisosm_pyro.posterior.density.outer import OuterDensity, with_nugget
 from splisosm_pyro.posterior.density.priors import PosteriorPriors
@@ -25,17 +25,23 @@ class Densities:
     priors: PosteriorPriors
 
     @classmethod
-    def of_model(cls, model: Any, prior: PosteriorPriors | None, nugget: str) -> "Densities":
-        """Take what ``model.posterior`` would; prior and nugget as there."""
+    def of_model(
+        cls,
+        model: ModelArrays,
+        prior: PosteriorPriors | None,
+        nugget: str,
+        smooth: str | None = None,
+    ) -> "Densities":
+        """Take what ``model.posterior`` would; prior, nugget and smooth as there."""
         choose("nugget", nugget, NUGGETS)
-        data = model.data
-        design = data.design.numpy()
-        if data.kernel is None:
-            return cls(None, design, np.empty((model.n_genes, 0)), PosteriorPriors.asked(prior))
-        spec = with_nugget(model._spec(), model.n_isos, nugget)
+        if smooth is not None:
+            choose("smooth", smooth, SMOOTHS)
+        if model.spec is None:
+            return cls(None, model.design, model.sigma, PosteriorPriors.asked(prior))
+        n_isos = model.counts.shape[2]
+        spec = with_nugget(model.spec, n_isos, nugget, smooth)
         own = PosteriorPriors.asked(prior, spec.priors)
-        sigma = model._sigma_in_force().detach().double().cpu().numpy()
-        return cls(spec, design, sigma, own.for_gene(spec.kernel, model.n_isos))
+        return cls(spec, model.design, model.sigma, own.for_gene(spec.kernel, n_isos))
 
     @property
     def kernel(self) -> Kernel | None:
