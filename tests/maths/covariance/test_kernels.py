@@ -118,15 +118,16 @@ def test_a_singular_matrix_is_legal():
 
 
 @pytest.mark.parametrize(
-    "kernel",
+    "build",
     [
-        DenseKernel(np.eye(3)),
-        LowRankKernel(np.array([2.0]), np.full((3, 1), 3**-0.5)),
-        CARKernel(np.eye(3, k=1) + np.eye(3, k=-1)),
+        lambda: DenseKernel(np.eye(3)),
+        lambda: LowRankKernel(np.array([2.0]), np.full((3, 1), 3**-0.5)),
+        lambda: CARKernel(np.eye(3, k=1) + np.eye(3, k=-1)),
     ],
     ids=["dense", "low rank", "sparse"],
 )
-def test_without_any_variance_only_zero_has_a_density(kernel):
+def test_without_any_variance_only_zero_has_a_density(build):
+    kernel = build()
     zero = torch.zeros(2, dtype=torch.float64)
     nothing = torch.zeros(3, 2, dtype=torch.float64)
     something = nothing.clone()

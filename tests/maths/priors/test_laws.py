@@ -8,6 +8,7 @@ import numpy as np
 import pyro.distributions as dist
 import pytest
 import torch
+from cases import car_correlation, lattice
 from scipy import integrate, stats
 
 from splisosm_pyro.maths.covariance.as_kernel import DenseKernel
@@ -42,9 +43,8 @@ from splisosm_pyro.maths.priors.usage_range import unit_fields, usage_ranges
 SIGMA = np.array([1e-3, 0.1, 0.7, 1.0, 2.5, 40.0])
 COEFFICIENT = np.array([-30.0, -1.3, 0.0, 0.4, 5.0])
 THETA = np.array([1e-6, 0.03, 0.5, 0.77, 1.0 - 1e-6])
-KERNEL = CARKernel.from_coords(
-    np.stack(np.meshgrid(np.arange(8.0), np.arange(7.0)), -1).reshape(-1, 2), k=4, rho=0.97
-)
+ADJACENCY = lattice(8, 7)[1]
+KERNEL = DenseKernel(car_correlation(ADJACENCY, rho=0.97))  # dense: nothing to compile on import
 SCALES = {
     "gamma": (GammaPrior(2.5, 1.7), stats.gamma(2.5, scale=1 / 1.7)),
     "inv_gamma": (InvGammaPrior(3.0, 0.5), stats.invgamma(3.0, scale=0.5)),
@@ -259,6 +259,13 @@ def test_the_usage_prior_says_what_it_was_asked(n_isos, r, a):
     error = math.sqrt(a * (1 - a) / n)
     assert abs((ranges > r).mean() - a) < 3.5 * error + 0.03 * a
     assert prior.params == {"usage_range": r, "prob": a, "coverage": 1.0}
+
+
+def test_the_conversion_does_not_see_the_form_of_the_kernel():
+    sparse = CARKernel.from_adjacency(ADJACENCY, rho=0.97)
+    for prior, tolerance in ((PCTheta(0.5, 0.3), 1e-8), (PCUsagePrior(0.4, 0.1), 0.03)):
+        ours, dense = (prior.for_gene(kernel, 3).rate for kernel in (sparse, KERNEL))
+        assert ours == pytest.approx(dense, rel=tolerance)  # of usage by other draws
 
 
 def test_the_usage_prior_is_converted_once_and_only_where_it_can_be():
