@@ -133,10 +133,17 @@ def breaches(package, page):
 
 
 def dead_paths(page, root):
-    """Paths of the plan that lead nowhere, seen from the package or from the root."""
-    paths = re.findall(r"`([\w/]+(?:/|\.py))(?::[^`]*)?`", page)
-    there = (root / "splisosm_pyro", root)
-    return sorted({path for path in paths if not any((base / path).exists() for base in there)})
+    """Paths of the plan that lead nowhere, and names that are not where the plan has them."""
+    found = []
+    for path, names in re.findall(r"`([\w/]+(?:/|\.py))(?:: ([\w., ]+))?`", page):
+        there = [base / path for base in (root / "splisosm_pyro", root) if (base / path).exists()]
+        if not there:
+            found.append(path)
+        text = there[0].read_text() if names and there else ""
+        for name in re.findall(r"\w+", names):
+            if not re.search(rf"^\s*(def|class) {name}\b", text, re.M):
+                found.append(f"{path}: {name}")
+    return sorted(set(found))
 
 
 def test_the_house_keeps_its_laws_and_its_plan_is_true():
@@ -147,6 +154,7 @@ def test_the_house_keeps_its_laws_and_its_plan_is_true():
 
 def test_every_breach_is_found(tmp_path):
     page = "## Rooms\n\n| room |\n|---|\n| `model/`, `plots.py` | |\n| `maths/` | |\n\n## `gone/`\n"
+    page += "`lost.py: f`"
     house = {
         "__init__.py": "from house.model.glm import GLM",
         "plots.py": "import numpy",
@@ -175,4 +183,6 @@ def test_every_breach_is_found(tmp_path):
         "model/__init__.py imports maths/car.py, which is not in its folder",
         "model/long.py: f has 61 lines",
     ]
-    assert dead_paths(page, tmp_path) == ["gone/", "maths/", "model/", "plots.py"]
+    assert dead_paths(page, tmp_path) == [
+        *("gone/", "lost.py", "lost.py: f", "maths/", "model/", "plots.py"),
+    ]
