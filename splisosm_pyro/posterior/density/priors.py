@@ -46,6 +46,9 @@ class PosteriorPriors(Priors):
     ('gamma(alpha=2, beta=0.3)', 'normal(scale=10, loc=0)')
     """
 
+    beta_sd: float
+    bias_sd: float
+
     def __init__(
         self,
         beta_sd: float = 10.0,
@@ -60,6 +63,7 @@ class PosteriorPriors(Priors):
                 raise TypeError(f"{name} must be a number, came {type(value).__name__}")
             if not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{name} must be positive and finite, came {value}")
+            object.__setattr__(self, name, value)
         beta = NormalPrior(beta_sd) if beta is None else beta
         bias = NormalPrior(bias_sd) if bias is None else bias
         kinds = {"sigma": (sigma, ScalePrior), "theta": (theta, ThetaPrior)}

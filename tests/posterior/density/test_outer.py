@@ -1,5 +1,7 @@
 """The outer density: its parts by hand, its gradient, its mode."""
 
+from dataclasses import replace
+
 import cases
 import numpy as np
 import oracles
@@ -126,6 +128,7 @@ def test_the_mode_is_inside_whatever_the_likelihood_says():
 def test_priors_say_what_is_wrong():
     with pytest.raises(ValueError, match=r"beta_sd must be positive and finite, came 0"):
         PosteriorPriors(beta_sd=0.0)
+    assert replace(PosteriorPriors(beta_sd=2.0), sigma=GammaPrior(2.0, 2.0)).beta_sd == 2.0
     with pytest.raises(TypeError, match=r"bias_sd must be a number, came str"):
         PosteriorPriors(bias_sd="1")
     with pytest.raises(TypeError, match=r"sigma must have a proper prior.*came NoPrior"):
