@@ -23,10 +23,12 @@ from joblib.parallel import LokyBackend, get_active_backend
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
+from splisosm_pyro.fit.accelerator.memory import available_bytes, gene_bytes, kernel_bytes
 from splisosm_pyro.genes.data.slide import Slide
 from splisosm_pyro.genes.job import Job
 from splisosm_pyro.genes.one_gene import GeneInput, fit_one
 from splisosm_pyro.genes.run.records import Records
+from splisosm_pyro.maths.covariance.car import CARKernel
 
 logger = logging.getLogger("splisosm_pyro")
 LARGEST_BATCH = 16
@@ -37,6 +39,8 @@ PART_OF_THE_REST = 4
 PULSE = 1.0
 # Batches a worker before results are taken in, where a backend gives them in one go.
 WAVE = 4
+# A process with torch, numba and SciPy imported, measured.
+PROCESS_BYTES = 450e6
 
 Outcome = dict[str, Any]
 
@@ -201,3 +205,48 @@ def fit_rest(
             "genes: lower n_jobs; with resume the run goes on from there"
         ) from error
     return outcomes, True
+
+
+def bytes_per_worker(slide: Slide, kernel: CARKernel) -> float:
+    """Predict the largest amount that one worker needs.
+
+    The process itself, the kernel's factor, and the largest system of any gene: sparse (the factor
+    of S Q unknowns) or dense (matrices of n Q, n its occupied spots), as the kernel will choose.
+    """
+    largest = 0.0
+    for group in slide.groups:
+        n_logits = group.iso_names.shape[1] - 1
+        occupied = int((group.counts.sum(axis=2) > 0).sum(axis=1).max(initial=0))
+        largest = max(largest, gene_bytes(kernel, occupied, n_logits))
+    return PROCESS_BYTES + kernel_bytes(kernel) + largest
+
+
+def check_memory(slide: Slide, job: Job, workers: int) -> None:
+    """Refuse a run on this machine that needs more memory, beside the counts, than there is.
+
+    Parameters
+    ----------
+    slide : Slide
+    job : Job
+        Of this slide.
+    workers : int
+        Processes; with 1 the work is done in this one.
+
+    Raises
+    ------
+    ValueError
+        With what is needed, what there is, and how many workers would fit.
+    """
+    if not on_this_machine():
+        return
+    each = bytes_per_worker(slide, job.prepared().kernel)
+    needed = workers * each if workers > 1 else each - PROCESS_BYTES
+    free = available_bytes()
+    if free is None or needed <= free:
+        return
+    fitting = int(np.floor(free / each))
+    advice = f"n_jobs={fitting} would fit" if fitting >= 1 else "use a machine with more memory"
+    raise ValueError(
+        f"n_jobs={workers} needs about {needed / 1e9:.1f} GB of memory "
+        f"({each / 1e9:.1f} GB a worker), {free / 1e9:.1f} GB are available: {advice}"
+    )

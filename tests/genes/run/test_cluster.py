@@ -8,7 +8,7 @@ from joblib import parallel_config, register_parallel_backend
 from joblib.parallel import ThreadingBackend
 
 from splisosm_pyro.genes.job import RunOptions
-from splisosm_pyro.genes.run import memory
+from splisosm_pyro.genes.run import workers
 from splisosm_pyro.genes.run.fit_genes import fit_slide
 from splisosm_pyro.genes.run.workers import on_this_machine
 
@@ -30,7 +30,7 @@ def same(one, other):
 def test_on_a_dask_cluster(bare, tmp_path, monkeypatch):
     """The same numbers from two processes of a cluster; the memory here does not bind them."""
     distributed = pytest.importorskip("distributed")
-    monkeypatch.setattr(memory, "available_bytes", lambda: pytest.fail("not on this machine"))
+    monkeypatch.setattr(workers, "available_bytes", lambda: pytest.fail("not on this machine"))
     with (
         distributed.LocalCluster(
             n_workers=2,

@@ -19,7 +19,7 @@ from splisosm_pyro.fit.accelerator.memory import available_bytes
 from splisosm_pyro.fit.glm.fit_gene import fit_glm
 from splisosm_pyro.genes.data.slide import GeneGroup
 from splisosm_pyro.genes.job import Job, RunOptions
-from splisosm_pyro.genes.run import memory
+from splisosm_pyro.genes.run import workers
 from splisosm_pyro.genes.run.fit_genes import fit_slide
 from splisosm_pyro.genes.run.records import NAME, Records
 from splisosm_pyro.genes.run.workers import batches
@@ -110,8 +110,8 @@ def test_numbers_are_those_of_the_models(fits, slide):
 
 def test_batches_hold_every_gene_once_and_end_small():
     genes = range(700)
-    for size, workers in (("auto", 1), ("auto", 2), ("auto", 64), (7, 3), (1000, 1)):
-        cut = list(batches(genes, size, workers))
+    for size, n_workers in (("auto", 1), ("auto", 2), ("auto", 64), (7, 3), (1000, 1)):
+        cut = list(batches(genes, size, n_workers))
         assert [gene for batch in cut for gene in batch] == list(genes)
     sizes = [len(batch) for batch in batches(genes, "auto", 2)]
     assert sizes[0] == 16
@@ -292,12 +292,12 @@ def test_killed_and_resumed(tissue, tmp_path):
 
 def test_memory_is_predicted_and_refused(bare, monkeypatch, tmp_path):
     job = Job.of(bare, RunOptions())
-    each = memory.bytes_per_worker(bare, job.prepared().kernel)
+    each = workers.bytes_per_worker(bare, job.prepared().kernel)
     assert 450e6 < each < 1e9
-    monkeypatch.setattr(memory, "available_bytes", lambda: 2.5 * each)
-    memory.check_memory(bare, job, 2)
+    monkeypatch.setattr(workers, "available_bytes", lambda: 2.5 * each)
+    workers.check_memory(bare, job, 2)
     with pytest.raises(ValueError, match="n_jobs=3 needs about"):
-        memory.check_memory(bare, job, 3)
+        workers.check_memory(bare, job, 3)
     with pytest.raises(ValueError, match=r"n_jobs=9 needs about .* GB .*: n_jobs=2 would fit"):
         fit_slide(bare, progress=False, n_jobs=9)
     meminfo = tmp_path / "meminfo"
