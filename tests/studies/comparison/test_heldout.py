@@ -82,7 +82,7 @@ def test_held_out_spots_are_integrated_and_unseen(tissue):
     folds = spot_folds(counts.sum(1), 3, gene_generator(0, counts))
     spot = np.flatnonzero(folds == 1)[np.argmax(counts[folds == 1].sum(1))]
     kept = counts * (folds != 1)[:, None]
-    fit = Candidates.of_model(model).predictor("spatial", 0, kept)
+    fit = Candidates.of_model(model.as_arrays()).predictor("spatial", 0, kept)
     eta = fit.mean[spot] + np.sqrt(fit.cov[spot, 0, 0]) * np.random.default_rng(0).normal(
         size=40000
     )
@@ -112,7 +112,7 @@ def test_reads_of_a_spot_are_predicted_from_its_other_reads(tissue):
     spot, truth = int(np.argmax(counts.sum(1))), 0.0
     for out in read_folds(counts, 2, gene_generator(0, counts)):
         kept = counts - out
-        fit = Candidates.of_model(model).predictor("white", 0, kept)
+        fit = Candidates.of_model(model.as_arrays()).predictor("white", 0, kept)
         sd = np.sqrt(fit.cov[spot, 0, 0])
         eta = fit.mean[spot, 0] + sd * np.linspace(-9, 9, 20001)
 
