@@ -51,11 +51,6 @@ class ReadTable(NamedTuple):
     counts: FloatArray  # (P,n), C-contiguous, the reference last
     totals: FloatArray  # (n,)
 
-    @classmethod
-    def from_rows(cls, rows: FloatArray, counts: FloatArray) -> "ReadTable":
-        """Tabulate ``rows`` (n, K) and ``counts`` (n, P)."""
-        return tabulate(np.ascontiguousarray(rows.T), np.ascontiguousarray(counts.T))
-
 
 @compiled
 def tabulate(rows: FloatArray, counts: FloatArray) -> ReadTable:
