@@ -119,7 +119,8 @@ def _climb(
 ) -> SearchResult[Any]:
     """Search; with ``update_nu_every_k`` above 1 first with a field that is updated that seldom."""
     every = options.update_nu_every_k
-    first = best_start(objective, [start.u], start)
+    gradient, state = objective.gradient(start.u, start.state)
+    first = replace(start, gradient=gradient, state=state)
     if every == 1 or not isinstance(objective, MarginalObjective):
         return search(objective, first, options, keep_trace=keep_trace)
     seldom = replace(objective, update_every=every)

@@ -97,4 +97,4 @@ def follow_mode(
         )
         if moved.psi >= mode.psi - TOLERATED_FALL:
             return moved
-    return point_at(problem, coefficients, w, alpha, new.spatial, new.nugget, linear)
+    return point_at(problem, coefficients, w, alpha, new.spatial, new.nugget)
