@@ -50,10 +50,11 @@ cannot be fitted is a row whose status says why."""
 
 FIT_EXAMPLES = """\
 files:
-  .npz   counts (genes, spots, isoforms) and coords (spots, 2); gene_names, iso_names, design are
+  .npz   counts (genes, spots, isoforms), coords (spots, 2 or 3); gene_names, iso_names, design are
          optional. With different numbers of isoforms: counts_2, counts_3, ... and gene_names_2, ...
   .h5ad  spots in rows, isoforms in columns; the gene of each isoform in a column of var
-  The last isoform of a gene is the reference: logits and coefficients are relative to it.
+  The last isoform of a gene is the reference: logits and coefficients are relative to it;
+  --reference-isoform 'most reads' or a column of var puts another one there.
 
 --out fits.csv writes the table. --out results/ writes a folder:
   table.csv, isoforms.csv  one row a gene, one row an isoform (usage, its range, its change between
@@ -184,10 +185,16 @@ def _add_data_options(fit: argparse.ArgumentParser) -> None:
         "--reference", type=_pairs, default={}, metavar="A=LEVEL", help="default: the first level"
     )
     data.add_argument(
+        "--reference-isoform",
+        default="last",
+        metavar="WHICH",
+        help="of the logits: last (default), most reads, a column of var that marks it, a name",
+    )
+    data.add_argument(
         "--layer",
         default="counts",
         metavar="NAME",
-        help="of the .h5ad; default counts, X: the main matrix",
+        help="of the .h5ad; default counts, X: the main matrix, raw: that of raw",
     )
     data.add_argument(
         "--group-iso-by",
@@ -347,6 +354,7 @@ def _asked_for(args: argparse.Namespace) -> "tuple[Slide, RunOptions, Filters]":
         n_isos=args.n_isos,
         covariates=args.covariates,
         reference=args.reference,
+        reference_isoform=args.reference_isoform,
         layer=args.layer,
         group_iso_by=args.group_iso_by,
         spatial_key=args.spatial_key,

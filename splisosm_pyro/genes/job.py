@@ -13,7 +13,8 @@ from splisosm_pyro.fit.glm.reduced_problem import DesignRows
 from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec
 from splisosm_pyro.fit.options import SMOOTHS, GLMMOptions, boolean, choose, smooth_by_default
 from splisosm_pyro.genes.data.covariates import Design, design_of
-from splisosm_pyro.genes.data.slide import Slide, graph_of
+from splisosm_pyro.genes.data.places import graph_of
+from splisosm_pyro.genes.data.slide import Slide
 from splisosm_pyro.maths.axes import as_design
 from splisosm_pyro.maths.covariance.car import CARKernel
 from splisosm_pyro.maths.numeric.arrays import FloatArray
@@ -119,13 +120,13 @@ class Job:
     options : RunOptions
     design : Design
     graph : csc_array, shape (S, S)
-    places : ndarray, shape (S, 2)
+    places : ndarray, shape (S, d), optional
     """
 
     options: RunOptions
     design: Design
     graph: csc_array
-    places: FloatArray
+    places: FloatArray | None
 
     @classmethod
     def of(cls, slide: Slide, options: RunOptions) -> "Job":

@@ -10,7 +10,7 @@ import pytest
 
 from splisosm_pyro import GeneFits, fit_genes
 from splisosm_pyro.__main__ import main
-from splisosm_pyro.genes.data import h5ad
+from splisosm_pyro.genes.data import anndata_counts
 from splisosm_pyro.genes.run.records import NAME
 from splisosm_pyro.maths.axes import SplisosmWarning
 
@@ -82,9 +82,9 @@ WRONG = [
         "the 5 isoforms belong to 5 genes; set group_iso_by to the column with the gene",
     ),
     (
-        lambda adata: adata.var.__setitem__("gene_symbol", [None, *"abbc"]),
+        lambda adata: adata.var.__setitem__("gene_symbol", ["", " ", "nan", "NA", "None"]),
         {},
-        "must name a gene for every isoform, came 1 without: remove these isoforms",
+        "'gene_symbol'] must name genes, came none: set group_iso_by",
     ),
     (
         lambda adata: count(adata, -1.0),
@@ -216,6 +216,6 @@ def test_a_full_disk(fit, tmp_path, monkeypatch):
 
 
 def test_counts_larger_than_the_memory(adata, monkeypatch):
-    monkeypatch.setattr(h5ad, "available_bytes", lambda: 100.0)
+    monkeypatch.setattr(anndata_counts, "available_bytes", lambda: 100.0)
     with pytest.raises(ValueError, match=r"the counts need .* GB .*: fit part of the genes"):
         fit_genes(adata, group_iso_by="gene_symbol", progress=False)

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from splisosm_pyro.genes.data.columns import as_column, as_matrix
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 
 
@@ -29,7 +31,7 @@ class Covariate:
 
 def covariate(
     name: str,
-    values: object,
+    values: Any,
     column_names: Sequence[str] | None = None,
     reference: str | None = None,
 ) -> Covariate:
@@ -39,9 +41,9 @@ def covariate(
     ----------
     name : str
         Of the covariate.
-    values : array_like, shape (S,) or (S, F)
+    values : array_like, sparse or DataFrame, shape (S,) or (S, F)
         Words and categories become indicators of all levels but the reference, named
-        ``name=level``; numbers stay as they are.
+        ``name=level``; numbers stay as they are, dates become days since the first.
     column_names : sequence of str, optional
         Names of the columns of a matrix.
     reference : str, optional
@@ -55,7 +57,7 @@ def covariate(
     Raises
     ------
     ValueError
-        If a value is missing, there is one level only, or the reference is no level.
+        If a value is missing or not finite, all are alike, or the reference is no level.
 
     Examples
     --------
@@ -65,31 +67,22 @@ def covariate(
     1         1.0
     2         0.0
     """
-    array = np.asarray(values)
-    if array.ndim == 2:
+    dims = values.ndim if hasattr(values, "ndim") else np.ndim(values)
+    if dims not in (1, 2):
+        raise ValueError(f"covariate {name!r} must have one or two axes, came {dims}")
+    if dims == 2:
         _no_reference(name, reference)
-        names = column_names if column_names is not None else range(array.shape[1])
-        frame = pd.DataFrame(np.asarray(array, dtype=np.float64))
-        frame.columns = pd.Index([f"{name}={column}" for column in names])
-        return Covariate(name, _without_gaps(name, frame))
-    column = pd.Series(values if isinstance(values, pd.Series) else array).reset_index(drop=True)
+        return Covariate(name, as_matrix(name, values, column_names))
+    column = as_column(name, values)
     if pd.api.types.is_numeric_dtype(column.dtype):
         _no_reference(name, reference)
-        frame = _without_gaps(name, column.to_frame(name)).astype(np.float64)
-        if len(frame) > 1 and frame[name].min() == frame[name].max():
-            raise ValueError(
-                f"covariate {name!r} must differ between spots, came {frame[name].iloc[0]:g} at "
-                "all: leave it out"
-            )
-        return Covariate(name, frame)
+        return Covariate(name, column.to_frame(name))
     return _category(name, column, reference)
 
 
 def _category(name: str, column: "pd.Series[str]", reference: str | None) -> Covariate:
     """Make indicators of all levels but the reference."""
-    coded = column.astype("category").cat.remove_unused_categories()
-    _without_gaps(name, coded.to_frame(name))
-    levels = [str(level) for level in coded.cat.categories]
+    levels = [str(level) for level in column.cat.categories]
     if len(levels) < 2:
         raise ValueError(
             f"covariate {name!r} must have two levels or more, came {levels[0]!r} alone: leave it "
@@ -106,7 +99,7 @@ def _category(name: str, column: "pd.Series[str]", reference: str | None) -> Cov
         )
     first = levels[0] if reference is None else reference
     others = [level for level in levels if level != first]
-    words = coded.astype(str)
+    words = column.astype(str)
     columns = {f"{name}={level}": (words == level).to_numpy(dtype=np.float64) for level in others}
     return Covariate(name, pd.DataFrame(columns, index=column.index), (first, *others))
 
@@ -133,19 +126,13 @@ def _no_reference(name: str, reference: str | None) -> None:
         raise ValueError(f"covariate {name!r} holds numbers, which have no level {reference!r}")
 
 
-def _without_gaps(name: str, frame: pd.DataFrame) -> pd.DataFrame:
-    """Raise if a value is missing."""
-    n_missing = int(frame.isna().any(axis=1).sum())
-    if n_missing:
-        raise ValueError(
-            f"covariate {name!r} must have a value at every spot, {n_missing} of {len(frame)} lack "
-            "it: remove these spots, or fill the values in"
-        )
-    return frame
-
-
 def check_references(names: Sequence[str], reference: Mapping[str, str] | None) -> dict[str, str]:
     """Return the reference levels; raise if one has no covariate or a covariate comes twice."""
+    if reference is not None and not isinstance(reference, Mapping):
+        raise TypeError(
+            "reference must map covariates to levels, {'region': 'GCL'} for example, came "
+            f"{reference!r}"
+        )
     chosen = dict(reference or {})
     twice = [name for i, name in enumerate(names) if name in names[:i]]
     if twice:

@@ -61,14 +61,15 @@ def filtered(slide: Slide, filters: Filters) -> tuple[Slide, pd.DataFrame]:
         Genes regrouped by the number of isoforms that they have left.
     DataFrame
         One row for everything that was taken out: ``gene``, ``isoform`` (empty for a whole gene),
-        ``why``. Genes with one isoform are among them.
+        ``why``. Genes with one isoform and isoforms without a gene are among them.
 
     Raises
     ------
     ValueError
         If no gene is left; the message counts the reasons.
     """
-    removed = [(gene, "", "one isoform only") for gene in slide.single]
+    removed = [("", isoform, "no name of a gene") for isoform in slide.nameless]
+    removed += [(gene, "", "one isoform only") for gene in slide.single]
     groups = list(slide.groups)
     if filters.min_share > 0:
         groups, rare = _without_rare(groups, filters)
@@ -102,7 +103,7 @@ def _warn_of_fractions(slide: Slide) -> None:
     if fractional:
         warnings.warn(
             f"{fractional} genes have counts that are no whole numbers: they are fitted as they "
-            "are; check that the layer holds counts",
+            f"are; check that the layer holds counts{slide.where_counts_are()}",
             SplisosmWarning,
             stacklevel=5,
         )

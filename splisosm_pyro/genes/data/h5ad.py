@@ -1,16 +1,20 @@
 """Reading an ``.h5ad``: isoforms in columns, the name of their gene in ``var``."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from splisosm_pyro.fit.accelerator.memory import available_bytes
+from splisosm_pyro.genes.data.anndata_counts import Layer, are_counts, groups_of, layers_of_counts
 from splisosm_pyro.genes.data.covariates import Covariate, check_references, covariate
-from splisosm_pyro.genes.data.keys import SlideKeys
-from splisosm_pyro.genes.data.slide import GeneGroup, Slide, as_coords
-from splisosm_pyro.maths.numeric.arrays import AnyArray, IndexArray, StrArray
+from splisosm_pyro.genes.data.names import SlideKeys, is_missing, warn_of_nameless
+from splisosm_pyro.genes.data.places import as_coords, given_graph
+from splisosm_pyro.genes.data.reference import LAST, MOST_READS, reference_of_column, with_reference
+from splisosm_pyro.genes.data.slide import Slide, checked
+from splisosm_pyro.maths.numeric.arrays import FloatArray, IndexArray, Mask, StrArray
 
 
 def read_h5ad(path: Path, keys: SlideKeys) -> Slide:
@@ -42,44 +46,64 @@ def slide_of_anndata(adata: Any, keys: SlideKeys) -> Slide:
         )
     levels = check_references(keys.covariates, keys.reference)
     spots = np.asarray(adata.obs_names, dtype=str)
-    spatial_key = keys.spatial_key or "spatial"
-    places = np.asarray(_entry(adata.obsm, spatial_key, "obsm", "spatial_key"))[:, :2]
-    coords = as_coords(places, f"obsm[{spatial_key!r}]", spots)
-    matrix, genes = _matrix(adata, keys.layer), _genes(adata, keys.group_iso_by)
-    groups, single = _groups(matrix, genes, adata.var_names, keys.n_isos)
+    coords = _coords(adata, keys, spots)
+    layer = Layer.of(adata, keys.layer)
+    genes = _entry(layer.var, keys.group_iso_by, "var", "group_iso_by")
+    nameless = is_missing(genes)
+    if nameless.all() and len(nameless):
+        raise ValueError(f"var[{keys.group_iso_by!r}] must name genes, came none: set group_iso_by")
+    columns, names, single = _columns(genes, ~nameless, keys.n_isos)
+    groups = tuple(groups_of(layer, columns, names))
     graph, slides = keys.adj_key, keys.library_key
-    return Slide(
+    slide = Slide(
         coords=coords,
-        adjacency=None if graph is None else _entry(adata.obsp, graph, "obsp", "adj_key"),
+        adjacency=None if graph is None else _graph(adata, graph, coords),
         library=None if slides is None else _library(adata, slides),
         covariates=tuple(_covariate(adata, name, levels.get(name)) for name in keys.covariates),
         groups=groups,
         single=single,
         spot_names=spots,
+        library_name=slides or Slide.library_name,
+        nameless=tuple(map(str, layer.var_names[nameless])),
     )
+    if not are_counts(groups):
+        slide = replace(slide, whole=layers_of_counts(adata))
+    warn_of_nameless(int(nameless.sum()), len(nameless), f"var[{keys.group_iso_by!r}]")
+    return with_reference(checked(slide), _reference(layer, genes, keys.reference_isoform))
 
 
-def _genes(adata: Any, key: str) -> "pd.Series[str]":
-    """Return the gene of each isoform."""
-    genes = _entry(adata.var, key, "var", "group_iso_by")
-    if genes.isna().any():
-        raise ValueError(
-            f"var[{key!r}] must name a gene for every isoform, "
-            f"came {int(genes.isna().sum())} without: remove these isoforms, or name their genes"
-        )
-    found: pd.Series[str] = genes.astype(str)
-    return found
+def _coords(adata: Any, keys: SlideKeys, spots: StrArray) -> FloatArray:
+    """Return the coordinates (S, d), with d = 0 where there is a graph and none are asked for."""
+    key = keys.spatial_key or "spatial"
+    if keys.adj_key is not None and keys.spatial_key is None and key not in adata.obsm:
+        return np.zeros((len(spots), 0))
+    return as_coords(_entry(adata.obsm, key, "obsm", "spatial_key"), f"obsm[{key!r}]", spots)
+
+
+def _graph(adata: Any, key: str, coords: FloatArray) -> Any:
+    """Return the graph of the spots."""
+    return given_graph(_entry(adata.obsp, key, "obsp", "adj_key"), f"obsp[{key!r}]", coords)
 
 
 def _library(adata: Any, key: str) -> StrArray:
     """Return the slide of each spot."""
     column = _entry(adata.obs, key, "obs", "library_key")
-    if column.isna().any():
+    missing = is_missing(column)
+    if missing.any():
         raise ValueError(
-            f"obs[{key!r}] must name a slide for every spot, {int(column.isna().sum())} lack it: "
+            f"obs[{key!r}] must name a slide for every spot, {int(missing.sum())} lack it: "
             "remove these spots"
         )
     return np.asarray(column.astype(str), dtype=str)
+
+
+def _reference(
+    layer: Layer, genes: "pd.Series[Any]", chosen: str | Mapping[str, str]
+) -> str | Mapping[str, str]:
+    """Return what is chosen as reference isoform, a column of var gene by gene."""
+    if not isinstance(chosen, str) or chosen in (LAST, MOST_READS) or chosen not in layer.var:
+        return chosen
+    return reference_of_column(layer.var[chosen], genes, layer.var_names)
 
 
 def _open(path: Path) -> Any:
@@ -106,66 +130,31 @@ def _entry(mapping: Any, key: str, where: str, option: str) -> Any:
     return mapping[key]
 
 
-def _matrix(adata: Any, layer: str) -> Any:
-    """Return the counts, spots x isoforms."""
-    if layer == "X" and adata.X is None:
-        raise ValueError("X is empty: set layer to the one with the counts")
-    if layer != "X" and layer not in adata.layers:
-        there = ", ".join(map(repr, adata.layers.keys()))
-        there = f"{there}, or to 'X', the main matrix" if there else "'X', the main matrix"
-        raise ValueError(f"there is no layer {layer!r}: set layer to {there}")
-    return adata.X if layer == "X" else adata.layers[layer]
+def _columns(
+    genes: "pd.Series[Any]", named: Mask, n_isos: int | None
+) -> tuple[dict[int, IndexArray], dict[int, StrArray], tuple[str, ...]]:
+    """Return the columns (G, P) and names (G,) of genes by number of isoforms, and of single ones.
 
-
-def _groups(
-    matrix: Any, genes: "pd.Series[str]", iso_names: pd.Index, n_isos: int | None
-) -> tuple[tuple[GeneGroup, ...], tuple[str, ...]]:
-    """Gather the columns of each gene, genes of the same number of isoforms together."""
-    codes, names = pd.factorize(genes.to_numpy())
+    Isoforms without a name of their gene are in none.
+    """
+    there = np.flatnonzero(named)
+    codes, names = pd.factorize(genes.astype(str).to_numpy()[there])
     sizes = np.bincount(codes)
     first = np.cumsum(sizes) - sizes
-    order = np.argsort(codes, kind="stable")  # columns gene by gene, in the order of the file
+    order = there[np.argsort(codes, kind="stable")]  # columns gene by gene, in the file's order
     wanted = [int(size) for size in np.unique(sizes) if size > 1 and n_isos in (None, size)]
     if not wanted and n_isos is not None and sizes.max(initial=0) > 1:
-        there = ", ".join(map(str, np.unique(sizes)))
-        raise ValueError(f"no gene has {n_isos} isoforms: set n_isos to what there is, {there}")
+        known = ", ".join(map(str, np.unique(sizes)))
+        raise ValueError(f"no gene has {n_isos} isoforms: set n_isos to what there is, {known}")
     if not wanted:
         raise ValueError(
             f"no gene has two or more isoforms: the {len(codes)} isoforms belong to {len(names)} "
             "genes; set group_iso_by to the column with the gene, not the isoform"
         )
-    _check_room(matrix, sum(int(size) * int((sizes == size).sum()) for size in wanted))
-    by_column = matrix.tocsc() if hasattr(matrix, "tocsc") else matrix
-    groups = []
-    for size in wanted:
-        members = np.flatnonzero(sizes == size)
-        columns = order[first[members, None] + np.arange(size)]  # (G, P)
-        groups.append(
-            GeneGroup(
-                counts=_gather(by_column, columns),
-                gene_names=np.asarray(names[members], dtype=str),
-                iso_names=np.asarray(iso_names, dtype=str)[columns],
-            )
-        )
-    return tuple(groups), tuple(str(name) for name in names[sizes == 1])
-
-
-def _check_room(matrix: Any, n_columns: int) -> None:
-    """Raise if so many columns of counts do not fit into memory."""
-    needed, free = matrix.shape[0] * n_columns * matrix.dtype.itemsize, available_bytes()
-    if free is not None and needed > free:
-        raise ValueError(
-            f"the counts need {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are available: "
-            "fit part of the genes at a time, or use a machine with more memory"
-        )
-
-
-def _gather(matrix: Any, columns: IndexArray) -> AnyArray:  # (G, S, P)
-    """Pick the columns (G, P) of a dense or sparse matrix (S, isoforms)."""
-    picked = matrix[:, columns.ravel()]
-    dense = picked.toarray() if hasattr(picked, "toarray") else np.asarray(picked)
-    n_genes, n_isos = columns.shape
-    return np.ascontiguousarray(dense.T.reshape(n_genes, n_isos, -1).transpose(0, 2, 1))
+    members = {size: np.flatnonzero(sizes == size) for size in wanted}
+    columns = {size: order[first[own, None] + np.arange(size)] for size, own in members.items()}
+    single = tuple(str(name) for name in names[sizes == 1])
+    return columns, {size: names[own].astype(str) for size, own in members.items()}, single
 
 
 def _covariate(adata: Any, name: str, reference: str | None) -> Covariate:
@@ -175,6 +164,4 @@ def _covariate(adata: Any, name: str, reference: str | None) -> Covariate:
     if name not in adata.obsm:
         there = ", ".join([*map(str, adata.obs), *map(str, adata.obsm)])
         raise ValueError(f"covariate {name!r} is neither in obs nor in obsm; they have {there}")
-    values = adata.obsm[name]
-    named = list(map(str, values.columns)) if isinstance(values, pd.DataFrame) else None
-    return covariate(name, np.asarray(values), named, reference)
+    return covariate(name, adata.obsm[name], reference=reference)

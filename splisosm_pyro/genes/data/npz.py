@@ -6,12 +6,13 @@ from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
-from scipy.sparse import csc_array
 
 from splisosm_pyro.genes.data.covariates import Covariate, check_references, covariate
-from splisosm_pyro.genes.data.keys import SlideKeys
-from splisosm_pyro.genes.data.slide import GeneGroup, Slide, as_coords
-from splisosm_pyro.maths.numeric.arrays import AnyArray, StrArray
+from splisosm_pyro.genes.data.names import SlideKeys
+from splisosm_pyro.genes.data.places import as_coords, given_graph
+from splisosm_pyro.genes.data.reference import with_reference
+from splisosm_pyro.genes.data.slide import GeneGroup, Slide, checked, without_nameless
+from splisosm_pyro.maths.numeric.arrays import AnyArray, FloatArray, StrArray
 
 
 def read_npz(path: Path, keys: SlideKeys) -> Slide:
@@ -28,24 +29,37 @@ def read_npz(path: Path, keys: SlideKeys) -> Slide:
         If a key is missing, or shapes do not agree.
     """
     with _open(path) as file:
-        spatial_key = keys.spatial_key or "coords"
-        coords = as_coords(_key(file, spatial_key), spatial_key)
-        groups = [_group(file, ending, len(coords)) for ending in _endings(file, keys.n_isos)]
+        endings = _endings(file, keys.n_isos)
+        coords = _coords(file, keys, endings)
+        groups = [_group(file, ending, len(coords)) for ending in endings]
         chosen = keys.covariates or [key for key in ("design",) if key in file.files]
         levels = check_references(chosen, keys.reference)
         found = tuple(_covariate(file, key, len(coords), levels.get(key)) for key in chosen)
-        graph = None if keys.adj_key is None else csc_array(_key(file, keys.adj_key))
-        slides = keys.library_key
+        slides, graph = keys.library_key, None
+        if keys.adj_key is not None:
+            graph = given_graph(_key(file, keys.adj_key), f"the array {keys.adj_key!r}", coords)
         library = None if slides is None else _of_spots(file, slides, len(coords))
         names = _of_spots(file, "spot_names", len(coords)) if "spot_names" in file.files else None
-    return Slide(
+    slide = Slide(
         coords=coords,
         covariates=found,
         groups=tuple(sorted(groups, key=lambda group: group.iso_names.shape[1])),
         adjacency=graph,
         library=library,
         spot_names=names,
+        library_name=slides or Slide.library_name,
     )
+    slide = checked(without_nameless(slide, "gene_names"))
+    return with_reference(slide, keys.reference_isoform)
+
+
+def _coords(file: Any, keys: SlideKeys, endings: list[str]) -> FloatArray:
+    """Return the coordinates (S, d), with d = 0 where there is a graph and none are asked for."""
+    key = keys.spatial_key or "coords"
+    if keys.adj_key is not None and keys.spatial_key is None and key not in file.files:
+        counts = _key(file, f"counts{endings[0]}")
+        return np.zeros((counts.shape[1] if counts.ndim == 3 else 0, 0))
+    return as_coords(_key(file, key), key)
 
 
 def _open(path: Path) -> Any:
@@ -96,9 +110,16 @@ def _group(file: Any, ending: str, n_spots: int) -> GeneGroup:
             f"came {counts.shape}"
         )
     n_genes, _, n_isos = counts.shape
-    genes = _names(file, f"gene_names{ending}", (n_genes,), lambda g: f"gene_{g[0]}")
+    stem = _stem(file, ending)
+    genes = _names(file, f"gene_names{ending}", (n_genes,), lambda g: f"{stem}_{g[0]}")
     isos = _names(file, f"iso_names{ending}", (n_genes, n_isos), lambda i: f"iso_{i[1]}")
     return GeneGroup(counts, genes, isos)
+
+
+def _stem(file: Any, ending: str) -> str:
+    """Return how genes without names are called: alike in a file, whatever is read of it."""
+    unnamed = [one for one in _endings(file, None) if f"gene_names{one}" not in file.files]
+    return f"gene{ending}" if len(unnamed) > 1 else "gene"
 
 
 def _names(

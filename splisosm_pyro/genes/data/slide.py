@@ -7,15 +7,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import block_diag, csc_array
+from scipy.sparse import csc_array
 
 from splisosm_pyro.genes.data.covariates import Covariate, side_by_side
+from splisosm_pyro.genes.data.names import is_missing, listed, twice, warn_of_nameless
 from splisosm_pyro.maths.axes import SplisosmWarning
-from splisosm_pyro.maths.covariance.neighbours import as_adjacency, mutual_neighbours
-from splisosm_pyro.maths.numeric.arrays import AnyArray, FloatArray, IndexArray, StrArray
+from splisosm_pyro.maths.numeric.arrays import AnyArray, FloatArray, StrArray
 
 PathLike = str | os.PathLike[str]
-NAMED = 3  # so many of what is wrong are named
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +44,8 @@ class Slide:
 
     Attributes
     ----------
-    coords : ndarray, shape (S, 2)
-        In the unit of the file.
+    coords : ndarray, shape (S, d)
+        In the unit of the file, one for all axes; d is 2 or 3, and 0 where there is a graph alone.
     covariates : tuple of Covariate
     groups : tuple of GeneGroup
         By number of isoforms, ascending.
@@ -57,6 +56,12 @@ class Slide:
     library : ndarray of str, shape (S,), optional
         The slide of each spot; spots of different slides are never neighbours.
     spot_names : ndarray of str, shape (S,), optional
+    library_name : str
+        What the column of the slides is called.
+    nameless : tuple of str
+        Isoforms that belong to no gene and are left out.
+    whole : tuple of str
+        Layers of the source that hold whole numbers, where those that were read are none.
     """
 
     coords: FloatArray
@@ -66,6 +71,9 @@ class Slide:
     adjacency: csc_array | None = None
     library: StrArray | None = None
     spot_names: StrArray | None = None
+    library_name: str = "library"
+    nameless: tuple[str, ...] = ()
+    whole: tuple[str, ...] = ()
 
     @property
     def n_spots(self) -> int:
@@ -88,6 +96,10 @@ class Slide:
             return self.spot_names
         return np.array([f"spot {s}" for s in range(self.n_spots)])
 
+    def where_counts_are(self) -> str:
+        """Say which layers hold counts, where those that were read are none."""
+        return f", {' or '.join(self.whole)}" if self.whole else ""
+
     def take(self, genes: Sequence[int]) -> "Slide":
         """Return the slide with some of its genes, by their place in it."""
         mask = np.zeros(self.n_genes, dtype=bool)
@@ -103,29 +115,67 @@ class Slide:
         return replace(self, groups=tuple(group for group in groups if len(group.gene_names)))
 
 
+def without_nameless(slide: Slide, where: str) -> Slide:
+    """Return a slide without the genes that have no name, and warn of them."""
+    missing = [is_missing(group.gene_names) for group in slide.groups]
+    gone = [
+        str(iso)
+        for group, own in zip(slide.groups, missing, strict=True)
+        for iso in group.iso_names[own].ravel()
+    ]
+    if not gone:
+        return slide
+    warn_of_nameless(len(gone), sum(group.iso_names.size for group in slide.groups), where)
+    kept = [group.take(~own) for group, own in zip(slide.groups, missing, strict=True)]
+    return replace(slide.with_groups(kept), nameless=tuple(gone))
+
+
 def checked(slide: Slide) -> Slide:
-    """Return a slide, or raise with what is wrong with its spots or counts.
+    """Return a slide, or raise with what is wrong with its spots, names or counts.
 
     Spots at one place of one slide are a warning that names them.
     """
     if slide.n_spots == 0:
         raise ValueError("there is no spot left: the file, or what was selected of it, has none")
+    _check_names(slide)
+    advice = f"choose the layer with the raw counts{slide.where_counts_are()}"
     for group in slide.groups:
-        _check_counts(group)
+        _check_counts(group, advice)
     if slide.n_genes and not any(group.counts.any() for group in slide.groups):
-        raise ValueError("all counts are 0: choose the layer with the raw counts")
+        raise ValueError(f"all counts are 0: {advice}")
     if slide.adjacency is None:
         _warn_of_duplicates(slide)
     return slide
 
 
-def _check_counts(group: GeneGroup) -> None:
+def _check_names(slide: Slide) -> None:
+    """Raise if two genes, two isoforms of a gene or two columns of the design share a name."""
+    genes = twice(gene for group in slide.groups for gene in group.gene_names.tolist())
+    if genes:
+        raise ValueError(
+            f"gene names must be different, came {listed(genes)} more than once: number them, or "
+            "put their isoforms together"
+        )
+    for group in slide.groups:
+        for gene, isos in zip(group.gene_names, group.iso_names, strict=True):
+            same = twice(isos.tolist())
+            if same:
+                raise ValueError(
+                    f"the isoforms of a gene must have different names, came {listed(same)} more "
+                    f"than once in gene {gene}: number them (var_names_make_unique of AnnData)"
+                )
+    columns = twice(map(str, slide.design.columns))
+    if columns:
+        raise ValueError(
+            f"covariates must have columns of different names, came {listed(columns)} twice"
+        )
+
+
+def _check_counts(group: GeneGroup, advice: str) -> None:
     """Raise if counts are no numbers, negative or not finite; name the first gene."""
     counts = group.counts
     if counts.dtype.kind not in "biuf":
-        raise ValueError(
-            f"counts must be numbers, came {counts.dtype}: choose the layer with the raw counts"
-        )
+        raise ValueError(f"counts must be numbers, came {counts.dtype}: {advice}")
     if counts.dtype.kind in "bu" or counts.size == 0:
         return
     bad = ~np.isfinite(counts) | (counts < 0)
@@ -133,8 +183,7 @@ def _check_counts(group: GeneGroup) -> None:
         g, s, p = np.argwhere(bad)[0]
         raise ValueError(
             f"counts must be finite and not negative, came {counts[g, s, p]} for isoform "
-            f"{group.iso_names[g, p]} of gene {group.gene_names[g]} (spot {s}): "
-            "choose the layer with the raw counts"
+            f"{group.iso_names[g, p]} of gene {group.gene_names[g]} (spot {s}): {advice}"
         )
 
 
@@ -147,84 +196,9 @@ def _warn_of_duplicates(slide: Slide) -> None:
     if twice.any():
         names = slide.names_of_spots()[twice]
         warnings.warn(
-            f"{len(names)} spots share their place with another ({_listed(names)}): each counts as "
+            f"{len(names)} spots share their place with another ({listed(names)}): each counts as "
             "the other's nearest neighbour; remove them, give library_key if they are of different "
             "slides, or give adj_key",
             SplisosmWarning,
             stacklevel=3,
         )
-
-
-def graph_of(slide: Slide, k: int) -> tuple[csc_array, FloatArray]:
-    """Return which spots are neighbours (S, S), and places that keep slides apart (S, 2).
-
-    Parameters
-    ----------
-    slide : Slide
-    k : int
-        Mutual nearest neighbours of a spot, where the slide brings no adjacency.
-
-    Raises
-    ------
-    ValueError
-        If a given adjacency has the wrong size, is not symmetric or joins two slides.
-    """
-    codes, places = _slide_codes(slide), places_of(slide)
-    if slide.adjacency is None:
-        return _neighbours(slide.coords, codes, k), places
-    graph = as_adjacency(slide.adjacency)
-    if graph.shape[0] != slide.n_spots:
-        raise ValueError(
-            f"the adjacency must have {slide.n_spots} rows, one a spot, came {graph.shape[0]}"
-        )
-    row, column = graph.nonzero()
-    across = int((codes[row] != codes[column]).sum()) // 2
-    if across:
-        raise ValueError(f"the adjacency joins spots of different slides in {across} pairs")
-    return graph, places
-
-
-def places_of(slide: Slide) -> FloatArray:
-    """Return the coordinates (S, 2), those of several slides side by side."""
-    span = np.ptp(slide.coords[:, 0]) + 1.0
-    shift = 1.1 * span * _slide_codes(slide)
-    return slide.coords + np.column_stack([shift, np.zeros(slide.n_spots)])
-
-
-def _slide_codes(slide: Slide) -> IndexArray:
-    """Return the number of each spot's slide."""
-    if slide.library is None:
-        return np.zeros(slide.n_spots, dtype=np.intp)
-    return np.asarray(pd.factorize(slide.library)[0], dtype=np.intp)
-
-
-def _neighbours(coords: FloatArray, codes: AnyArray, k: int) -> csc_array:
-    """Mutual nearest neighbours within each slide, in the order of the spots."""
-    if codes.max(initial=0) == 0:
-        return mutual_neighbours(coords, k)
-    members = [np.flatnonzero(codes == code) for code in range(codes.max() + 1)]
-    blocks = block_diag([mutual_neighbours(coords[spots], k) for spots in members], format="csr")
-    order = np.argsort(np.concatenate(members))
-    return csc_array(blocks[order][:, order])
-
-
-def as_coords(values: AnyArray, name: str, spots: StrArray | None = None) -> FloatArray:
-    """Return coordinates as (S, 2) float64, or raise with the name of their key and the spots."""
-    if values.ndim != 2 or values.shape[1] != 2 or values.dtype.kind not in "iuf":
-        raise ValueError(
-            f"{name} must hold numbers of shape (S, 2), came {values.dtype} {values.shape}"
-        )
-    coords = np.asarray(values, dtype=np.float64)
-    bad = ~np.isfinite(coords).all(axis=1)
-    if bad.any():
-        names = spots if spots is not None else np.array([f"spot {s}" for s in range(len(coords))])
-        raise ValueError(
-            f"{name} must be finite, came a NaN or an infinity at {bad.sum()} of {len(coords)} "
-            f"spots ({_listed(names[bad])}): remove these spots"
-        )
-    return coords
-
-
-def _listed(names: StrArray) -> str:
-    """Return the first few names."""
-    return ", ".join(map(str, names[:NAMED])) + (", ..." if len(names) > NAMED else "")

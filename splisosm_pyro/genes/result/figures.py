@@ -1,6 +1,7 @@
 """Figures of a result: a gene's isoforms on the tissue, and a page of the top genes."""
 
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,10 @@ from matplotlib.figure import Figure
 from scipy.special import expit, logit
 
 from splisosm_pyro.fit.glmm.outer_space import SIGMA_RANGE
-from splisosm_pyro.genes.data.slide import PathLike, places_of
+from splisosm_pyro.genes.data.places import places_of
+from splisosm_pyro.genes.data.slide import PathLike
 from splisosm_pyro.genes.result.gene_fits import GeneFits
+from splisosm_pyro.maths.axes import SplisosmWarning
 from splisosm_pyro.plots import GeneMaps, gene_figure
 
 MOST_ISOFORMS = 5
@@ -70,7 +73,17 @@ def top_page(fits: GeneFits, n: int = 6) -> Figure:
 
 
 def write_figures(fits: GeneFits, folder: PathLike, n: int = 6) -> list[Path]:
-    """Write ``top.png`` and one file for each of the top genes; return their paths."""
+    """Write ``top.png`` and one file for each of the top genes; return their paths.
+
+    A slide without coordinates has no maps: that is a warning.
+    """
+    if fits.slide.coords.shape[1] == 0:
+        warnings.warn(
+            "the slide has no coordinates, it came with a graph alone: no figures are drawn",
+            SplisosmWarning,
+            stacklevel=2,
+        )
+        return []
     maps = [_maps(fits, gene) for gene in top_genes(fits, n)]
     if not maps:
         return []

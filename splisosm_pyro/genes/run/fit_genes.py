@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any, Literal
 
 import pandas as pd
 
 from splisosm_pyro.genes.data.filters import Filters, filtered
-from splisosm_pyro.genes.data.keys import SlideKeys
+from splisosm_pyro.genes.data.names import SlideKeys
+from splisosm_pyro.genes.data.places import warn_of_close_sections
 from splisosm_pyro.genes.data.read import slide_of
 from splisosm_pyro.genes.data.slide import PathLike, Slide
 from splisosm_pyro.genes.job import Job, ModelName, PriorName, RunOptions
@@ -25,7 +27,7 @@ def fit_genes(
     layer: str = "counts",
     spatial_key: str | None = None,
     adj_key: str | None = None,
-    covariates: Sequence[str] | pd.DataFrame | None = None,
+    covariates: str | Sequence[str] | pd.DataFrame | None = None,
     library_key: str | None = None,
     model: ModelName = "glmm",
     nugget: Literal["quadrature", "laplace"] = "quadrature",
@@ -37,6 +39,7 @@ def fit_genes(
     k: int = 6,
     rho: float = 0.99,
     reference: Mapping[str, str] | None = None,
+    reference_isoform: str | Mapping[str, str] = "last",
     standardise: bool = False,
     n_isos: int | None = None,
     min_counts: float = 0.0,
@@ -63,12 +66,13 @@ def fit_genes(
     group_iso_by : str
         Column of ``var`` with the gene of each isoform.
     layer : str
-        Layer with the counts; ``'X'`` stands for the main matrix.
+        Layer with the counts; ``'X'`` stands for the main matrix, ``'raw'`` for that of ``raw``.
     spatial_key : str, optional
-        Key of the coordinates; default ``'spatial'`` (``'coords'`` in an .npz).
+        Key of the coordinates, (S, 2) or (S, 3); default ``'spatial'`` (``'coords'`` in an .npz).
     adj_key : str, optional
-        Key of ``obsp`` with the graph of the spots; default: mutual nearest neighbours.
-    covariates : sequence of str, optional
+        Key of ``obsp`` with the graph of the spots; default: mutual nearest neighbours. With it
+        there need be no coordinates, only no maps then.
+    covariates : str or sequence of str, optional
         Columns of ``obs`` or matrices of ``obsm``; for arrays a DataFrame of S rows.
     library_key : str, optional
         Column of ``obs`` with the slide of each spot: V is block-diagonal over slides.
@@ -87,6 +91,11 @@ def fit_genes(
         Neighbours of a spot and strength of the dependence, of the CAR kernel.
     reference : mapping of str to str, optional
         For each categorical covariate the level that the others are compared with.
+    reference_isoform : {'last', 'most reads'}, other str, or mapping of str to str
+        Which isoform of a gene the logits are relative to: the last in the order of the data, the
+        one with the most reads, the one that a column of ``var`` marks (True, or its name at every
+        isoform of the gene), the one of this name, or one for each gene. It is moved to the end.
+        sigma, theta and usage of two isoforms do not depend on it.
     standardise : bool
         Fit numeric covariates in units of their standard deviation. Estimates come back in the
         user's units either way.
@@ -95,7 +104,7 @@ def fit_genes(
     min_counts, min_spots, min_share, rare
         What is left out, see `Filters`; by default nothing.
     coords, gene_names, iso_names
-        Of counts that are arrays: places (S, 2), and names.
+        Of counts that are arrays: places (S, 2) or (S, 3), and names, of genes all different.
     sensitivity : bool or sequence
         Add columns that say how far log sigma and theta_logit move to first order with the weight
         of a prior of sigma: ``sens_<prior>_log_sigma``, ``sens_<prior>_theta_logit`` and
@@ -145,6 +154,7 @@ def fit_genes(
     [['gene_0', 3, 155], ['gene_1', 3, 169]]
     """
     keys = SlideKeys(group_iso_by, layer, spatial_key, adj_key, library_key, reference, n_isos)
+    keys = replace(keys, reference_isoform=reference_isoform)
     slide = slide_of(adata_or_counts, keys, covariates, coords, gene_names, iso_names)
     options = RunOptions(
         model=model,
@@ -190,6 +200,7 @@ def fit_slide(
     options = options or RunOptions()
     slide, removed = filtered(slide, filters or Filters())
     job, workers = Job.of(slide, options), n_workers(n_jobs)
+    warn_of_close_sections(slide)
     check_memory(slide, job, workers)
     with nullcontext() if resume is None else Records.of_run(resume, slide, options) as records:
         outcomes, complete = fit_rest(job, slide, records, n_jobs, batch_size, progress)

@@ -42,7 +42,7 @@ def h5ad(tmp_path, matrix):
         table = pd.DataFrame({"region": pd.Categorical(REGION), **obs}, index=spots)
         adata = anndata.AnnData(X=sparse.csr_matrix(2 * matrix), obs=table, var=var)
         adata.layers["counts"] = counts
-        adata.obsm["spatial"] = np.column_stack((COORDS, np.zeros(S)))
+        adata.obsm["spatial"] = COORDS
         adata.obsm["mix"] = np.arange(2.0 * S).reshape(S, 2)
         adata.write_h5ad(tmp_path / "slide.h5ad")
         return tmp_path / "slide.h5ad"
@@ -75,6 +75,13 @@ def test_npz_with_several_numbers_of_isoforms(npz):
     assert read_slide(path, n_isos=10).groups[0].gene_names.tolist() == ["gene_0"]
 
 
+def test_genes_without_names_are_numbered_alike_whatever_is_read(npz):
+    path = npz(counts_2=counts(2, 2), counts_3=counts(1, 3))
+    both = [name for group in read_slide(path).groups for name in group.gene_names]
+    assert both == ["gene_2_0", "gene_2_1", "gene_3_0"]
+    assert read_slide(path, n_isos=3).groups[0].gene_names.tolist() == both[2:]
+
+
 def test_npz_n_isos_takes_counts_where_it_fits(npz):
     path = npz(counts=counts(2, 3))
     assert read_slide(path, n_isos=3).groups[0].counts.shape == (2, S, 3)
@@ -89,7 +96,7 @@ def test_npz_covariates(npz):
         region=REGION,
         region_onehot=np.arange(2 * S).reshape(S, 2),
         region_names=["p", "q"],
-        mix=np.ones((S, 1)),
+        mix=np.arange(S)[:, None],
     )
     assert list(read_slide(path).design) == ["design"]
     design = read_slide(path, covariates=["region", "region_onehot", "mix"]).design
@@ -165,6 +172,21 @@ def test_real_files_agree(real_data):
         ({"counts": counts(1, 1)}, {}, "2 or more isoforms"),
         ({"counts": counts(1, 2), "gene_names": ["a", "b"]}, {}, r"gene_names must have shape"),
         ({"counts": counts(1, 2), "coords": COORDS[:, :1]}, {}, r"coords must hold numbers"),
+        (
+            {"counts": counts(1, 2), "coords": np.ones((S, 4))},
+            {},
+            r"coords must hold numbers of shape \(S, 2\) or \(S, 3\), came float64 \(7, 4\)",
+        ),
+        (
+            {"counts": counts(2, 2), "gene_names": ["a", "a"]},
+            {},
+            "gene names must be different, came a more than once",
+        ),
+        (
+            {"counts": counts(1, 2), "iso_names": [["i", "i"]]},
+            {},
+            "isoforms of a gene must have different names, came i more than once in gene gene_0",
+        ),
         (
             {"counts": counts(1, 2), "coords": COORDS * np.nan},
             {},

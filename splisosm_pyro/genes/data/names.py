@@ -1,0 +1,105 @@
+"""Names: what the parts of a slide are called, lists of them as users give them, none at all."""
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from splisosm_pyro.maths.axes import SplisosmWarning
+from splisosm_pyro.maths.numeric.arrays import AnyArray, Mask
+
+NAMED = 3  # so many of what is wrong are named
+# What stands in files for a name that there is not, in any case and with blanks about it.
+NO_NAME = ("", "nan", "none", "<na>", "na", "n/a", "null", "nat")
+# What only a missing value turns into when a column becomes words; 'none' may be a treatment.
+NO_WORD = ("", "nan", "<na>", "nat")
+
+
+@dataclass(frozen=True)
+class SlideKeys:
+    """By which names a slide stands in a file or an AnnData object.
+
+    `read_slide` explains them. ``spatial_key`` None stands for what the kind of file calls them.
+    """
+
+    group_iso_by: str | None = None
+    layer: str = "counts"
+    spatial_key: str | None = None
+    adj_key: str | None = None
+    library_key: str | None = None
+    reference: Mapping[str, str] | None = None
+    n_isos: int | None = None
+    covariates: tuple[str, ...] = ()
+    reference_isoform: str | Mapping[str, str] = "last"
+
+
+def as_names(given: Any, argument: str) -> tuple[str, ...]:
+    """Return names as a tuple; one word is a list of one.
+
+    Examples
+    --------
+    >>> as_names("region", "covariates"), as_names(["region", "age"], "covariates")
+    (('region',), ('region', 'age'))
+    >>> as_names([3], "covariates")
+    Traceback (most recent call last):
+    TypeError: covariates must be names, came 3
+    """
+    if isinstance(given, str):
+        return (str(given),)
+    if not isinstance(given, Iterable):
+        raise TypeError(f"{argument} must be a sequence of names, came {given!r}")
+    names = tuple(given)
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"{argument} must be names, came {name!r}")
+    return tuple(map(str, names))
+
+
+def is_missing(values: Any, words: Sequence[str] = NO_NAME) -> Mask:
+    """Return where there is no name: nothing, blanks, or a word that stands for nothing.
+
+    Examples
+    --------
+    >>> is_missing(["Plp1", " ", "nan", None, "NA"]).tolist()
+    [False, True, True, True, True]
+    """
+    column = pd.Series(np.asarray(values, dtype=object), dtype=object)
+    bare = column.astype(str).str.strip().str.lower()
+    return np.asarray(column.isna() | bare.isin(words), dtype=bool)
+
+
+def warn_of_nameless(n_isoforms: int, n_all: int, where: str) -> None:
+    """Say how many isoforms belong to no gene."""
+    if n_isoforms:
+        warnings.warn(
+            f"{n_isoforms} of {n_all} isoforms have no gene in {where} (nothing, blanks, or a word "
+            "like 'nan'): they are left out",
+            SplisosmWarning,
+            stacklevel=2,
+        )
+
+
+def twice(names: Iterable[str]) -> list[str]:
+    """Return the names that come more than once, each once.
+
+    Examples
+    --------
+    >>> twice(["a", "b", "a", "a"])
+    ['a']
+    """
+    column = pd.Series(list(names), dtype=object)
+    return list(map(str, column[column.duplicated()].unique()))
+
+
+def listed(names: Sequence[Any] | AnyArray) -> str:
+    """Return the first few names.
+
+    Examples
+    --------
+    >>> listed(["a", "b", "c", "d"])
+    'a, b, c, ...'
+    """
+    return ", ".join(map(str, names[:NAMED])) + (", ..." if len(names) > NAMED else "")
