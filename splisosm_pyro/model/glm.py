@@ -206,8 +206,9 @@ class MultinomGLM(BaseModel, nn.Module):
             the whole program by default.
         predictive : bool
             Add the groups ``posterior_predictive``, ``prior`` and ``prior_predictive``: counts with
-            every spot's own total, and parameters from the prior. Of their draws as many are kept,
-            evenly spaced, as fit in 256 MB together.
+            every spot's own total (rounded where it is a fraction, as ``status`` then says), and
+            parameters from the prior. Of their draws as many are kept, evenly spaced, as fit in
+            256 MB together.
 
         Returns
         -------

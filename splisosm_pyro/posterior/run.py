@@ -95,12 +95,12 @@ def _posterior(
             density = density_of(gene)
             draws, method, status = draw_gene(density, counts[gene], design, kernel, request)
             store.add(place, draws, density.space, method, counts[gene])
-            if request.predictive:
-                predictive.add(place, density, draws, counts[gene], design, kernel)
         except (ArithmeticError, ValueError, np.linalg.LinAlgError) as error:
             status = failed(str(error))
             store.clear(place)
-            predictive.clear(place)
+        else:
+            if request.predictive:
+                status += predictive.add(place, density, draws, counts[gene], design, kernel)
         store.words["status"][place] = status
     chosen = counts[list(request.genes)]
     groups = store.groups() | predictive.groups()

@@ -3,15 +3,17 @@
 import arviz
 import cases
 import numpy as np
+import pandas as pd
 import pyro
 import pytest
 import torch
 import xarray as xr
 from scipy.stats import multinomial
 
+from splisosm_pyro.maths.axes import SplisosmWarning
 from splisosm_pyro.maths.priors import InvGammaPrior
 from splisosm_pyro.model import MultinomGLM, MultinomGLMM
-from splisosm_pyro.posterior import PosteriorPriors, read_posterior, run
+from splisosm_pyro.posterior import PosteriorPriors, diagnose, read_posterior, run
 from splisosm_pyro.posterior.arviz import container
 from splisosm_pyro.posterior.arviz import predictive_groups as predictive
 from splisosm_pyro.posterior.field.noise import Noise
@@ -259,7 +261,7 @@ def test_a_gene_that_breaks_is_said_to(monkeypatch):
     assert out["posterior"].isel(gene=0).notnull().all().to_array().all()
 
 
-def test_a_gene_whose_replicates_break_leaves_nothing(monkeypatch):
+def test_a_gene_whose_replicates_break_keeps_its_posterior(monkeypatch):
     whole = predictive.predictive_counts
 
     def breaks(eta, totals, generator):
@@ -269,14 +271,33 @@ def test_a_gene_whose_replicates_break_leaves_nothing(monkeypatch):
 
     monkeypatch.setattr(predictive, "predictive_counts", breaks)
     out = glmm().posterior("laplace", **FEW, genes=[0, 2], nugget="laplace", predictive=True)
-    assert out["sample_stats"]["status"].values[1] == "failed: no replicates"
-    assert out["sample_stats"]["method"].values.tolist() == ["laplace", ""]
-    for group in ("posterior", "log_prior", "log_likelihood", "prior"):
+    status = out["sample_stats"]["status"].values[1]
+    assert status.endswith("; replicated counts are left out: no replicates")
+    assert plain(out["posterior"]).notnull().all().to_array().all()
+    for group in ("posterior_predictive", "prior_predictive", "prior"):
         values = plain(out[group])
         assert values.isel(gene=1).isnull().all().to_array().all(), group
         assert values.isel(gene=0).notnull().all().to_array().all(), group
-    assert (out["posterior_predictive"]["counts"].isel(gene=1) == -1).all()
-    assert (out["prior_predictive"]["counts"].isel(gene=0) >= 0).all()
+
+
+@pytest.mark.parametrize("model_class", [MultinomGLM, MultinomGLMM])
+def test_replicates_of_fractional_counts_have_rounded_totals(model_class):
+    counts = BATCH.counts[:2].copy()
+    counts[1] *= 0.3
+    model = model_class()
+    with pytest.warns(SplisosmWarning, match="fractional"):
+        model.setup_data(counts, *([BATCH.V] if model_class is MultinomGLMM else []))
+    own, more = (model.posterior("laplace", **FEW, predictive=p) for p in (False, True))
+    for name in ("beta", "bias_eta"):
+        np.testing.assert_array_equal(own["posterior"][name], more["posterior"][name])
+    drawn = more["posterior_predictive"]["counts"].values
+    assert drawn.dtype == np.int32
+    totals = np.round(counts.sum(-1))
+    np.testing.assert_array_equal(drawn.sum(-1), np.broadcast_to(totals, drawn.shape[:-1]))
+    before, after = (out["sample_stats"]["status"].values for out in (own, more))
+    assert after[0] == before[0]
+    assert after[1] == f"{before[1]}; replicated counts have rounded totals"
+    pd.testing.assert_frame_equal(diagnose(own), diagnose(more))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from splisosm_pyro.posterior.arviz.predictive_groups import NOTE
+
 FIGURES = ("khat", "effective_points", "r_hat", "ess_bulk", "ess_tail", "divergences")
 REMEDIES = {
     "laplace": "method='nested_laplace'",
@@ -49,7 +51,8 @@ def diagnose(posterior: Any) -> pd.DataFrame:
     """
     try:
         stats = posterior["sample_stats"]
-        methods, statuses = stats["method"].values, stats["status"].values
+        methods = stats["method"].values
+        statuses = [str(status).partition(NOTE)[0] for status in stats["status"].values]
     except KeyError as error:
         raise ValueError(
             "posterior must have a group sample_stats with method and status, as model.posterior "
@@ -72,7 +75,7 @@ def diagnose(posterior: Any) -> pd.DataFrame:
 
 def _reason(status: str) -> str:
     """Return the status without its advice."""
-    return str(status).removesuffix(": do not trust these draws")
+    return status.removesuffix(": do not trust these draws")
 
 
 def with_posterior(table: pd.DataFrame, posterior: Any) -> pd.DataFrame:

@@ -15,6 +15,8 @@ from splisosm_pyro.posterior.field.noise import Noise
 from splisosm_pyro.posterior.field.summary import ratios
 
 COUNTS = ("gene", "spot", "isoform")
+# How a status goes on where there is something to say of them.
+NOTE = "; replicated counts"
 # The noise of replicated counts is independent of that of the draws.
 OWN_STREAM = 1
 
@@ -61,12 +63,13 @@ class PredictiveStore:
     """Where replicated counts and prior draws of one gene after another are put.
 
     Of every chain's draws each ``step``-th is kept, so that the two arrays of counts fit the budget
-    (they hold 32-bit whole numbers).
+    (they hold 32-bit numbers: whole ones unless a gene is lacking). ``there`` says which genes are.
     """
 
     request: Request
     labels: Labels
     values: dict[str, AnyArray] = field(default_factory=dict)
+    there: set[int] = field(default_factory=set)
 
     @property
     def kept(self) -> IndexArray:
@@ -86,45 +89,55 @@ class PredictiveStore:
         counts: FloatArray,  # (S, P)
         design: FloatArray,  # (S, F)
         kernel: Kernel | None,
-    ) -> None:
-        """Take the gene at ``place``: replicate its counts, draw from its prior and replicate."""
+    ) -> str:
+        """Take the gene at ``place``: replicate its counts, draw from its prior and replicate.
+
+        Spots keep their totals, fractional ones the nearest whole number.
+
+        Returns
+        -------
+        str
+            What the gene's status is to say of it: that totals were rounded, or why it is left out.
+        """
         noise = Noise.of_gene(self.request.seed, np.append(counts, OWN_STREAM))
         full = np.column_stack([design, np.ones(len(design))])
         totals, size = counts.sum(axis=1), self.request.chains * self.kept.size
         eta = draws.eta
         shape = (*eta.shape[:2], self.request.chains, self.request.draws)
         eta = eta.reshape(shape)[..., self.kept].reshape(*shape[:2], size)
-        prior = prior_draws(density, full, kernel, size, noise)
+        try:
+            prior = prior_draws(density, full, kernel, size, noise)
+            drawn = [predictive_counts(x, np.round(totals), noise.numpy) for x in (eta, prior.eta)]
+        except (ArithmeticError, ValueError, np.linalg.LinAlgError) as error:
+            return f"{NOTE} are left out: {error}"
         for name, value in density.space.named(prior.u).items():
             self._put("prior", name, place, value)
-        for group, logits in (("posterior_predictive", eta), ("prior_predictive", prior.eta)):
-            drawn = predictive_counts(logits, totals, noise.numpy)
-            self._put(group, "counts", place, drawn.astype(np.int32))
+        for group, value in zip(("posterior_predictive", "prior_predictive"), drawn, strict=True):
+            self._put(group, "counts", place, value.astype(np.int32))
+        self.there.add(place)
+        return "" if (totals == np.round(totals)).all() else f"{NOTE} have rounded totals"
 
     def _put(self, group: str, name: str, place: int, value: AnyArray) -> None:
         """Put (N, *) at the gene's place of (chain, draw, gene, *)."""
         sample, key = (self.request.chains, self.kept.size), f"{group}/{name}"
         if key not in self.values:
             shape = (*sample, len(self.labels.gene), *value.shape[1:])
-            self.values[key] = np.full(shape, _broken(value), dtype=value.dtype)
+            self.values[key] = np.zeros(shape, dtype=value.dtype)
         self.values[key][:, :, place] = value.reshape(*sample, *value.shape[1:])
 
-    def clear(self, place: int) -> None:
-        """Forget what there is of the gene at ``place``."""
-        for value in self.values.values():
-            value[:, :, place] = _broken(value)
-
     def groups(self) -> dict[str, dict[str, Any]]:
-        """Return the variables of every group, with their dimensions; ``draw`` says which."""
+        """Return the variables of every group, with their dimensions; ``draw`` says which.
+
+        A gene that is not there is NaN.
+        """
         out: dict[str, dict[str, Any]] = {}
+        lacking = sorted(set(range(len(self.labels.gene))) - self.there)
         for key, value in self.values.items():
             group, name = key.split("/")
+            if lacking:
+                value = value.astype(np.float32) if name == "counts" else value
+                value[:, :, lacking] = np.nan
             dims = COUNTS if name == "counts" else DIMS[name]
             out.setdefault(group, {})[name] = ((*SAMPLE, *dims), value)
             out[group]["draw"] = ("draw", self.kept)
         return out
-
-
-def _broken(value: AnyArray) -> float:
-    """Return what stands for a gene that breaks: NaN, or -1 among counts."""
-    return np.nan if value.dtype.kind == "f" else -1
