@@ -18,6 +18,7 @@ from splisosm_pyro.genes.data.slide import Slide
 from splisosm_pyro.maths.axes import as_design
 from splisosm_pyro.maths.covariance.car import CARKernel
 from splisosm_pyro.maths.numeric.arrays import FloatArray
+from splisosm_pyro.maths.numeric.interrupts import interrupts_heard
 from splisosm_pyro.maths.priors import Priors, prior_from_name
 
 PriorName = str
@@ -145,6 +146,7 @@ class Job:
         arrays = (graph.indptr, graph.indices, graph.data, self.places, design.fitted)
         return str(joblib.hash((self.options.as_dict(), arrays, design.names)))
 
+    @interrupts_heard()
     def prepared(self) -> "PreparedJob":
         """Build what the fits share; kept until another job comes, once in each process."""
         if self.digest not in _PREPARED:

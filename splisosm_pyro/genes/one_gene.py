@@ -23,6 +23,7 @@ from splisosm_pyro.genes.effects import Coefficients, delta_usage, softmax
 from splisosm_pyro.genes.job import PreparedJob, gene_seed
 from splisosm_pyro.maths.axes import SplisosmWarning, as_counts
 from splisosm_pyro.maths.numeric.arrays import AnyArray, FloatArray, Mask
+from splisosm_pyro.maths.numeric.interrupts import interrupts_heard
 
 Row = dict[str, Any]
 
@@ -48,6 +49,7 @@ class _Fitted:
     params: Row
 
 
+@interrupts_heard()
 def fit_one(prepared: PreparedJob, gene: GeneInput) -> Row:
     """Fit one gene; never raises for what is wrong with it.
 

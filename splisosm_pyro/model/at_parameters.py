@@ -26,6 +26,7 @@ from splisosm_pyro.fit.options import positive_int
 from splisosm_pyro.fit.result import GeneFit
 from splisosm_pyro.maths.covariance.kernel import Kernel
 from splisosm_pyro.maths.numeric.arrays import FloatArray
+from splisosm_pyro.maths.numeric.interrupts import interrupts_heard
 
 # Fewer weights have no tail to fit.
 FEWEST_DRAWS = 30
@@ -64,6 +65,7 @@ def _marginal_error(
     return marginal_error(at, draws, gene_generator(seed, counts))
 
 
+@interrupts_heard()
 def mean_ratios(
     spec: GLMMSpec,
     counts: FloatArray,  # (G, S, P)
@@ -78,6 +80,7 @@ def mean_ratios(
     return np.stack(ratios)
 
 
+@interrupts_heard()
 def standard_errors(
     spec: GLMMSpec,
     counts: FloatArray,  # (G, S, P)

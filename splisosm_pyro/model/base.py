@@ -27,6 +27,7 @@ from splisosm_pyro.fit.result import GeneFit, broken_fit
 from splisosm_pyro.maths.axes import Counts
 from splisosm_pyro.maths.covariance.kernel import Kernel
 from splisosm_pyro.maths.numeric.arrays import FloatArray
+from splisosm_pyro.maths.numeric.interrupts import interrupts_heard
 from splisosm_pyro.model.as_arrays import ModelArrays
 from splisosm_pyro.model.history import FitLog, few_threads, logger, param_history, seeded, spoken
 from splisosm_pyro.posterior.arviz.diagnose import with_posterior
@@ -259,6 +260,7 @@ class BaseModel(nn.Module):
             occupied = int((data.counts.totals > 0).sum(-1).max())
             check_fit_memory(data.kernel, occupied, self.n_isos - 1)
 
+    @interrupts_heard()
     def _fit_genes(self, solve: GeneSolver, quiet: bool) -> list[GeneFit]:
         """Fit every gene, one by one or many at a time; what raises becomes a status."""
         data, place = self.data, next(self.parameters()).device
@@ -271,6 +273,7 @@ class BaseModel(nn.Module):
 
             return each_gene(work, data.kernel, data.counts.values.numpy(), place)
 
+    @interrupts_heard()
     def _fit_or_why(self, solve: GeneSolver, gene: int, *kernel: Kernel) -> GeneFit:
         """Fit one gene, or say why it could not be fitted."""
         try:

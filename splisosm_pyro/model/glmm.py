@@ -24,6 +24,7 @@ from splisosm_pyro.maths.axes import (
 )
 from splisosm_pyro.maths.covariance.as_kernel import Kernel, as_kernel
 from splisosm_pyro.maths.numeric.arrays import FloatArray
+from splisosm_pyro.maths.numeric.interrupts import interrupts_heard
 from splisosm_pyro.maths.priors import Priors
 from splisosm_pyro.model.at_parameters import marginal_errors, mean_ratios, standard_errors
 from splisosm_pyro.model.base import BaseModel, GeneSolver, ModelData
@@ -135,6 +136,7 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
         self.priors: Priors = priors
         self.init_ratio: str = init_ratio
 
+    @interrupts_heard()
     def setup_data(  # type: ignore[override]  # documented with corr_sp in second place
         self,
         counts: ArrayLike,

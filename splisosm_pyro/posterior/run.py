@@ -9,6 +9,7 @@ from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec
 from splisosm_pyro.fit.result import failed
 from splisosm_pyro.maths.covariance.kernel import Kernel
 from splisosm_pyro.maths.numeric.arrays import FloatArray
+from splisosm_pyro.maths.numeric.interrupts import interrupts_heard
 from splisosm_pyro.maths.numeric.psis import Weights
 from splisosm_pyro.maths.priors import Priors
 from splisosm_pyro.posterior.arviz.container import to_container
@@ -113,6 +114,7 @@ def _posterior(
     return to_container(as_datasets(groups, labels, request, attrs))
 
 
+@interrupts_heard()
 def draw_gene(
     density: Density,
     counts: FloatArray,

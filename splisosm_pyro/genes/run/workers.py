@@ -7,19 +7,14 @@ on its own counts alone.
 
 import logging
 import os
-import signal
-import threading
-import time
 import warnings
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from functools import cache
 from itertools import islice
 from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
-from joblib.parallel import LokyBackend, get_active_backend
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
@@ -29,14 +24,17 @@ from splisosm_pyro.genes.job import Job
 from splisosm_pyro.genes.one_gene import GeneInput, fit_one
 from splisosm_pyro.genes.run.records import Records
 from splisosm_pyro.maths.covariance.car import CARKernel
+from splisosm_pyro.maths.numeric.worker_processes import (
+    leave_interrupts_to,
+    on_this_machine,
+    worker_options,
+)
 
 logger = logging.getLogger("splisosm_pyro")
 LARGEST_BATCH = 16
 # The last genes go out in small batches, so that the workers end together: a batch is at most this
 # part of what each worker still has to do.
 PART_OF_THE_REST = 4
-# Seconds after which a worker sees that the process that asked for its work is gone.
-PULSE = 1.0
 # Batches a worker before results are taken in, where a backend gives them in one go.
 WAVE = 4
 # A process with torch, numba and SciPy imported, measured.
@@ -64,32 +62,12 @@ def shuffled(slide: Slide) -> list[GeneInput]:
     return [genes[i] for i in np.random.default_rng(0).permutation(len(genes))]
 
 
-def fit_batch(job: Job, genes: list[GeneInput], owner: int, *, local: bool) -> list[Outcome]:
-    """Fit a batch of genes with one thread.
-
-    ``owner`` is the process that asked for it, the parent of this one if both are ``local``; it may
-    be gone by now.
-    """
-    if os.getpid() != owner and threading.current_thread() is threading.main_thread():
-        # Ctrl-C is for the process that asked: it ends the workers
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if local and os.getpid() != owner:
-        end_with(owner)
+def fit_batch(job: Job, genes: list[GeneInput], owner: int) -> list[Outcome]:
+    """Fit a batch of genes with one thread; ``owner`` is the process that asked for it."""
+    leave_interrupts_to(owner)
     with threadpool_limits(limits=1):
         prepared = job.prepared()
         return [fit_one(prepared, gene) for gene in genes]
-
-
-@cache
-def end_with(parent: int) -> None:
-    """End this process when ``parent`` is gone: one that was killed cannot tell its workers."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(PULSE)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def n_workers(n_jobs: int) -> int:
@@ -103,12 +81,6 @@ def n_workers(n_jobs: int) -> int:
     if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or n_jobs == 0:
         raise ValueError(f"n_jobs must be a whole number above 0, or -1, came {n_jobs!r}")
     return 1 if n_jobs == 1 else int(effective_n_jobs(n_jobs))
-
-
-def on_this_machine() -> bool:
-    """Return whether the workers are processes here, not those of a cluster."""
-    backend, _ = get_active_backend()
-    return bool(type(backend).__module__ == LokyBackend.__module__)
 
 
 def batches(
@@ -146,16 +118,16 @@ def run_batches(
     job: Job, parts: Iterator[list[GeneInput]], n_jobs: int
 ) -> Generator[list[Outcome]]:
     """Yield the outcomes of batch after batch, in the order in which they end."""
-    owner, local = os.getpid(), on_this_machine()
+    owner, options = os.getpid(), {"n_jobs": n_jobs, "batch_size": 1, **worker_options()}
     if n_jobs == 1:
         for part in parts:
-            yield fit_batch(job, part, owner, local=local)
+            yield fit_batch(job, part, owner)
         return
-    tasks = (delayed(fit_batch)(job, part, owner, local=local) for part in parts)
+    tasks = (delayed(fit_batch)(job, part, owner) for part in parts)
     try:
-        pool = Parallel(n_jobs=n_jobs, batch_size=1, return_as="generator_unordered")
+        pool = Parallel(return_as="generator_unordered", **options)
     except ValueError:  # a backend, such as Ray's, that gives nothing before all is done
-        pool, size = Parallel(n_jobs=n_jobs, batch_size=1), WAVE * n_workers(n_jobs)
+        pool, size = Parallel(**options), WAVE * n_workers(n_jobs)
         while wave := list(islice(tasks, size)):
             yield from pool(wave)
         return

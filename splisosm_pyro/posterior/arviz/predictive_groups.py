@@ -15,6 +15,7 @@ from splisosm_pyro.posterior.field.noise import Noise
 from splisosm_pyro.posterior.field.summary import ratios
 
 COUNTS = ("gene", "spot", "isoform")
+PREDICTIVE = ("posterior_predictive", "prior_predictive")
 # How a status goes on where there is something to say of them.
 NOTE = "; replicated counts"
 # The noise of replicated counts is independent of that of the draws.
@@ -112,8 +113,8 @@ class PredictiveStore:
             return f"{NOTE} are left out: {error}"
         for name, value in density.space.named(prior.u).items():
             self._put("prior", name, place, value)
-        for group, value in zip(("posterior_predictive", "prior_predictive"), drawn, strict=True):
-            self._put(group, "counts", place, value.astype(np.int32))
+        for group, replicates in zip(PREDICTIVE, drawn, strict=True):
+            self._put(group, "counts", place, replicates.astype(np.int32))
         self.there.add(place)
         return "" if (totals == np.round(totals)).all() else f"{NOTE} have rounded totals"
 

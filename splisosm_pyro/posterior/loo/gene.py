@@ -35,6 +35,7 @@ from splisosm_pyro.fit.marginal.latent_problem import GeneData
 from splisosm_pyro.fit.marginal.smooth_part import MarginalState
 from splisosm_pyro.fit.search.quasi_newton import DIFFERENCE_STEP, Evaluation
 from splisosm_pyro.maths.numeric.arrays import FloatArray, IndexArray
+from splisosm_pyro.maths.numeric.interrupts import interrupts_heard
 from splisosm_pyro.maths.numeric.psis import KHAT_TRUSTED
 from splisosm_pyro.maths.spot.gaussian import log_coefficient, log_counts_density
 from splisosm_pyro.posterior.loo.cavity import Cavity, smooth_cavity, smooth_covariance
@@ -90,6 +91,7 @@ class _Densities:
     gap: FloatArray  # of the left-out density beyond what the Gaussian factor gives
 
 
+@interrupts_heard()
 def glmm_loo(
     spec: GLMMSpec,
     rows: DesignRows,

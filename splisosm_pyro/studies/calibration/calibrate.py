@@ -19,6 +19,8 @@ from splisosm_pyro.fit.options import choose, positive_int
 from splisosm_pyro.fit.result import failed
 from splisosm_pyro.maths.covariance.kernel import Kernel
 from splisosm_pyro.maths.numeric.arrays import FloatArray
+from splisosm_pyro.maths.numeric.interrupts import interrupts_heard
+from splisosm_pyro.maths.numeric.worker_processes import worker_options
 from splisosm_pyro.model import MultinomGLM
 from splisosm_pyro.model.densities import Densities
 from splisosm_pyro.posterior.arviz.predictive_groups import predictive_counts
@@ -146,7 +148,7 @@ def calibrate(
             return _ranks_of(study, method, place)
 
     tasks = tqdm(range(n_sims), desc="calibrate", unit="gene", disable=quiet)
-    outcomes = Parallel(n_jobs=n_jobs)(delayed(one)(place) for place in tasks)
+    outcomes = Parallel(n_jobs=n_jobs, **worker_options())(delayed(one)(place) for place in tasks)
     labels = {
         "covariate": model.data.names,
         "spot": [str(s) for s in study.spots],
@@ -189,6 +191,7 @@ def _chosen_spots(spots: Sequence[int] | None, totals: FloatArray) -> tuple[int,
     return chosen
 
 
+@interrupts_heard()
 def _ranks_of(study: _Study, method: str | Sampler, place: int) -> dict[str, FloatArray] | str:
     """Simulate a gene; return the ranks of its truths by name, or why there are none."""
     turn = place % len(study.totals)

@@ -22,6 +22,8 @@ from splisosm_pyro.fit.glmm.marginal_error import gene_generator
 from splisosm_pyro.fit.options import choose, positive_int
 from splisosm_pyro.fit.result import failed
 from splisosm_pyro.maths.numeric.arrays import FloatArray, IndexArray
+from splisosm_pyro.maths.numeric.interrupts import interrupts_heard
+from splisosm_pyro.maths.numeric.worker_processes import worker_options
 from splisosm_pyro.maths.spot.gaussian import log_coefficient, log_kernel_density
 from splisosm_pyro.model import MultinomGLM
 from splisosm_pyro.studies.comparison.candidates import Candidates
@@ -115,12 +117,15 @@ def heldout_log_lik(
             return _score_gene(candidates, asked, gene, counts[gene], (scheme, k, seed, blocks))
 
     tasks = tqdm(places, desc="heldout_log_lik", unit="gene", disable=quiet)
-    outcomes = Parallel(n_jobs=n_jobs)(delayed(one_gene)(gene) for gene in tasks)
+    outcomes = Parallel(n_jobs=n_jobs, **worker_options())(
+        delayed(one_gene)(gene) for gene in tasks
+    )
     axes = (labels.gene, asked, labels.spot)
     attrs = {"scheme": scheme, "k": k, "seed": seed}
     return stacked(list(outcomes), counts[list(places)], axes, attrs)
 
 
+@interrupts_heard()
 def _score_gene(
     candidates: Candidates,
     models: Sequence[str],

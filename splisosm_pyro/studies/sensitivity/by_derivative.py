@@ -10,6 +10,7 @@ from splisosm_pyro.fit.glmm.fit_gene import Params
 from splisosm_pyro.fit.glmm.outer_space import OuterSpace
 from splisosm_pyro.fit.result import failed
 from splisosm_pyro.maths.numeric.arrays import FloatArray
+from splisosm_pyro.maths.numeric.interrupts import interrupts_heard
 from splisosm_pyro.studies.sensitivity.by_refit import best_fit
 from splisosm_pyro.studies.sensitivity.directions import Direction, directions_of
 from splisosm_pyro.studies.sensitivity.fitted import (
@@ -61,6 +62,7 @@ def _ready(direction: Direction, study: Study, n_isos: int) -> Direction:
     return replace(direction, prior=prior)
 
 
+@interrupts_heard()
 def _mode(study: Study, counts: FloatArray, params: Params) -> GeneMode:
     """Return a gene's mode, found again where it is meant in another variable."""
     if not counts.any():

@@ -11,6 +11,7 @@ from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, Params, fit_gene
 from splisosm_pyro.fit.glmm.uncertainty import GeneErrors, gene_errors, unknown_errors
 from splisosm_pyro.fit.result import GeneFit, Status, broken_fit
 from splisosm_pyro.maths.numeric.arrays import FloatArray
+from splisosm_pyro.maths.numeric.interrupts import interrupts_heard
 from splisosm_pyro.maths.priors import Priors, Variable
 from splisosm_pyro.posterior.field.summary import ratios
 from splisosm_pyro.studies.sensitivity.directions import labelled
@@ -110,6 +111,7 @@ def _apart(first: Params, second: Params) -> bool:
     )
 
 
+@interrupts_heard()
 def best_fit(
     spec: GLMMSpec, rows: DesignRows, counts: FloatArray, *starts: Params, cold: bool = False
 ) -> GeneFit:

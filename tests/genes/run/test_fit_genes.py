@@ -256,6 +256,33 @@ def test_ctrl_c_returns_what_is_done_and_resume_does_the_rest(bare, tmp_path, mo
         fit_slide(other, GLM, progress=False, resume=tmp_path)
 
 
+def test_ctrl_c_in_compiled_code_is_not_the_genes_failure(bare, tmp_path, monkeypatch):
+    """Numba turns it into a SystemError."""
+    begun = []
+
+    def interrupted(*args, **kwargs):
+        begun.append(len(begun))
+        if len(begun) == 4:
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt as error:
+                raise SystemError("returned a result with an exception set") from error
+        return fit_glm(*args, **kwargs)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        monkeypatch.setattr("splisosm_pyro.genes.one_gene.fit_glm", interrupted)
+        part = fit_slide(bare, GLM, progress=False, batch_size=1, resume=tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert not part.complete
+    assert len(begun) == 4
+    assert part.table["status"].tolist() == ["converged"] * 3
+    monkeypatch.setattr("splisosm_pyro.genes.one_gene.fit_glm", fit_glm)
+    rest = fit_slide(bare, GLM, progress=False, resume=tmp_path)
+    same(rest, fit_slide(bare, GLM, progress=False))
+
+
 KILLED = """
 import sys
 import numpy as np
