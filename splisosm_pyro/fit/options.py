@@ -7,7 +7,7 @@ method's default. Defaults are those that reach the optimum to rounding.
 import difflib
 import math
 import numbers
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Self
 
@@ -64,6 +64,33 @@ def choose(name: str, value: object, valid: Sequence[str]) -> str:
     if value not in valid:
         raise ValueError(f"{name} must be one of {listed}, came {value!r}{_nearest(value, valid)}")
     return value
+
+
+def as_names(name: str, value: object) -> tuple[str, ...]:
+    """Return names as a tuple; one word is a list of one.
+
+    Raises
+    ------
+    TypeError
+        If they are no words.
+
+    Examples
+    --------
+    >>> as_names("covariates", "region"), as_names("covariates", ["region", "age"])
+    (('region',), ('region', 'age'))
+    >>> as_names("covariates", [3])
+    Traceback (most recent call last):
+    TypeError: covariates must be names, came 3
+    """
+    if isinstance(value, str):
+        return (str(value),)
+    if not isinstance(value, Iterable):
+        raise TypeError(f"{name} must be a sequence of names, came {value!r}")
+    names = tuple(value)
+    for one in names:
+        if not isinstance(one, str):
+            raise TypeError(f"{name} must be names, came {one!r}")
+    return tuple(map(str, names))
 
 
 def one_of(valid: Sequence[str]) -> Validator:

@@ -36,28 +36,6 @@ class SlideKeys:
     reference_isoform: str | Mapping[str, str] = "last"
 
 
-def as_names(given: Any, argument: str) -> tuple[str, ...]:
-    """Return names as a tuple; one word is a list of one.
-
-    Examples
-    --------
-    >>> as_names("region", "covariates"), as_names(["region", "age"], "covariates")
-    (('region',), ('region', 'age'))
-    >>> as_names([3], "covariates")
-    Traceback (most recent call last):
-    TypeError: covariates must be names, came 3
-    """
-    if isinstance(given, str):
-        return (str(given),)
-    if not isinstance(given, Iterable):
-        raise TypeError(f"{argument} must be a sequence of names, came {given!r}")
-    names = tuple(given)
-    for name in names:
-        if not isinstance(name, str):
-            raise TypeError(f"{argument} must be names, came {name!r}")
-    return tuple(map(str, names))
-
-
 def is_missing(values: Any, words: Sequence[str] = NO_NAME) -> Mask:
     """Return where there is no name: nothing, blanks, or a word that stands for nothing.
 

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from splisosm_pyro.fit.options import as_names
 from splisosm_pyro.genes.data.arrays import slide_of_arrays
 from splisosm_pyro.genes.data.h5ad import read_h5ad, slide_of_anndata
-from splisosm_pyro.genes.data.names import SlideKeys, as_names
+from splisosm_pyro.genes.data.names import SlideKeys
 from splisosm_pyro.genes.data.npz import read_npz
 from splisosm_pyro.genes.data.reference import with_reference
 from splisosm_pyro.genes.data.slide import PathLike, Slide, checked
@@ -80,7 +81,7 @@ def read_slide(
         library_key=library_key,
         reference=reference,
         n_isos=n_isos,
-        covariates=as_names(covariates, "covariates"),
+        covariates=as_names("covariates", covariates),
         reference_isoform=reference_isoform,
     )
     return _of_file(Path(path), keys)
@@ -156,4 +157,4 @@ def _names(covariates: str | Sequence[str] | pd.DataFrame | None) -> tuple[str, 
     """Return the covariates' names in a file or AnnData."""
     if isinstance(covariates, pd.DataFrame):
         raise TypeError("covariates must be names of columns, the DataFrame is for arrays")
-    return as_names(() if covariates is None else covariates, "covariates")
+    return as_names("covariates", () if covariates is None else covariates)

@@ -49,7 +49,7 @@ def fit_genes(
     coords: AnyArray | None = None,
     gene_names: Sequence[str] | None = None,
     iso_names: Sequence[Sequence[str]] | None = None,
-    sensitivity: bool | Sequence[Any] = False,
+    sensitivity: bool | str | Sequence[Any] = False,
     n_jobs: int = 1,
     batch_size: int | Literal["auto"] = "auto",
     seed: int = 0,
@@ -105,7 +105,7 @@ def fit_genes(
         What is left out, see `Filters`; by default nothing.
     coords, gene_names, iso_names
         Of counts that are arrays: places (S, 2) or (S, 3), and names, of genes all different.
-    sensitivity : bool or sequence
+    sensitivity : bool, str or sequence
         Add columns that say how far log sigma and theta_logit move to first order with the weight
         of a prior of sigma: ``sens_<prior>_log_sigma``, ``sens_<prior>_theta_logit`` and
         ``sens_note``, see `studies.prior_sensitivity`. True: of the fit's own prior, or of

@@ -119,11 +119,13 @@ class Labels:
             If ``names`` has another key, or not as many names as the axis is long.
         """
         sizes = dict(zip(("gene", "spot", "isoform"), shape, strict=True))
-        given = {axis: tuple(range(size)) for axis, size in sizes.items()}
+        given: dict[str, tuple[Any, ...]] = {
+            axis: tuple(range(size)) for axis, size in sizes.items()
+        }
         for axis, values in (names or {}).items():
             if axis not in sizes:
                 raise ValueError(f"names must have keys among {tuple(sizes)}, came {axis!r}")
-            given[axis] = tuple(values)
+            given[axis] = (values,) if isinstance(values, str) else tuple(values)
             if len(given[axis]) != sizes[axis]:
                 raise ValueError(
                     f"names[{axis!r}] must have {sizes[axis]} entries, came {len(given[axis])}"

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from splisosm_pyro.fit.options import as_names
 from splisosm_pyro.maths.numeric.arrays import FloatArray, IndexArray
 from splisosm_pyro.plots import FINE, FLAGGED, panels
 from splisosm_pyro.studies.calibration.uniformity import UniformityTest
@@ -148,7 +149,7 @@ def _verdict(mean: float, ratio: float, n_ranks: int) -> str:
 
 def calibration_figure(study: Calibration, quantities: Sequence[str] | None = None) -> Figure:
     """Draw one panel a quantity: ecdf of the ranks less that of uniform ranks, and its band."""
-    shown = list(study.table.index if quantities is None else quantities)
+    shown = as_names("quantities", study.table.index if quantities is None else quantities)
     wrong = [name for name in shown if name not in study.table.index]
     if wrong or not shown:
         raise ValueError(f"quantities must be among {list(study.table.index)}, came {quantities!r}")

@@ -15,6 +15,7 @@ from splisosm_pyro.fit.glm.reduced_problem import DesignRows
 from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, Params, fit_gene
 from splisosm_pyro.fit.glmm.marginal_error import Conditional
 from splisosm_pyro.fit.glmm.without_space import without_space
+from splisosm_pyro.fit.options import as_names
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.model.as_arrays import ModelArrays
 from splisosm_pyro.posterior.loo.cavity import smooth_cavity
@@ -77,7 +78,7 @@ class Candidates:
         there = CANDIDATES if self.spec is not None else CANDIDATES[:1]
         if models is None:
             return there
-        asked = tuple(models) if not isinstance(models, str) else (models,)
+        asked = as_names("models", models)
         wrong = [name for name in asked if name not in there]
         if wrong or not asked or len(set(asked)) < len(asked):
             raise ValueError(f"models must be different ones of {there}, came {models!r}")

@@ -195,7 +195,7 @@ def predictive_figure(check: PredictiveCheck, genes: Sequence[Any] | None = None
     """Draw histograms of the replicated statistics and the observed values, a row a gene."""
     known = list(check.table.index.unique("gene"))
     statistics = list(check.table.index.unique("statistic"))
-    shown = known[:4] if genes is None else list(genes)
+    shown = known[:4] if genes is None else [genes] if isinstance(genes, str) else list(genes)
     if not shown or any(gene not in known for gene in shown):
         raise ValueError(f"genes must be among those of the check, came {genes!r}")
     figure, axes = panels(len(shown) * len(statistics), len(statistics))

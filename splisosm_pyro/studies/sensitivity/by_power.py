@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from splisosm_pyro.fit.options import as_names
 from splisosm_pyro.fit.result import failed
 from splisosm_pyro.model import MultinomGLMM
 from splisosm_pyro.studies.sensitivity.fitted import BROKEN, PriorSensitivity, Study
@@ -33,12 +34,13 @@ def by_power(
     model: MultinomGLMM,
     posterior: Any,
     request: dict[str, Any],
-    scaled: Sequence[str] | None,
+    scaled: str | Sequence[str] | None,
     threshold: float,
 ) -> PriorSensitivity:
     """Weigh every gene's draws."""
     if posterior is None:
         posterior = model.posterior("nested_laplace", genes=study.places, **request)
+    scaled = None if scaled is None else as_names("scaled", scaled)
     _checked(posterior, study, scaled)
     scales: dict[str, Sequence[Any]] = {"component_scaled": COMPONENTS, "alpha": ALPHAS}
     frame = empty_arrays(study.labels, quantile=QUANTILES, **scales)

@@ -15,7 +15,7 @@ Asked = tuple[tuple[str, dict[str, float]], ...]
 
 
 def asked_sensitivity(
-    given: bool | Sequence[Any], own: str, own_params: Mapping[str, float] | None
+    given: bool | str | Sequence[Any], own: str, own_params: Mapping[str, float] | None
 ) -> Asked | None:
     """Return the priors whose effect is wanted, by name and parameters; None for none.
 
@@ -26,10 +26,11 @@ def asked_sensitivity(
     """
     if given is False:
         return None
+    given = [given] if isinstance(given, str) else given
     if given is True:
         prior = prior_from_name(own, own_params)
         priors = [prior] if prior.proper else list(DEFAULT_DIRECTIONS)
-    elif isinstance(given, str) or not isinstance(given, Sequence):
+    elif not isinstance(given, Sequence):
         raise TypeError(f"sensitivity must be True, False or a sequence of priors, came {given!r}")
     else:
         priors = [prior_from_name(*(g if isinstance(g, tuple) else (g,))) for g in given]

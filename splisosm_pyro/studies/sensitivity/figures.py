@@ -13,6 +13,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 from scipy.stats import gaussian_kde
 
+from splisosm_pyro.fit.options import as_names
 from splisosm_pyro.plots import tissue_map
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -96,7 +97,8 @@ def maps_figure(
 def densities_figure(dataset: xr.Dataset, gene: Any, parameters: Sequence[str] | None) -> Figure:
     """Draw densities under every power: the prior scaled above, the likelihood below."""
     one = _gene(dataset, gene)
-    shown = parameters or [p for p in ("log_sigma", "theta", "usage_range") if f"draws_{p}" in one]
+    usual = [p for p in ("log_sigma", "theta", "usage_range") if f"draws_{p}" in one]
+    shown = as_names("parameters", parameters or usual)
     for name in shown:
         _known(name, [str(v).removeprefix("draws_") for v in one if str(v).startswith("draws_")])
     figure = Figure(figsize=(3.6 * len(shown) + 0.8, 5.2), layout="constrained")

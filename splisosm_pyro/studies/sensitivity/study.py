@@ -25,7 +25,7 @@ def prior_sensitivity(
     genes: Sequence[int] | None = None,
     maps: bool | None = None,
     posterior: Any = None,
-    scaled: Sequence[str] | None = None,
+    scaled: str | Sequence[str] | None = None,
     threshold: float = THRESHOLD,
     draws: int = 1000,
     chains: int = 4,
@@ -59,7 +59,7 @@ def prior_sensitivity(
         Keep usage maps; default: where they fit in 256 MB.
     posterior : InferenceData or DataTree, optional
         Draws from `model.posterior` for ``'power_scaling'``, in the place of new ones.
-    scaled : sequence of str, optional
+    scaled : str or sequence of str, optional
         For ``'power_scaling'``: names in ``log_prior`` of the priors to be scaled; all by default.
     threshold : float
         From which a sensitivity counts, ``'power_scaling'``; ArviZ's own summary takes 0.05.

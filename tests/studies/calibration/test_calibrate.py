@@ -137,7 +137,7 @@ def test_plot():
     assert len(figure.axes) == 4
     ax = figure.axes[0]
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("scaled rank", "ECDF difference")
-    assert len(study.plot(["bias_eta[0]"]).axes) == 1
+    assert len(study.plot(["bias_eta[0]"]).axes) == len(study.plot("bias_eta[0]").axes) == 1
     with pytest.raises(ValueError, match="quantities must be among"):
         study.plot(["gamma"])
 

@@ -129,12 +129,16 @@ def test_a_gene_that_breaks_is_a_row(tissue):
 def test_figure(tissue):
     glm = MultinomGLM()
     glm.setup_data(tissue.counts)
-    check = predictive_check(glm, graph=tissue.kernel.adjacency, draws=50, names={"gene": "abc"})
+    graph, names = tissue.kernel.adjacency, {"gene": list("abc")}
+    check = predictive_check(glm, graph=graph, draws=50, names=names)
     figure = check.plot(["a", "b"])
     assert len(figure.axes) == 6
     assert figure.axes[0].get_xlabel() == "moran_i"
+    assert len(check.plot("c").axes) == 3
     with pytest.raises(ValueError, match="genes must be among"):
         check.plot(["z"])
+    with pytest.raises(ValueError, match=r"names\['gene'\] must have 3 entries, came 1"):
+        predictive_check(glm, graph=graph, draws=50, names={"gene": "abc"})
 
 
 def test_bad_arguments(tissue):

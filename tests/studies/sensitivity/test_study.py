@@ -427,6 +427,7 @@ def test_figures_of_every_kind(tissue, model, refit, powers):
     assert low == -high
     densities = powers.plot_densities(1)
     assert "theta (share of variance)" in labels_of(densities)
+    assert len(powers.plot_densities(1, "theta").axes) == 2
     assert labels_of(powers.plot_quantities(0, "log_sigma")) == ["power"] * 3
     assert "sensitivity" in labels_of(powers.plot_ranking("log_sigma"))[0]
     local = prior_sensitivity(model, how="local")
