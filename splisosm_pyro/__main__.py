@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from splisosm_pyro import __version__
+from splisosm_pyro.paths import check_folder, check_results, expanded, made_folder
 
 if TYPE_CHECKING:
     from splisosm_pyro.genes.data.filters import Filters
     from splisosm_pyro.genes.data.slide import Slide
     from splisosm_pyro.genes.job import RunOptions
-    from splisosm_pyro.genes.result.gene_fits import GeneFits
 
 # Those of maths.priors.PRIORS, which takes a second to import.
 PRIOR_NAMES = (
@@ -24,6 +24,10 @@ PRIOR_NAMES = (
 )
 
 RECORDS = "records.jsonl"  # genes.run.records.NAME, likewise
+# What a folder of results holds, likewise.
+FILES = (
+    *("table.csv", "isoforms.csv", "removed.csv", "fits.npz", "data.npz", "result.json", RECORDS),
+)
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -136,7 +140,7 @@ def _add_demo(commands: "argparse._SubParsersAction[_Parser]") -> None:
         epilog=DEMO_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    demo.add_argument("--out", type=Path, default=Path("demo-output"), metavar="DIR")
+    demo.add_argument("--out", type=expanded, default=Path("demo-output"), metavar="DIR")
     demo.add_argument("--genes", type=int, default=10, metavar="N", help="default 10")
     demo.add_argument("--spots", type=int, default=900, metavar="N", help="default 900")
     demo.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
@@ -153,9 +157,13 @@ def _add_fit(commands: "argparse._SubParsersAction[_Parser]") -> None:
         epilog=FIT_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    fit.add_argument("file", type=Path, metavar="FILE", help=".npz or .h5ad")
+    fit.add_argument("file", type=expanded, metavar="FILE", help=".npz or .h5ad")
     fit.add_argument(
-        "--out", type=Path, required=True, metavar="PATH", help="a .csv, or a folder for everything"
+        "--out",
+        type=expanded,
+        required=True,
+        metavar="PATH",
+        help="a .csv, or a folder for everything",
     )
     _add_data_options(fit)
     _add_model_options(fit)
@@ -265,9 +273,10 @@ def _demo(args: argparse.Namespace) -> int:
     from splisosm_pyro.demo import run_demo
 
     start = time.perf_counter()
-    args.out.mkdir(parents=True, exist_ok=True)
+    check_folder(args.out, "--out")
     demo = run_demo(args.genes, args.spots, args.seed, quiet=args.quiet)
     print(demo.text())
+    made_folder(args.out)
     demo.table.to_csv(args.out / "demo.csv", index=False)
     demo.figure().savefig(args.out / "demo.png", dpi=200)
     print(
@@ -280,6 +289,7 @@ def _fit(args: argparse.Namespace) -> int:
     """Read, fit, write."""
     folder = None if args.out.suffix.lower() == ".csv" else args.out
     _check_paths(args, folder)  # before the imports, which take seconds
+    from splisosm_pyro.genes.result.figures import write_results, write_table
     from splisosm_pyro.genes.run.fit_genes import fit_slide
 
     slide, options, filters = _asked_for(args)
@@ -294,9 +304,9 @@ def _fit(args: argparse.Namespace) -> int:
         resume=folder,
     )
     if folder is None:
-        fits.table.to_csv(args.out, index=False)
+        write_table(fits, args.out)
     else:
-        _write_folder(fits, folder, args.figures)
+        write_results(fits, folder, args.figures)
     print(f"{fits.summary()}; {time.perf_counter() - start:.0f} s")
     for why, n in fits.removed["why"].value_counts().items():
         print(f"left out: {n} with {why}")
@@ -309,17 +319,13 @@ def _fit(args: argparse.Namespace) -> int:
 
 
 def _check_paths(args: argparse.Namespace, folder: Path | None) -> None:
-    """Raise if the file is missing, or the place of the results is missing or taken."""
+    """Raise if the file is missing, or the results cannot be written where they shall be."""
     if args.file.suffix.lower() in (".npz", ".h5ad") and not args.file.is_file():
         raise FileNotFoundError(f"no such file: {args.file}")
-    if folder is None:
-        if args.resume:
-            raise ValueError("--resume needs a folder as --out, where the records are")
-        if not args.out.resolve().parent.is_dir():
-            raise ValueError(f"--out: there is no folder {args.out.parent}")
-    elif folder.exists() and not folder.is_dir():
-        raise ValueError(f"--out: {folder} is no folder; give one, or a name that ends in .csv")
-    elif (folder / RECORDS).is_file() and not args.resume:
+    if folder is None and args.resume:
+        raise ValueError("--resume needs a folder as --out, where the records are")
+    check_results(args.out, "--out", FILES, ("figures",))
+    if folder is not None and (folder / RECORDS).is_file() and not args.resume:
         raise ValueError(
             f"--out: {folder} holds the records of a run: add --resume to go on with it, or give "
             "another folder"
@@ -362,21 +368,6 @@ def _asked_for(args: argparse.Namespace) -> "tuple[Slide, RunOptions, Filters]":
         library_key=args.library_key,
     )
     return slide, options, filters
-
-
-def _write_folder(fits: "GeneFits", folder: Path, n_figures: int) -> None:
-    """Write the result and the figures of the top genes."""
-    from splisosm_pyro.genes.result.figures import write_figures
-
-    try:
-        fits.save(folder)
-        if n_figures > 0:
-            write_figures(fits, folder / "figures", n_figures)
-    except OSError as error:
-        raise OSError(
-            f"cannot write to {folder}: {error.strerror or error}; every gene is safe in "
-            "records.jsonl: make room and run again with --resume"
-        ) from error
 
 
 def _warn(command: str, message: Any, *_: Any, **__: Any) -> None:

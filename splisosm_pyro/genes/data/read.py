@@ -19,8 +19,9 @@ from splisosm_pyro.genes.data.h5ad import read_h5ad, slide_of_anndata
 from splisosm_pyro.genes.data.names import SlideKeys
 from splisosm_pyro.genes.data.npz import read_npz
 from splisosm_pyro.genes.data.reference import with_reference
-from splisosm_pyro.genes.data.slide import PathLike, Slide, checked
+from splisosm_pyro.genes.data.slide import Slide, checked
 from splisosm_pyro.maths.numeric.arrays import AnyArray
+from splisosm_pyro.paths import PathLike, expanded
 
 
 def read_slide(
@@ -84,7 +85,7 @@ def read_slide(
         covariates=as_names("covariates", covariates),
         reference_isoform=reference_isoform,
     )
-    return _of_file(Path(path), keys)
+    return _of_file(expanded(path), keys)
 
 
 def slide_of(
@@ -99,7 +100,7 @@ def slide_of(
     of_arrays = {"coords": coords, "gene_names": gene_names, "iso_names": iso_names}
     if isinstance(source, str | os.PathLike):
         _refuse(of_arrays, "a file")
-        return _of_file(Path(source), replace(keys, covariates=_names(covariates)))
+        return _of_file(expanded(source), replace(keys, covariates=_names(covariates)))
     if hasattr(source, "obsm") and hasattr(source, "var"):
         _refuse(of_arrays, "an AnnData")
         return slide_of_anndata(source, replace(keys, covariates=_names(covariates)))
@@ -133,7 +134,6 @@ def _refuse(given: Mapping[str, Any], source: str) -> None:
 
 def _of_file(path: Path, keys: SlideKeys) -> Slide:
     """Read a file of either kind."""
-    path = path.expanduser()
     suffix = path.suffix.lower()
     if suffix not in (".npz", ".h5ad"):
         raise ValueError(f"the file must end in .npz or .h5ad, came {path.name!r}")

@@ -1,6 +1,5 @@
 """What a file says about tissues: coordinates, covariates, genes by their number of isoforms."""
 
-import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,8 +12,6 @@ from splisosm_pyro.genes.data.covariates import Covariate, side_by_side
 from splisosm_pyro.genes.data.names import is_missing, listed, twice, warn_of_nameless
 from splisosm_pyro.maths.axes import SplisosmWarning
 from splisosm_pyro.maths.numeric.arrays import AnyArray, FloatArray, StrArray
-
-PathLike = str | os.PathLike[str]
 
 
 @dataclass(frozen=True, eq=False)

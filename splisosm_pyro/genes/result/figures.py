@@ -1,6 +1,6 @@
-"""Figures of a result: a gene's isoforms on the tissue, and a page of the top genes."""
+"""What a run leaves on disk: the table, the folder, figures of the top genes."""
 
-import re
+import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,13 +13,14 @@ from scipy.special import expit, logit
 
 from splisosm_pyro.fit.glmm.outer_space import SIGMA_RANGE
 from splisosm_pyro.genes.data.places import places_of
-from splisosm_pyro.genes.data.slide import PathLike
 from splisosm_pyro.genes.result.gene_fits import GeneFits
 from splisosm_pyro.maths.axes import SplisosmWarning
+from splisosm_pyro.paths import PathLike, file_name, made_folder
 from splisosm_pyro.plots import GeneMaps, gene_figure
 
 MOST_ISOFORMS = 5
 DPI = 150
+LONGEST_TITLE = 40  # letters of a name
 NORMAL_95 = 1.96
 
 
@@ -87,15 +88,51 @@ def write_figures(fits: GeneFits, folder: PathLike, n: int = 6) -> list[Path]:
     maps = [_maps(fits, gene) for gene in top_genes(fits, n)]
     if not maps:
         return []
-    Path(folder).mkdir(parents=True, exist_ok=True)
+    place = made_folder(folder)
     figures = {"top": _top(fits, maps)}
     for rank, one in enumerate(maps, start=1):
-        safe = re.sub(r"[^\w.-]", "_", one.title)
-        figures[f"{rank:02d}_{safe}"] = _page(fits, one)
-    written = [Path(folder) / f"{name}.png" for name in figures]
+        figures[f"{rank:02d}_{file_name(one.title)}"] = _page(fits, one)
+    written = [place / f"{name}.png" for name in figures]
     for path, figure in zip(written, figures.values(), strict=True):
         figure.savefig(path, dpi=DPI, bbox_inches="tight")
     return written
+
+
+def write_table(fits: GeneFits, path: Path) -> None:
+    """Write the table of genes; where that fails after all, into the folder for temporary files.
+
+    Raises
+    ------
+    OSError
+        If it is not where it should be; the message says where it is.
+    """
+    try:
+        fits.table.to_csv(path, index=False)
+    except OSError as error:
+        with tempfile.NamedTemporaryFile("w", suffix=".csv", delete=False) as kept:
+            fits.table.to_csv(kept, index=False)
+        raise OSError(
+            f"cannot write {path}: {error.strerror or error}; the table is in {kept.name}"
+        ) from error
+
+
+def write_results(fits: GeneFits, folder: Path, n_figures: int) -> None:
+    """Write the result and the figures of the top genes.
+
+    Raises
+    ------
+    OSError
+        If that fails; the records have every gene.
+    """
+    try:
+        fits.save(folder)
+        if n_figures > 0:
+            write_figures(fits, folder / "figures", n_figures)
+    except OSError as error:
+        raise OSError(
+            f"cannot write to {folder}: {error.strerror or error}; every gene is safe in "
+            "records.jsonl: make room and run again with --resume"
+        ) from error
 
 
 def _page(fits: GeneFits, maps: GeneMaps) -> Figure:
@@ -107,7 +144,9 @@ def _page(fits: GeneFits, maps: GeneMaps) -> Figure:
     rows = [_of_isoform(row, maps, p) for p in shown]
     figure = gene_figure(places_of(fits.slide), rows)
     reads = f"{row['reads']} reads at {row['occupied_spots']} spots"
-    figure.suptitle(f"{maps.title}: {reads}, {row['status']}\n{variances(row)}", fontsize=10)
+    figure.suptitle(
+        f"{_shown(maps.title)}: {reads}, {row['status']}\n{variances(row)}", fontsize=10
+    )
     return figure
 
 
@@ -120,7 +159,9 @@ def _top(fits: GeneFits, genes: list[GeneMaps]) -> Figure:
         row = fits.row(maps.title)
         varies_most = int(np.ptp(maps.ratio, axis=0).argmax())
         one = _of_isoform(row, maps, varies_most)
-        title = f"{maps.title}, {row['reads']} reads\n{one.title}\n{variances(row, short=True)}"
+        title = (
+            f"{_shown(maps.title)}, {row['reads']} reads\n{one.title}\n{variances(row, short=True)}"
+        )
         rows.append(replace(one, title=title))
     return gene_figure(places_of(fits.slide), rows)
 
@@ -174,4 +215,9 @@ def _maps(fits: GeneFits, gene: str) -> GeneMaps:
 def _of_isoform(row: "pd.Series[float]", maps: GeneMaps, isoform: int) -> GeneMaps:
     """Return the maps of one isoform under its name."""
     name = str(row["isoforms"]).split(";")[isoform]
-    return replace(maps, title=name, isoform=isoform)
+    return replace(maps, title=_shown(name), isoform=isoform)
+
+
+def _shown(name: str) -> str:
+    """Return a name as figures have room for."""
+    return name if len(name) <= LONGEST_TITLE else f"{name[: LONGEST_TITLE - 3]}..."

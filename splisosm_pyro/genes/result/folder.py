@@ -24,7 +24,6 @@ Params = dict[str, Any]
 def save(parts: Mapping[str, Any], folder: Path) -> None:
     """Write the parts of a `GeneFits` into a folder; the file of checksums comes last."""
     slide = parts["slide"]
-    folder.mkdir(parents=True, exist_ok=True)
     (folder / META).unlink(missing_ok=True)
     for name in TABLES:
         parts[name].to_csv(folder / f"{name}.csv", index=False)

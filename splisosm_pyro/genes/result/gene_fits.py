@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 
-from splisosm_pyro.genes.data.slide import PathLike, Slide
+from splisosm_pyro.genes.data.slide import Slide
 from splisosm_pyro.genes.job import METHOD, Job, RunOptions
 from splisosm_pyro.genes.result import folder as result_folder
 from splisosm_pyro.genes.result.anndata import as_anndata
@@ -17,6 +16,7 @@ from splisosm_pyro.genes.result.table import gene_table, isoform_table
 from splisosm_pyro.maths.covariance.car import CARKernel
 from splisosm_pyro.maths.numeric.arrays import AnyArray, FloatArray
 from splisosm_pyro.model import MultinomGLM, MultinomGLMM
+from splisosm_pyro.paths import PathLike, expanded, made_folder
 
 Params = dict[str, Any]
 Outcome = dict[str, Any]
@@ -209,7 +209,7 @@ class GeneFits:
             Created if it is not there; files of an earlier result are replaced.
         """
         result_folder.save(
-            {field.name: getattr(self, field.name) for field in fields(self)}, Path(folder)
+            {field.name: getattr(self, field.name) for field in fields(self)}, made_folder(folder)
         )
 
     @classmethod
@@ -223,7 +223,7 @@ class GeneFits:
         ValueError
             If a file was changed since: nothing of it is used then.
         """
-        return cls(**result_folder.load(Path(folder)))
+        return cls(**result_folder.load(expanded(folder)))
 
     def _place(self, gene: str | int) -> int:
         """Return the row of a gene in the table."""

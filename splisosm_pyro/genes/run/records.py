@@ -8,6 +8,7 @@ by somebody, and the file is refused.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -20,9 +21,10 @@ from typing import Any, Self
 import numpy as np
 from scipy.sparse import csc_array
 
-from splisosm_pyro.genes.data.slide import PathLike, Slide
+from splisosm_pyro.genes.data.slide import Slide
 from splisosm_pyro.genes.job import RunOptions
 from splisosm_pyro.maths.numeric.arrays import AnyArray
+from splisosm_pyro.paths import PathLike, made_folder
 
 NAME = "records.jsonl"
 FORMAT = 1
@@ -52,14 +54,13 @@ class Records:
     ValueError
         If the file belongs to other data or options, or was changed.
     OSError
-        If it cannot be read or written, or another run has it open.
+        If it cannot be read or written, was deleted or moved, or another run has it open.
     """
 
     def __init__(self, folder: PathLike, header: Mapping[str, Any]) -> None:
-        self.path = Path(folder) / NAME
+        self.path = made_folder(folder) / NAME
         self.finished: list[dict[str, Any]] = []
         self.dropped = 0
-        Path(folder).mkdir(parents=True, exist_ok=True)
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             self._lock()
@@ -121,10 +122,24 @@ class Records:
         for record in records[1:]:
             self.finished += record["genes"]
 
+    def _check_place(self) -> None:
+        """Raise if the file is no longer where it was: nobody would find what goes there."""
+        try:
+            there = os.path.samestat(os.fstat(self._file), self.path.stat())
+        except OSError:
+            there = False
+        if not there:
+            raise OSError(
+                errno.ENOENT,
+                f"{self.path} was deleted or moved during the run: what was finished is in it, if "
+                "it is somewhere; run again with the folder's name of now to resume",
+            )
+
     def _write(self, record: Mapping[str, Any]) -> None:
         """Append one line in one write, or none of it, and sync."""
         text = json.dumps(record, separators=(",", ":")).encode()
         line = b"%d %s %s\n" % (len(text), _checksum(text), text)
+        self._check_place()
         start = os.lseek(self._file, 0, os.SEEK_END)
         try:
             written = 0

@@ -6,10 +6,11 @@ seconds to import and is asked for only where a posterior is made or read.
 
 import importlib
 from collections.abc import Mapping
-from os import PathLike
 from typing import Any
 
 import xarray as xr
+
+from splisosm_pyro.paths import PathLike, expanded
 
 
 def uses_data_tree(arviz: Any) -> bool:
@@ -38,7 +39,7 @@ def to_container(groups: Mapping[str, xr.Dataset], arviz: Any = None) -> Any:
     return arviz.InferenceData(**groups)
 
 
-def read_posterior(path: str | PathLike[str]) -> Any:
+def read_posterior(path: PathLike) -> Any:
     """Read a posterior that its ``to_netcdf`` wrote, into memory.
 
     Parameters
@@ -52,6 +53,6 @@ def read_posterior(path: str | PathLike[str]) -> Any:
     """
     arviz = importlib.import_module("arviz")
     if uses_data_tree(arviz):
-        with xr.open_datatree(path) as tree:
+        with xr.open_datatree(expanded(path)) as tree:
             return tree.load()
-    return arviz.from_netcdf(str(path)).load()
+    return arviz.from_netcdf(str(expanded(path))).load()
