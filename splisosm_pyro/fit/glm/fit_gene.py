@@ -24,6 +24,7 @@ from splisosm_pyro.fit.glm.reduced_problem import (
     climb,
     reduce_gene,
 )
+from splisosm_pyro.fit.glm.undetermined import Undetermined, undetermined
 from splisosm_pyro.fit.options import GLMOptions
 from splisosm_pyro.fit.result import Status
 from splisosm_pyro.fit.search.first_order import ascend
@@ -50,9 +51,11 @@ class GLMFit:
     standard_errors : ndarray, shape (F+1, Q)
         Infinite where ``fixed``.
     fixed : ndarray of bool, shape (F+1, Q)
-        Coefficients without a finite or unique optimum, at the values that they were given.
+        Coefficients without a finite or unique optimum, at one of their values.
     held : ndarray of bool, shape (F+1, Q)
         A smallest part of ``fixed`` such that the others, given it, have a unique finite optimum.
+    unknown : Undetermined
+        The directions of B that move what is ``fixed``.
     status, reason : str
         See ``GeneFit``.
     gradient_norm, min_eigenvalue : float
@@ -72,6 +75,7 @@ class GLMFit:
     standard_errors: FloatArray
     fixed: Mask
     held: Mask
+    unknown: Undetermined
     status: str
     reason: str
     gradient_norm: float
@@ -164,7 +168,7 @@ def fit_glms(
     given = np.require(given, np.float64, WRITABLE)
     climbs = [_climb(*own, rows, options) for own in zip(counts, given, strict=True)]
     problem = cache(lambda gene: reduce_gene(counts[gene], rows.rows, rows.place))
-    ask = _Ask(options, names, keep_path, (rows.rows.shape[1] + 1, counts.shape[2] - 1))
+    ask = _Ask(options, names, keep_path, rows.rows, counts.shape[2] - 1)
     fits: dict[int, GLMFit] = {}
     for size in {end.coef.shape for end in climbs}:
         alike = {gene: end for gene, end in enumerate(climbs) if end.coef.shape == size}
@@ -230,7 +234,13 @@ class _Ask(NamedTuple):
     options: GLMOptions
     names: Sequence[str]
     keep_path: bool
-    shape: tuple[int, int]  # (F+1,Q)
+    rows: FloatArray  # (U,F)
+    n_logits: int  # Q
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of B, (F+1, Q)."""
+        return self.rows.shape[1] + 1, self.n_logits
 
 
 def _assemble(
@@ -238,9 +248,10 @@ def _assemble(
 ) -> GLMFit:
     """Lay out the fit of the gene at place i among those that were certified together."""
     part = end.coef.shape != ask.shape
-    limits = []
+    limits, unknown = [], Undetermined.nothing(ask.shape[0] * ask.n_logits)
     if part or ends.fixed[i].any():
         limits = limits_in_words(problem(), end.coef, ends.flat[i], ask.names)
+        unknown = undetermined(problem(), ask.rows, ends.flat[i])
     status, reason = judge(limits, float(ends.left[i]), end, ask.options)
     fit = GLMFit(
         B=ends.coef[i],
@@ -249,6 +260,7 @@ def _assemble(
         standard_errors=ends.standard_errors[i],
         fixed=ends.fixed[i],
         held=ends.held[i],
+        unknown=unknown,
         status=status,
         reason=reason,
         gradient_norm=float(ends.gradient_norm[i]),
@@ -262,12 +274,14 @@ def _assemble(
 
 def _widen(fit: GLMFit, problem: ReducedProblem, counted: bool) -> GLMFit:
     """Add the coefficients that are held from the start to a fit of the others."""
+    fixed = fit.unknown.coefficients.reshape(-1, problem.n_logits)
+    errors = problem.spread(fit.standard_errors, np.inf)
     whole = replace(
         fit,
         B=problem.whole(fit.B),
         information=problem.spread_square(fit.information),
-        standard_errors=problem.spread(fit.standard_errors, np.inf),
-        fixed=problem.spread(fit.fixed, True),
+        standard_errors=np.where(fixed, np.inf, errors),
+        fixed=fixed,
         held=problem.spread(fit.held, True),
         path=problem.whole(fit.path),
     )

@@ -67,6 +67,7 @@ class ReducedProblem(NamedTuple):
     kept: IndexArray  # (K,) the covariates that are kept, and F for the intercept
     isoforms: IndexArray  # (P',) those that occur, the one that serves as reference last
     absent: IndexArray  # those that never occur, in ascending order
+    occupied: IndexArray  # the rows with counts
 
     @property
     def n_logits(self) -> int:
@@ -82,6 +83,12 @@ class ReducedProblem(NamedTuple):
     def dropped(self) -> IndexArray:
         """The covariates that earlier ones and the intercept determine on the spots with counts."""
         return np.delete(np.arange(self.kept[-1]), self.kept[:-1])
+
+    @property
+    def scales(self) -> FloatArray:
+        """Standard deviations over the reads of the kept covariates, and 1 for the intercept."""
+        inside = self.from_design[:-1, :-1]
+        return np.append(np.sqrt((inside**2).sum(axis=0)), 1.0)
 
     def whole(self, coef: FloatArray) -> FloatArray:
         """Coefficients (..., F+1, Q) from those (..., K, Q') of what is kept and occurs."""
@@ -135,7 +142,8 @@ def reduce_gene(
         from_design[used, k] = mean[kept[k]]
         for j in range(k + 1):
             from_design[j, k] = upper[kept[j], kept[k]]
-    return ReducedProblem(tabulate(columns[kept], seen), from_design, kept, isoforms, absent)
+    table = tabulate(columns[kept], seen)
+    return ReducedProblem(table, from_design, kept, isoforms, absent, occupied)
 
 
 @compiled

@@ -9,6 +9,7 @@ from scipy.special import expit
 
 from splisosm_pyro.fit.glm.fit_gene import GLMFit, fit_glm
 from splisosm_pyro.fit.glm.reduced_problem import DesignRows
+from splisosm_pyro.fit.glm.undetermined import Undetermined
 from splisosm_pyro.fit.glmm.joint_objective import JointObjective
 from splisosm_pyro.fit.glmm.marginal_objective import MarginalObjective
 from splisosm_pyro.fit.glmm.outer_space import OuterSpace
@@ -111,6 +112,12 @@ class GLMMSpec:
     def endless(self, glm: GLMFit) -> bool:
         """Whether a coefficient has no finite optimum: the data have none, and no prior does."""
         return bool((glm.fixed & ~self._with_prior(len(glm.B))).any())
+
+    def unknown(self, glm: GLMFit) -> Undetermined:
+        """Return what neither the data nor a proper prior of a coefficient determines."""
+        by_prior = np.repeat(self._with_prior(len(glm.B)), glm.B.shape[1])
+        left = ~(glm.unknown.directions[by_prior] != 0.0).any(axis=0)
+        return Undetermined(glm.unknown.directions[:, left], glm.unknown.absent[left])
 
     def _with_prior(self, n_rows: int) -> Mask:  # (F+1, 1)
         by_beta, by_bias = self.priors.coefficients.proper

@@ -194,10 +194,12 @@ def unknown_errors(counts: FloatArray, params: Params) -> GeneErrors:
 
 
 def gene_errors(spec: GLMMSpec, rows: DesignRows, counts: FloatArray, params: Params) -> GeneErrors:
-    """Return the standard errors of one gene at ``params``."""
+    """Return the standard errors of one gene at ``params``; infinite for what is not determined."""
     if not counts.any():
         return unknown_errors(counts, params)
-    here = spec.evaluation_at(counts, params, spec.moving(fit_glm(counts, rows)))
+    glm = fit_glm(counts, rows)
+    unknown = spec.unknown(glm)
+    here = spec.evaluation_at(counts, params, spec.moving(glm))
     if isinstance(here.objective, JointObjective):
         marginal, at, outer = _of_joint(here.objective, here)
     elif isinstance(here.objective, MarginalObjective):
@@ -207,7 +209,9 @@ def gene_errors(spec: GLMMSpec, rows: DesignRows, counts: FloatArray, params: Pa
     design = np.column_stack([spec.design, np.ones(len(spec.design))])
     posterior = field_posterior(marginal, at, design)
     ratio = ratio_standard_errors(posterior.eta, posterior.total_covariance(outer.covariance))
-    return GeneErrors(_by_name(marginal.space, outer), ratio, outer.min_eigenvalue)
+    ratio[unknown.moves_usage(design)] = np.inf
+    by_name = _by_name(marginal.space, outer, unknown.coefficients.reshape(glm.B.shape))
+    return GeneErrors(by_name, ratio, outer.min_eigenvalue)
 
 
 def outer_uncertainty(here: EvaluatedObjective) -> OuterUncertainty:
@@ -240,11 +244,12 @@ def _of_joint(
     return marginal, at, OuterUncertainty(known, least, total)
 
 
-def _by_name(space: OuterSpace, outer: OuterUncertainty) -> dict[str, FloatArray]:
+def _by_name(space: OuterSpace, outer: OuterUncertainty, unknown: Mask) -> dict[str, FloatArray]:
     """Lay the standard errors out under the parameters' names; 0 for what is fixed by choice."""
     errors = outer.standard_errors()
     coefficients = np.full(space.free.shape, np.inf)
     coefficients[space.free] = errors[space.n_variance :]
+    coefficients[unknown] = np.inf
     log_sigma = errors[: space.n_sigma] if space.n_sigma else np.zeros(space.n_components)
     return {
         "beta": coefficients[:-1],

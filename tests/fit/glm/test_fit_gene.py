@@ -281,8 +281,10 @@ def test_a_gene_does_not_depend_on_its_company(method, grouped, begun):
     get = one_by_one(fit, 9, block=4)
     for gene in (0, 4, 8, 5, 1, 2, 3, 6, 7):
         (alone,), together = fit(slice(gene, gene + 1)), get(gene)
-        for name, value in vars(alone).items():
-            np.testing.assert_array_equal(getattr(together, name), value)
+        for name, value in (vars(alone) | vars(alone.unknown)).items():
+            if name != "unknown":
+                owner = together.unknown if name in vars(alone.unknown) else together
+                np.testing.assert_array_equal(getattr(owner, name), value)
 
 
 def test_a_block_that_breaks_leaves_its_genes_to_themselves():
@@ -438,8 +440,8 @@ def test_covariates_that_say_nothing_on_the_occupied_spots(method):
     assert "covariate 2 is constant or a linear combination" in fit.reason
     assert not fit.B[1:3].any()
     np.testing.assert_allclose(fit.B[[0, 3]], alone.B, atol=1e-6)
-    np.testing.assert_allclose(fit.standard_errors[[0, 3]], alone.standard_errors, rtol=1e-6)
-    assert np.isinf(fit.standard_errors[1:3]).all()
+    np.testing.assert_allclose(fit.standard_errors[3], alone.standard_errors[1], rtol=1e-6)
+    assert np.isinf(fit.standard_errors[:3]).all()  # the twin may have what the first has
     assert fit.log_lik == pytest.approx(alone.log_lik, abs=1e-9)
 
 
