@@ -9,7 +9,7 @@ import copy
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -189,6 +189,12 @@ class BaseModel(nn.Module):
             for name, value in checked.items():
                 own[name].copy_(value)
 
+    def take_up(self, fits: Sequence[GeneFit]) -> None:
+        """Take the parameters of earlier fits to these genes; ``fit`` goes on from them alone."""
+        self._write_fits(list(fits))
+        self.status = [str(fit.status) for fit in fits]
+        self._fits = [fit.without_params() for fit in fits]
+
     def clone(self) -> Self:
         """Return an independent copy: parameters, options, last fit. The data are shared."""
         return copy.deepcopy(self, {id(self._data): self._data})
@@ -246,10 +252,8 @@ class BaseModel(nn.Module):
         self._check_memory()
         with seeded(random_seed), spoken(verbose and not quiet), few_threads(self.n_spots):
             fits = self._fit_genes(self._gene_solver(store_param_history), quiet)
-        self._write_fits(fits)
+        self.take_up(fits)
         self.logger = FitLog.from_fits(fits)
-        self.status = [str(fit.status) for fit in fits]
-        self._fits = [fit.without_params() for fit in fits]
         self.fitting_time = time.perf_counter() - began
         return param_history(fits, dict(self.named_parameters())) if store_param_history else None
 

@@ -35,6 +35,7 @@ def save(parts: Mapping[str, Any], folder: Path) -> None:
         "options": parts["options"].as_dict(),
         "complete": parts["complete"],
         "single": list(slide.single),
+        "library_name": slide.library_name,
         "covariates": [
             {"name": one.name, "columns": list(map(str, one.columns)), "levels": list(one.levels)}
             for one in slide.covariates
@@ -182,5 +183,6 @@ def _slide(folder: Path, content: dict[str, Any]) -> Slide:
         single=tuple(content["single"]),
         adjacency=graph,
         library=arrays.get("library"),
+        library_name=content.get("library_name", Slide.library_name),
         spot_names=arrays.get("spot_names"),
     )

@@ -42,6 +42,15 @@ def test_models_are_at_the_optimum(fits):
         fits.model("z")
 
 
+def test_a_model_goes_on_from_where_the_fit_ended(fits):
+    """Not from the beginning: its parameters are those of the table, in an evaluation or two."""
+    for place, row in fits.table.iterrows():
+        model = fits.model(place)
+        assert model.diagnose()["epochs"].item() <= 3
+        assert model.theta_logit.item() == pytest.approx(fits.params[place]["theta_logit"][0])
+        assert model.log_marginal().item() == pytest.approx(row["log_marginal"], abs=1e-8)
+
+
 def test_glm_run(slide):
     fits = fit_slide(replace(slide, covariates=()), RunOptions(model="glm"), progress=False)
     assert type(fits.model("a")) is MultinomGLM
@@ -141,7 +150,7 @@ def test_anndata_in_and_out(adata, tmp_path):
 
     fits = fit_genes(adata, group_iso_by="symbol", covariates=["region"], progress=False)
     assert fits.table["gene"].tolist() == ["a", "b"]
-    out = fits.to_anndata()
+    out = fits.to_anndata(progress=False)
     out.write_h5ad(tmp_path / "out.h5ad")
     back = anndata.read_h5ad(tmp_path / "out.h5ad")
     assert back.obs_names.tolist() == adata.obs_names.tolist()
