@@ -21,7 +21,7 @@ from splisosm_pyro.fit.glmm.without_space import fit_white_noise
 from splisosm_pyro.fit.result import GeneFit, Status, failed
 from splisosm_pyro.genes.effects import Coefficients, delta_usage, softmax
 from splisosm_pyro.genes.job import PreparedJob, gene_seed
-from splisosm_pyro.maths.axes import SplisosmWarning, as_counts
+from splisosm_pyro.maths.axes import LEAST_TOTAL, SplisosmWarning, as_counts
 from splisosm_pyro.maths.numeric.arrays import AnyArray, FloatArray, Mask
 from splisosm_pyro.maths.numeric.interrupts import interrupts_heard
 
@@ -72,7 +72,7 @@ def fit_one(prepared: PreparedJob, gene: GeneInput) -> Row:
         "isoforms": ";".join(gene.isoforms),
         "n_isos": len(gene.isoforms),
         "reads": int(reads) if reads.is_integer() else reads,
-        "occupied_spots": int((total > 0).sum()),
+        "occupied_spots": int((total >= LEAST_TOTAL).sum()),
         "seed": gene_seed(prepared.job.options.seed, gene.name),
     }
     isoforms, params = _isoform_rows(gene), None

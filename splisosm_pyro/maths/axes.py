@@ -24,6 +24,10 @@ DEVICES = ("cpu", "cuda", "mps")
 # Two covariates count as dependent where what is left of one after regression on the others is
 # below this share of it (and below 100 units of rounding of its own dtype).
 DEPENDENCE_TOLERANCE = 1e-10
+# A spot with fewer reads is empty: estimated counts leave such specks, worth less than 1e-8 nats.
+LEAST_TOTAL = 1e-9
+# More reads of an isoform at a spot are none: sums over spots would keep too few digits.
+MOST_READS = 1e9
 
 
 class SplisosmWarning(UserWarning):
@@ -77,7 +81,8 @@ def as_counts(counts: ArrayLike | Counts) -> Counts:
     ----------
     counts : Tensor (dense, sparse COO or CSR) or ndarray, shape (G, S, P) or (S, P)
         Non-negative numbers of an integer or floating dtype, P >= 2. Fractional counts are legal
-        (the multinomial coefficient is continued by the gamma function) and draw one warning.
+        (the multinomial coefficient is continued by the gamma function) and draw one warning. A
+        spot with less than 1e-9 reads in all is taken as empty.
 
     Returns
     -------
@@ -89,7 +94,8 @@ def as_counts(counts: ArrayLike | Counts) -> Counts:
     TypeError
         If ``counts`` is no tensor or array, or has a bool, complex or other non-numeric dtype.
     ValueError
-        If the rank is not 2 or 3, an axis is empty, or a count is negative, NaN or infinite.
+        If the rank is not 2 or 3, an axis is empty, or a count is negative, NaN, infinite or above
+        1e9.
     NotImplementedError
         If there is one isoform only: its ratio is 1 everywhere.
 
@@ -116,6 +122,10 @@ def as_counts(counts: ArrayLike | Counts) -> Counts:
         values = values[None]
     _check_counts_axes(tuple(values.shape))
     _check_counts_values(values)
+    totals = values @ torch.ones(values.shape[-1], dtype=values.dtype)  # much faster than a sum
+    specks = (totals > 0) & (totals < LEAST_TOTAL)
+    if bool(specks.any()):
+        values[specks], totals[specks] = 0.0, 0.0
     fractional = given.dtype.is_floating_point and not torch.equal(values, values.round())
     if fractional:
         warnings.warn(
@@ -124,7 +134,6 @@ def as_counts(counts: ArrayLike | Counts) -> Counts:
             stacklevel=2,
         )
     dtype = given.dtype if given.dtype.is_floating_point else torch.float64
-    totals = values @ torch.ones(values.shape[-1], dtype=values.dtype)  # much faster than a sum
     return Counts(values, dtype, totals, totals > 0, fractional)
 
 
@@ -140,17 +149,28 @@ def _check_counts_axes(shape: tuple[int, ...]) -> None:
 
 
 def _check_counts_values(values: Tensor) -> None:
-    """Refuse counts outside [0, inf)."""
+    """Refuse counts outside [0, MOST_READS]."""
     least, most = (float(end) for end in values.aminmax())  # NaN if there is one
-    if least >= 0.0 and most < math.inf:
+    if least >= 0.0 and most <= MOST_READS:
         return
-    wrong = ~torch.isfinite(values) | (values < 0)
+    wrong = ~torch.isfinite(values) | (values < 0) | (values > MOST_READS)
     gene, spot, isoform = (int(i) for i in wrong.nonzero()[0])
+    came = float(values[gene, spot, isoform])
     raise ValueError(
-        "counts must be finite and not negative, "
-        f"came {float(values[gene, spot, isoform])} for gene {gene}, spot {spot}, "
-        f"isoform {isoform}"
+        f"counts must be {expected_of_count(came)}, "
+        f"came {came} for gene {gene}, spot {spot}, isoform {isoform}"
     )
+
+
+def expected_of_count(came: float) -> str:
+    """Return what a count that is wrong should have been.
+
+    Examples
+    --------
+    >>> expected_of_count(-1.0), expected_of_count(1e300)
+    ('finite and not negative', 'at most 1e+09')
+    """
+    return f"at most {MOST_READS:g}" if MOST_READS < came < math.inf else "finite and not negative"
 
 
 def as_design(design_mtx: DesignLike | None, n_spots: int) -> Tensor:

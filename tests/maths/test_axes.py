@@ -107,6 +107,19 @@ def test_fractional_counts_warn_once_and_whole_ones_never():
         assert not as_counts(torch.full((S, P), 2.0)).fractional
 
 
+@pytest.mark.parametrize("speck", [5e-324, 1e-310, 1e-160, 1e-10])
+def test_a_spot_with_a_speck_of_reads_is_empty(speck):
+    values = whole().astype(float)
+    values[0, 1], values[1, 2] = 0.0, 0.0
+    clean = as_counts(values)
+    values[0, 1, 0], values[1, 2] = speck, speck / P
+    data = as_counts(values)
+    for name in ("values", "totals", "occupied"):
+        assert torch.equal(getattr(data, name), getattr(clean, name)), name
+    assert not data.fractional
+    assert values[0, 1, 0] == speck  # the user's own stay
+
+
 def spoiled(value):
     values = whole().astype(float)
     values[1, 2, 0] = value
@@ -123,6 +136,7 @@ def spoiled(value):
         ),
         (spoiled(np.nan), ValueError, "came nan for gene 1, spot 2, isoform 0"),
         (spoiled(np.inf), ValueError, "came inf for gene 1, spot 2, isoform 0"),
+        (spoiled(1e300), ValueError, "counts must be at most 1e+09, came 1e+300 for gene 1"),
         (
             np.ones(4),
             ValueError,

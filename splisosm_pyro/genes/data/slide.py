@@ -10,7 +10,7 @@ from scipy.sparse import csc_array
 
 from splisosm_pyro.genes.data.covariates import Covariate, side_by_side
 from splisosm_pyro.genes.data.names import is_missing, listed, twice, warn_of_nameless
-from splisosm_pyro.maths.axes import SplisosmWarning
+from splisosm_pyro.maths.axes import MOST_READS, SplisosmWarning, expected_of_count
 from splisosm_pyro.maths.numeric.arrays import AnyArray, FloatArray, StrArray
 
 
@@ -169,17 +169,18 @@ def _check_names(slide: Slide) -> None:
 
 
 def _check_counts(group: GeneGroup, advice: str) -> None:
-    """Raise if counts are no numbers, negative or not finite; name the first gene."""
+    """Raise if counts are no numbers, negative, too large or not finite; name the first gene."""
     counts = group.counts
     if counts.dtype.kind not in "biuf":
         raise ValueError(f"counts must be numbers, came {counts.dtype}: {advice}")
-    if counts.dtype.kind in "bu" or counts.size == 0:
+    if counts.dtype.kind == "b" or counts.size == 0:
         return
-    bad = ~np.isfinite(counts) | (counts < 0)
+    bad = ~np.isfinite(counts) | (counts < 0) | (counts > MOST_READS)
     if bad.any():
         g, s, p = np.argwhere(bad)[0]
+        came = counts[g, s, p]
         raise ValueError(
-            f"counts must be finite and not negative, came {counts[g, s, p]} for isoform "
+            f"counts must be {expected_of_count(float(came))}, came {came} for isoform "
             f"{group.iso_names[g, p]} of gene {group.gene_names[g]} (spot {s}): {advice}"
         )
 

@@ -25,6 +25,7 @@ from splisosm_pyro.maths.spot.quadrature.line import AUTO, BINOMIAL, Rule, line
 from splisosm_pyro.maths.spot.quadrature.plane import plane, plane_mode, plane_sums, plane_value
 from splisosm_pyro.maths.spot.quadrature.sampled import sampled
 from splisosm_pyro.maths.spot.quadrature.wide_plane import wide
+from splisosm_pyro.maths.spot.rounding import lift
 
 # By number of logits: step in sd, in strips, drop in nats; most nodes from end to end.
 LATTICE: dict[int, tuple[Rule, int]] = {
@@ -194,8 +195,9 @@ def _blur_lattices(
             else:
                 sd = math.sqrt(at.b00 * at.b00 + at.b01 * at.b01), at.b11
                 value[s] = wide(counts[s], x[s], cov[s], mode, sd, rule, score[s], neg_hessian[s])
-            continue
-        value[s] = integrate(counts[s], x[s], cov[s], rule, most, score[s], neg_hessian[s])
+        else:
+            value[s] = integrate(counts[s], x[s], cov[s], rule, most, score[s], neg_hessian[s])
+        lift(neg_hessian[s], counts[s].sum())
     return value, score, neg_hessian
 
 

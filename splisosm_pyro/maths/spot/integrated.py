@@ -43,6 +43,7 @@ from splisosm_pyro.maths.spot.quadrature.poisson_star_table import (
     reaches,
     without_table,
 )
+from splisosm_pyro.maths.spot.rounding import lift
 from splisosm_pyro.maths.spot.terms import SpotDerivatives, SpotTerms
 
 PLANE_AUTO: Rule = (0.92, 1.25, 23.0, 0)
@@ -243,32 +244,6 @@ def _flat(y: FloatArray, x: FloatArray, score: FloatArray, neg_hessian: FloatArr
 
 
 @compiled
-def _lift(matrix: FloatArray, total: float) -> None:
-    """Lift the diagonal by as much as makes all pivots positive: rounding size, mostly nothing.
-
-    ``-g''`` is a difference of two moments, each up to the spot's total.
-    """
-    size, lift = matrix.shape[0], 0.0
-    pivots = np.empty((size, size))
-    for _ in range(40):
-        good = True
-        for j in range(size):
-            for i in range(j, size):
-                rest = matrix[i, j] + (lift if i == j else 0.0)
-                for k in range(j):
-                    rest -= pivots[i, k] * pivots[j, k] * pivots[k, k]
-                pivots[i, j] = rest if i == j else rest / pivots[j, j]
-            good = pivots[j, j] > 0.0
-            if not good:
-                break
-        if good:
-            break
-        lift = max(1e-15 * total, 3.0 * lift)
-    for j in range(size):
-        matrix[j, j] += lift
-
-
-@compiled
 def _evaluate_spots(
     counts: FloatArray,
     x: FloatArray,
@@ -286,7 +261,7 @@ def _evaluate_spots(
     for s in range(n):
         if nugget.max() == 0.0:
             value[s] = _flat(counts[s], x[s], score[s], neg_hessian[s])
-            _lift(neg_hessian[s], counts[s].sum())
+            lift(neg_hessian[s], counts[s].sum())
             continue
         looked_up = rule[3] == 0 and reaches(table, counts[s], x[s], nugget, s)
         if n_logits == 2 and nugget.min() > 0.0 and not looked_up:
@@ -297,11 +272,11 @@ def _evaluate_spots(
                 e[s, 0], e[s, 1] = e0, e1
                 plane_sums(at, plane_rule, sums)
                 value[s] = plane_value(at, sums, score[s], neg_hessian[s])
-                _lift(neg_hessian[s], counts[s].sum())
+                lift(neg_hessian[s], counts[s].sum())
                 continue
         value[s], nodes = star(counts[s], x[s], nugget, rule, table, s, parts, weight)
         _star_score(parts, weight, nodes, score[s], neg_hessian[s])
-        _lift(neg_hessian[s], counts[s].sum())
+        lift(neg_hessian[s], counts[s].sum())
     return value, score, neg_hessian, e
 
 

@@ -146,6 +146,20 @@ def test_derivatives_are_those_of_the_value(n_logits):
     assert (np.linalg.eigvalsh(neg_hessian) > 0).all()
 
 
+@pytest.mark.parametrize("n_logits", [2, 3, 4])
+def test_the_curvature_at_saturated_spots_is_positive(n_logits):
+    """Where an isoform has all reads there is hardly any, and what is left is rounding."""
+    total = 10.0 ** np.arange(3)
+    for p in range(n_logits + 1):
+        counts = total[:, None] * np.eye(n_logits + 1)[p]
+        x = 40.0 * (np.eye(n_logits + 1)[p, :-1] - np.eye(n_logits)[-1]) * np.ones((3, 1))
+        cov = np.multiply.outer([0.01, 0.2, 3.0], 0.9 * np.eye(n_logits) + 0.1)
+        curved = blur_spots(counts, x, cov, FINE)[2]
+        assert (np.linalg.eigvalsh(curved) > 0.0).all()
+        if p < n_logits - 1:
+            assert (curved < 1e-12 * total[:, None, None]).all()
+
+
 def test_covariances_without_full_rank():
     y, x, _ = draw(2, (3, 7), 1.0, seed=3)
     info = blur_spots(y, x, np.zeros((2, 2, 2)), AUTO)

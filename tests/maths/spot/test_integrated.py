@@ -472,6 +472,20 @@ def test_newtons_method_contracts_to_rounding(n_logits: int, sigma: float) -> No
 
 
 @pytest.mark.parametrize("n_logits", [1, 2, 3, 5])
+def test_a_total_near_nothing_says_next_to_nothing(n_logits: int) -> None:
+    """Nor does it lead out of the table, whose last cells are at logits of 950."""
+    for total in (1e-9, 1e-4):
+        far = np.arange(930.0, 960.0)
+        x = np.column_stack([far, np.zeros((far.size, n_logits - 1))])
+        y = np.zeros((far.size, n_logits + 1))
+        y[:, 0], y[::2] = total, total * np.eye(n_logits + 1)[-1]
+        terms = QuadratureNugget(y).evaluate(x, np.full(n_logits, 0.4))
+        lost = total * far[::2].sum()  # of the odd ones, which the first isoform holds
+        assert terms.value == pytest.approx(-lost, rel=1e-3)
+        np.testing.assert_allclose(terms.score[::2, 0], -total, rtol=1e-6)
+
+
+@pytest.mark.parametrize("n_logits", [1, 2, 3, 5])
 @pytest.mark.parametrize("scale", [1.0, 1.3, 1000.0])  # by table, fractional, rich
 def test_curvature_has_no_negative_eigenvalue_at_saturated_spots(
     n_logits: int, scale: float

@@ -23,7 +23,7 @@ TERMS = 10  # of a cell's polynomial
 NODES = 1000  # at most, of a spot
 ALIASING = 1e-9  # what the step may err, by its bound; mostly it is far less
 SHORTEST = 0.028  # step that a spot may need: a larger total loses digits in the shift
-ROOM = 3.0  # how far t may go beyond the log of the total
+ROOM = 5.0  # how far t may go beyond the log of the total, or beyond 0 where that is below
 # Taylor coefficients 5 to 9 of a cell from what 0 to 4 leave to explain at its right knot
 _UPPER = np.linalg.inv([[math.comb(k, j) for k in range(5, 10)] for j in range(5)])
 
@@ -76,7 +76,7 @@ def reaches(table: PoissonTable, y: FloatArray, x: FloatArray, nugget: FloatArra
     """Tell whether the table holds all that spot s may ask for."""
     if table.step < SHORTEST * table.parts[s]:
         return False
-    most = (WIDTH - 2 - BELOW) * table.step - math.log(y.sum()) - ROOM
+    most = (WIDTH - 2 - BELOW) * table.step - max(math.log(y.sum()), 0.0) - ROOM
     farthest = -math.inf
     for q in range(x.size):
         farthest = max(farthest, x[q] + nugget[q] * y[q])
