@@ -133,7 +133,7 @@ class Job:
     def of(cls, slide: Slide, options: RunOptions) -> "Job":
         """Read what is the same for all genes off a slide; a bad design raises here."""
         design = design_of(slide.covariates, slide.n_spots, standardise=options.standardise)
-        as_design(slide.design, slide.n_spots)
+        _check_design(slide)
         if not 0.0 <= options.rho < 1.0:
             raise ValueError(f"rho must be in [0, 1), came {options.rho}")
         graph, places = graph_of(slide, options.k)
@@ -153,6 +153,14 @@ class Job:
             _PREPARED.clear()
             _PREPARED[self.digest] = PreparedJob.of(self)
         return _PREPARED[self.digest]
+
+
+def _check_design(slide: Slide) -> None:
+    """Raise if covariates depend on each other."""
+    try:
+        as_design(slide.design, slide.n_spots)
+    except ValueError as error:
+        raise ValueError(str(error).replace("design_mtx", "covariates")) from None
 
 
 @dataclass(frozen=True, eq=False)

@@ -116,6 +116,11 @@ WRONG = [
         {"covariates": ["gap"]},
         "'gap' must have a value at every spot, 1 of 19 lack it",
     ),
+    (
+        lambda adata: adata.obsm.__setitem__("all", np.eye(2)[np.arange(S) % 2]),
+        {"covariates": ["all"]},
+        "covariates must have linearly independent columns, .*: column 'all=1' is a linear",
+    ),
     (None, {"covariates": ["size"]}, "covariate 'size' is neither in obs nor in obsm; they have"),
     (None, {"covariates": ["age", "age"]}, "must name each covariate once, came 'age' twice"),
 ]

@@ -59,6 +59,8 @@ def as_matrix(name: str, values: Any, column_names: Sequence[str] | None = None)
     ['mix=p', 'mix=q']
     """
     frame = pd.DataFrame(values.toarray() if hasattr(values, "toarray") else values)
+    if frame.shape[1] == 0:
+        raise ValueError(f"covariate {name!r} must have a column, came none")
     if column_names is not None:
         frame.columns = pd.Index(list(column_names))
     columns = {}
@@ -130,10 +132,10 @@ def _days(name: str, column: "pd.Series[Any]") -> "pd.Series[float]":
 
 def _as_words(name: str, column: "pd.Series[Any]") -> "pd.Series[Any]":
     """Return words as a category of the levels that are there."""
-    try:
-        return column.astype("category").cat.remove_unused_categories()
-    except TypeError:
-        raise ValueError(
-            f"covariate {name!r} must hold a word or a number at every spot, came "
-            f"{type(column.iloc[0]).__name__}"
-        ) from None
+    for value in column:
+        if not pd.api.types.is_scalar(value):
+            raise ValueError(
+                f"covariate {name!r} must hold a word or a number at every spot, came "
+                f"{type(value).__name__}"
+            )
+    return column.astype("category").cat.remove_unused_categories()

@@ -10,7 +10,7 @@ import pandas as pd
 
 from splisosm_pyro.genes.data.anndata_counts import Layer, are_counts, groups_of, layers_of_counts
 from splisosm_pyro.genes.data.covariates import Covariate, check_references, covariate
-from splisosm_pyro.genes.data.names import SlideKeys, is_missing, warn_of_nameless
+from splisosm_pyro.genes.data.names import NO_WORD, SlideKeys, is_missing, warn_of_nameless
 from splisosm_pyro.genes.data.places import as_coords, given_graph
 from splisosm_pyro.genes.data.reference import LAST, MOST_READS, reference_of_column, with_reference
 from splisosm_pyro.genes.data.slide import Slide, checked
@@ -88,7 +88,7 @@ def _graph(adata: Any, key: str, coords: FloatArray) -> Any:
 def _library(adata: Any, key: str) -> StrArray:
     """Return the slide of each spot."""
     column = _entry(adata.obs, key, "obs", "library_key")
-    missing = is_missing(column)
+    missing = is_missing(column, NO_WORD)
     if missing.any():
         raise ValueError(
             f"obs[{key!r}] must name a slide for every spot, {int(missing.sum())} lack it: "

@@ -12,8 +12,9 @@ from splisosm_pyro.maths.axes import SplisosmWarning
 from splisosm_pyro.maths.numeric.arrays import AnyArray, Mask
 
 NAMED = 3  # so many of what is wrong are named
-# What stands in files for a name that there is not, in any case and with blanks about it.
-NO_NAME = ("", "nan", "none", "<na>", "na", "n/a", "null", "nat")
+# What stands in files for a name that there is not, in any case and with blanks about it; nor is
+# one without a letter or digit a name.
+NO_NAME = ("nan", "none", "<na>", "na", "n/a", "null", "nat")
 # What only a missing value turns into when a column becomes words; 'none' may be a treatment.
 NO_WORD = ("", "nan", "<na>", "nat")
 
@@ -35,18 +36,29 @@ class SlideKeys:
     covariates: tuple[str, ...] = ()
     reference_isoform: str | Mapping[str, str] = "last"
 
+    def __post_init__(self) -> None:
+        for name in ("group_iso_by", "layer", "spatial_key", "adj_key", "library_key"):
+            value = getattr(self, name)
+            if not isinstance(value, str) and (value is not None or name == "layer"):
+                raise TypeError(f"{name} must be one name, came {value!r}")
+
 
 def is_missing(values: Any, words: Sequence[str] = NO_NAME) -> Mask:
-    """Return where there is no name: nothing, blanks, or a word that stands for nothing.
+    """Return where there is no name: nothing, blanks, signs, or a word that stands for nothing.
+
+    With ``NO_WORD`` where there is no word, which signs may be.
 
     Examples
     --------
-    >>> is_missing(["Plp1", " ", "nan", None, "NA"]).tolist()
-    [False, True, True, True, True]
+    >>> is_missing(["Plp1", " ", "nan", None, "NA", "-"]).tolist()
+    [False, True, True, True, True, True]
     """
     column = pd.Series(np.asarray(values, dtype=object), dtype=object)
     bare = column.astype(str).str.strip().str.lower()
-    return np.asarray(column.isna() | bare.isin(words), dtype=bool)
+    missing = column.isna() | bare.isin(words)
+    if words is NO_NAME:
+        missing |= ~bare.str.contains(r"\w", regex=True)
+    return np.asarray(missing, dtype=bool)
 
 
 def warn_of_nameless(n_isoforms: int, n_all: int, where: str) -> None:

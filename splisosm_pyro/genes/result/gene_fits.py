@@ -267,6 +267,8 @@ class GeneFits:
             if len(rows) == 0:
                 raise ValueError(f"there is no gene {gene!r} among the {len(self.table)} fitted")
             return int(rows[0])
+        if isinstance(gene, bool) or not isinstance(gene, int | np.integer):
+            raise TypeError(f"gene must be a name or a row of the table, came {gene!r}")
         if not -len(self.table) <= gene < len(self.table):
             raise ValueError(f"gene must be below {len(self.table)}, came {gene}")
         return int(gene) % len(self.table)

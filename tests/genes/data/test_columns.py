@@ -82,6 +82,8 @@ def test_matrices_dense_sparse_and_tables():
         ([2, 2, 2], "'x' must differ between spots, came 2 at all: leave it out"),
         ([1j, 2j, 0j], "'x' must hold real numbers, came complex"),
         ([["a"], ["b", "c"], ["a"]], "'x' must hold a word or a number at every spot, came list"),
+        ([("a",), ("b",), ("a",)], "'x' must hold a word or a number at every spot, came tuple"),
+        (np.zeros((3, 0)), "'x' must have a column, came none"),
         (np.zeros((3, 2, 2)), "'x' must have one or two axes, came 3"),
         (np.ones((3, 1)), "'x' must differ between spots, came 1 at all in column '0': leave"),
         (np.array([[1.0], [np.nan], [2.0]]), "'x' must have a value at every spot, 1 of 3 lack"),
@@ -94,7 +96,7 @@ def test_matrices_dense_sparse_and_tables():
     ],
 )
 def test_the_message_names_the_covariate(values, message):
-    if isinstance(values, list) and isinstance(values[0], list):
+    if isinstance(values, list) and isinstance(values[0], list | tuple):
         values = pd.Series(values)
     with pytest.raises(ValueError, match=f"covariate {message}"):
         covariate("x", values)

@@ -26,7 +26,7 @@ def adata(symbols):
 
 
 @pytest.mark.parametrize(
-    "nothing", ["", "  ", "nan", "NaN", "None", "<NA>", "NA", " na ", None, np.nan, pd.NA]
+    "nothing", ["", "  ", "nan", "NaN", "None", "<NA>", "NA", " na ", "-", None, np.nan, pd.NA]
 )
 def test_isoforms_without_a_gene_are_left_out_and_counted(nothing):
     with pytest.warns(SplisosmWarning, match=r"3 of 5 isoforms have no gene in var\['symbol'\]"):
@@ -64,6 +64,8 @@ def test_genes_of_arrays_without_a_name_are_left_out_and_listed():
         ({"reference": "GCL"}, TypeError, "reference must map covariates to levels, .*'GCL'"),
         ({"group_iso_by": "symbol"}, ValueError, "group_iso_by has no meaning .* are arrays"),
         ({"adj_key": "W"}, ValueError, "adj_key has no meaning where the data are arrays"),
+        ({"library_key": ["slide"]}, TypeError, r"library_key must be one name, came \['slide'\]"),
+        ({"layer": None}, TypeError, "layer must be one name, came None"),
         ({"sensitivity": 3}, TypeError, "sensitivity must be True, False or"),
     ],
 )

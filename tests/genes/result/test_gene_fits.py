@@ -40,6 +40,8 @@ def test_models_are_at_the_optimum(fits):
     assert "4 genes" in repr(fits)
     with pytest.raises(ValueError, match="there is no gene 'z' among the 4 fitted"):
         fits.model("z")
+    with pytest.raises(TypeError, match=r"gene must be a name or a row of the table, came \['c'\]"):
+        fits.usage(["c"])
 
 
 def test_a_model_goes_on_from_where_the_fit_ended(fits):
