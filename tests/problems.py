@@ -10,6 +10,7 @@ import oracles
 import pytest
 from scipy import stats
 
+from splisosm_pyro.fit.glm.standard_design import StandardDesign
 from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec
 from splisosm_pyro.fit.glmm.marginal_objective import MarginalObjective
 from splisosm_pyro.fit.glmm.outer_space import OuterSpace
@@ -129,6 +130,7 @@ def objective_of(
         free=np.ones(B.shape, dtype=bool) if free is None else free,
         coefficients=B,
         priors=Priors(prior or "none"),
+        back=np.eye(len(B)),
         residual=kernel.residual,
     )
     with np.errstate(divide="ignore"):
@@ -157,16 +159,17 @@ def density_of(case, form="dense", prior="gamma", *, how=("laplace",) * 2, fix=F
     """The outer density of a case's gene."""
     options = GLMMOptions.from_configs("joint_gd", None)
     shared = case.sigma.shape[1] == 1
-    spec = GLMMSpec(kernel_of(case.name, form), case.design, shared, fix, Priors(), options)
+    design = StandardDesign.of(case.design)
+    spec = GLMMSpec(kernel_of(case.name, form), design, shared, fix, Priors(), options)
     spec = spec.with_nugget(*how)
     return OuterDensity.of_gene(spec, case.counts[gene], OUTER_PRIORS[prior], case.sigma[gene])
 
 
 def point_of(case, gene=0):
-    """A case's own parameters, unconstrained."""
+    """A case's own parameters, unconstrained; coefficients are those of the standard columns."""
     theta = np.clip(case.theta[gene], 0.05, 0.95)
-    parts = [np.log(case.sigma[gene]), np.log(theta / (1 - theta)), case.B(gene).ravel()]
-    return np.concatenate(parts)
+    B = StandardDesign.of(case.design).standard(case.beta[gene], case.bias_eta[gene])
+    return np.concatenate([np.log(case.sigma[gene]), np.log(theta / (1 - theta)), B.ravel()])
 
 
 def skewed(u):

@@ -9,7 +9,6 @@ import joblib
 import numpy as np
 from scipy.sparse import csc_array
 
-from splisosm_pyro.fit.glm.reduced_problem import DesignRows
 from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec
 from splisosm_pyro.fit.options import SMOOTHS, GLMMOptions, boolean, choose, smooth_by_default
 from splisosm_pyro.genes.data.covariates import Design, design_of
@@ -50,8 +49,8 @@ class RunOptions:
     rho : float
         Of the CAR kernel.
     standardise : bool
-        Fit numeric covariates in units of their standard deviation; estimates come back in the
-        user's.
+        Kept for what it was: covariates are fitted in standard units in any case, and estimates
+        come back in the user's.
     seed : int
         From which each gene's own seed is derived.
     fitting_configs : dict
@@ -132,7 +131,7 @@ class Job:
     @classmethod
     def of(cls, slide: Slide, options: RunOptions) -> "Job":
         """Read what is the same for all genes off a slide; a bad design raises here."""
-        design = design_of(slide.covariates, slide.n_spots, standardise=options.standardise)
+        design = design_of(slide.covariates, slide.n_spots)
         _check_design(slide)
         if not 0.0 <= options.rho < 1.0:
             raise ValueError(f"rho must be in [0, 1), came {options.rho}")
@@ -143,7 +142,7 @@ class Job:
     def digest(self) -> str:
         """Checksum of everything that a gene's result depends on beside its counts."""
         graph, design = self.graph, self.design
-        arrays = (graph.indptr, graph.indices, graph.data, self.places, design.fitted)
+        arrays = (graph.indptr, graph.indices, graph.data, self.places, design.standard.given)
         return str(joblib.hash((self.options.as_dict(), arrays, design.names)))
 
     @interrupts_heard()
@@ -165,11 +164,10 @@ def _check_design(slide: Slide) -> None:
 
 @dataclass(frozen=True, eq=False)
 class PreparedJob:
-    """A job made ready: its kernel, the distinct rows of its design, the specification of a fit."""
+    """A job made ready: its kernel and the specification of a fit."""
 
     job: Job
     kernel: CARKernel
-    rows: DesignRows
     spec: GLMMSpec
 
     @classmethod
@@ -179,14 +177,14 @@ class PreparedJob:
         kernel = CARKernel(job.graph, options.rho, job.places)
         spec = GLMMSpec(
             kernel=kernel,
-            design=design.fitted,
+            design=design.standard,
             share_variance=options.share_variance,
             fix_sigma=False,
             priors=Priors(prior_from_name(options.prior, options.prior_params)),
             options=options.glmm_options(),
             names=design.names,
         )
-        return cls(job, kernel, DesignRows.from_design(design.fitted), spec)
+        return cls(job, kernel, spec)
 
     def for_isoforms(self, n_isos: int) -> "PreparedJob":
         """Return it with priors and options as they stand for a gene of P isoforms."""

@@ -13,16 +13,17 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
+from splisosm_pyro.fit.glm.coefficients import Coefficients
 from splisosm_pyro.fit.glm.fit_gene import GLMFit, fit_glm
 from splisosm_pyro.fit.glmm.fit_gene import Params, fit_gene
 from splisosm_pyro.fit.glmm.starting_values import starting_values
-from splisosm_pyro.fit.glmm.uncertainty import OuterUncertainty, outer_uncertainty
+from splisosm_pyro.fit.glmm.uncertainty import OuterUncertainty, coefficients_of, outer_uncertainty
 from splisosm_pyro.fit.glmm.without_space import fit_white_noise
 from splisosm_pyro.fit.result import GeneFit, Status, failed
-from splisosm_pyro.genes.effects import Coefficients, delta_usage, softmax
+from splisosm_pyro.genes.effects import delta_usage, softmax
 from splisosm_pyro.genes.job import PreparedJob, gene_seed
 from splisosm_pyro.maths.axes import LEAST_TOTAL, SplisosmWarning, as_counts
-from splisosm_pyro.maths.numeric.arrays import AnyArray, FloatArray, Mask
+from splisosm_pyro.maths.numeric.arrays import AnyArray, FloatArray
 from splisosm_pyro.maths.numeric.interrupts import interrupts_heard
 
 Row = dict[str, Any]
@@ -40,7 +41,7 @@ class GeneInput:
 
 @dataclass(frozen=True, eq=False)
 class _Fitted:
-    """A fit laid out alike for both models; coefficients on the user's scale."""
+    """A fit laid out alike for both models; coefficients of the standard columns."""
 
     coefficients: Coefficients
     usage: FloatArray  # (S, P)
@@ -98,12 +99,12 @@ def _fit(prepared: PreparedJob, gene: GeneInput) -> tuple[_Fitted, Row]:
         # in double precision also where a file has single
         checked = as_counts(np.asarray(gene.counts, dtype=np.float64)[None])
     counts = checked.values[0].numpy()
-    glm = fit_glm(counts, prepared.rows, names=prepared.spec.names)
+    glm = fit_glm(counts, prepared.spec.design.rows, names=prepared.spec.names)
     row: Row = {"loglik_glm": glm.log_lik, "status_glm": str(glm.status)}
     if not prepared.job.options.glmm:
         return _of_glm(prepared, glm), row
     n_components = 1 if prepared.spec.share_variance else counts.shape[1] - 1
-    n_covariates = prepared.spec.design.shape[1]
+    n_covariates = len(prepared.spec.names)
     begin = starting_values(checked, n_covariates, n_components, "uniform")
     start = {name: value[0].numpy() for name, value in begin.items()}
     fit, white = _with_and_without_space(prepared, counts, start)
@@ -122,8 +123,8 @@ def _with_and_without_space(
     prepared: PreparedJob, counts: FloatArray, start: Params
 ) -> tuple[GeneFit, GeneFit]:
     """Fit the spatial model, its end kept, and the white-noise model."""
-    spatial = partial(fit_gene, prepared.spec, prepared.rows, counts, keep_end=True)
-    fit, white = spatial(start), fit_white_noise(prepared.spec, prepared.rows, counts, start)
+    spatial = partial(fit_gene, prepared.spec, counts, keep_end=True)
+    fit, white = spatial(start), fit_white_noise(prepared.spec, counts, start)
     if white.value > fit.value:
         # a side maximum: the white-noise model is a point of the spatial one's search
         fit = max(fit, spatial(white.params, warm=True), key=lambda one: one.value)
@@ -132,35 +133,30 @@ def _with_and_without_space(
 
 def _of_glm(prepared: PreparedJob, glm: GLMFit) -> _Fitted:
     """Lay out the fit of the GLM."""
-    free = ~glm.fixed.ravel()
-    covariance = np.full((free.size, free.size), np.inf)
-    if free.any():
-        covariance[np.ix_(free, free)] = np.linalg.inv(glm.information[np.ix_(free, free)])
-    B = glm.B
-    eta = prepared.spec.design @ B[:-1] + B[-1]
-    coefficients = Coefficients.from_free(B, covariance, free).on_scale(prepared.job.design.back)
+    design = prepared.spec.design
     return _Fitted(
-        coefficients=coefficients,
-        usage=softmax(eta),
+        coefficients=glm.coefficients,
+        usage=softmax(design.with_intercept @ glm.B),
         certificate=_certificate(glm, glm.min_eigenvalue),
         variances={},
-        params={"coefficients": coefficients.values.tolist()},
+        params={"coefficients": (design.back @ glm.B).tolist()},
     )
 
 
 def _of_glmm(prepared: PreparedJob, glm: GLMFit, fit: GeneFit) -> _Fitted:
     """Lay out the fit of the GLMM with the covariance of its outer parameters."""
-    params = fit.params
-    B = np.vstack([params["beta"], params["bias_eta"]])
+    params, spec = fit.params, prepared.spec
+    B = spec.coefficients(params)
     sigma, theta_logit = params["sigma"], params["theta_logit"]
     outer = _outer(fit)
     n_components = sigma.size
     errors = np.full(2 * n_components, np.inf)
     if outer is None:
-        coefficients = Coefficients.unknown(B)
+        coefficients = Coefficients.all_unknown(B)
     else:
         errors = outer.standard_errors()[: 2 * n_components]
-        coefficients = _coefficients(B, ~glm.held, outer, 2 * n_components)
+        assert fit.ended is not None
+        coefficients = coefficients_of(spec, fit.ended.objective.space, B, outer, glm)
     variances = _numbered("sigma", sigma) | _numbered("theta", expit(theta_logit))
     variances |= _numbered("log_sigma_se", errors[:n_components], se=True)
     variances |= _numbered("theta_logit_se", errors[n_components:], se=True)
@@ -169,9 +165,8 @@ def _of_glmm(prepared: PreparedJob, glm: GLMFit, fit: GeneFit) -> _Fitted:
         from splisosm_pyro.studies.sensitivity.columns import sensitivity_columns
 
         asked = prepared.job.options.sensitivity
-        variances |= sensitivity_columns(prepared.spec, ~glm.held, params, outer, asked)
-    coefficients = coefficients.on_scale(prepared.job.design.back)
-    eta = prepared.spec.design @ B[:-1] + B[-1] + params["nu"]
+        variances |= sensitivity_columns(spec, ~glm.held, params, outer, asked)
+    eta = spec.design.with_intercept @ B + params["nu"]
     least = outer.min_eigenvalue if outer is not None else np.inf
     return _Fitted(
         coefficients=coefficients,
@@ -179,7 +174,7 @@ def _of_glmm(prepared: PreparedJob, glm: GLMFit, fit: GeneFit) -> _Fitted:
         certificate=_certificate(fit, least),
         variances=variances,
         params={
-            "coefficients": coefficients.values.tolist(),
+            "coefficients": (spec.design.back @ B).tolist(),
             "sigma": sigma.tolist(),
             "theta_logit": theta_logit.tolist(),
         },
@@ -192,20 +187,6 @@ def _outer(fit: GeneFit) -> OuterUncertainty | None:
         return None if fit.ended is None else outer_uncertainty(fit.ended)
     except (ArithmeticError, ValueError):
         return None
-
-
-def _coefficients(
-    B: FloatArray, moving: Mask, outer: OuterUncertainty, n_variance: int
-) -> Coefficients:
-    """Pick the coefficients' block of the covariance of the outer unknowns."""
-    covariance = np.full((B.size, B.size), np.inf)
-    free = moving.ravel().copy()
-    if outer.covariance is None:
-        return Coefficients.unknown(B)
-    block = outer.covariance[n_variance:, n_variance:]
-    covariance[np.ix_(free, free)] = block
-    free[free] = outer.known[n_variance:]
-    return Coefficients.from_free(B, covariance, free)
 
 
 def _certificate(fit: GLMFit | GeneFit, min_eigenvalue: float) -> Row:
@@ -230,8 +211,9 @@ def _flat(fitted: _Fitted, prepared: PreparedJob) -> Row:
     """Return coefficients, their errors and the mean usages as columns."""
     row: Row = {}
     names = [f"beta_{name}" for name in prepared.spec.names] + ["bias_eta"]
-    errors = fitted.coefficients.standard_errors()
-    for name, values, own in zip(names, fitted.coefficients.values, errors, strict=True):
+    own_scale = fitted.coefficients.on_scale(prepared.spec.design.back)
+    errors = own_scale.standard_errors()
+    for name, values, own in zip(names, own_scale.values, errors, strict=True):
         for q, (value, error) in enumerate(zip(values, own, strict=True)):
             row[f"{name}_{q}"], row[f"{name}_{q}_se"] = float(value), float(error)
     for p, usage in enumerate(fitted.usage.mean(axis=0)):

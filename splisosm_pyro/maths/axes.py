@@ -22,8 +22,11 @@ DesignLike = ArrayLike | pd.DataFrame
 
 DEVICES = ("cpu", "cuda", "mps")
 # Two covariates count as dependent where what is left of one after regression on the others is
-# below this share of it (and below 100 units of rounding of its own dtype).
-DEPENDENCE_TOLERANCE = 1e-10
+# below this share of it, below 100 units of rounding of its own dtype, or below so many times what
+# rounding, in units of its size, makes of its spread.
+DEPENDENCE_TOLERANCE, DEPENDENCE_ROUNDING = 1e-10, 10.0
+# A column that varies by no more than so many units of rounding of its size is constant.
+CONSTANT_ROUNDING = 16.0
 # A spot with fewer reads is empty: estimated counts leave such specks, worth less than 1e-8 nats.
 LEAST_TOTAL = 1e-9
 # More reads of an isoform at a spot are none: sums over spots would keep too few digits.
@@ -223,9 +226,8 @@ def as_design(design_mtx: DesignLike | None, n_spots: int) -> Tensor:
             f"came {tuple(given.shape)}"
         )
     values = _dense_float64(given)
-    rounding = torch.finfo(given.dtype).eps if given.dtype.is_floating_point else 0.0
-    tolerance = max(DEPENDENCE_TOLERANCE, 100.0 * rounding)
-    _check_columns(values.numpy(), covariate_names(design_mtx), tolerance)
+    rounding = torch.finfo(given.dtype if given.dtype.is_floating_point else torch.float64).eps
+    _check_columns(values.numpy(), covariate_names(design_mtx), rounding)
     return values
 
 
@@ -257,7 +259,7 @@ def _frame_values(design_mtx: DesignLike) -> ArrayLike:
     return design_mtx.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
-def _check_columns(values: FloatArray, names: Sequence[str], tolerance: float) -> None:
+def _check_columns(values: FloatArray, names: Sequence[str], rounding: float) -> None:
     """Refuse values that are not finite, constant columns and dependent columns."""
     wrong = ~np.isfinite(values)
     if wrong.any():
@@ -270,20 +272,40 @@ def _check_columns(values: FloatArray, names: Sequence[str], tolerance: float) -
         return
     scale = np.abs(values).max(axis=0)
     for name, spread, size in zip(names, np.ptp(values, axis=0), scale, strict=True):
-        if spread <= tolerance * size:
+        if spread <= CONSTANT_ROUNDING * rounding * size:
             raise ValueError(
                 f"design_mtx must have no constant column, since the model has an intercept: "
                 f"column {name!r} is constant"
             )
-    _check_independence(values, names, tolerance)
+    _check_independence(values, names, rounding)
 
 
-def _check_independence(values: FloatArray, names: Sequence[str], tolerance: float) -> None:
+def centred(values: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return columns (S, F) about their means, and the means (F,), whatever the columns' origins.
+
+    The first mean is rounded in units of a column's size; what is left is taken off again.
+
+    Examples
+    --------
+    >>> centred(np.array([[1e6 + 0.25], [1e6 - 0.25]]))[0].ravel().tolist()
+    [0.25, -0.25]
+    """
+    first = values.mean(axis=0)
+    apart = values - first
+    rest = apart.mean(axis=0)
+    return apart - rest, first + rest
+
+
+def _check_independence(values: FloatArray, names: Sequence[str], rounding: float) -> None:
     """Pivoted QR of the centred columns; name the first dependent column and its partners."""
-    centred = values - values.mean(axis=0)
-    centred /= np.sqrt((centred**2).sum(axis=0))
-    _, upper, pivot = qr(centred, mode="economic", pivoting=True)
-    kept = np.abs(upper.diagonal()) > tolerance
+    size = np.abs(values).max(axis=0)
+    columns = centred(values)[0] / size  # squares of what is tiny would be 0
+    norm = np.sqrt((columns**2).sum(axis=0))
+    blurred = DEPENDENCE_ROUNDING * rounding * np.sqrt(len(values)) / norm
+    _, upper, pivot = qr(columns / norm, mode="economic", pivoting=True)
+    diagonal = np.abs(upper.diagonal())
+    least = max(DEPENDENCE_TOLERANCE, 100.0 * rounding)
+    kept = diagonal > np.maximum(least, np.maximum.accumulate(blurred[pivot])[: diagonal.size])
     rank = len(kept) if kept.all() else int(np.argmin(kept))
     if rank == values.shape[1]:
         return

@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from splisosm_pyro.fit.glm.reduced_problem import DesignRows
+from splisosm_pyro.fit.glm.standard_design import StandardDesign
 from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, Params
 from splisosm_pyro.fit.result import GeneFit
 from splisosm_pyro.maths.numeric.arrays import FloatArray
@@ -21,19 +20,20 @@ class ModelArrays:
     Attributes
     ----------
     counts : ndarray, shape (G, S, P)
-    design : ndarray, shape (S, F)
+    design : StandardDesign
+        The covariates of the S spots.
     names : tuple of str
         Of the covariates.
     spec : GLMMSpec or None
         What a GLMM fits; None in a GLM.
     params : dict of str to ndarray
-        By their documented names, genes first; sigma as it is in force.
+        By their documented names, genes first, in the user's units; sigma as it is in force.
     fits : tuple of GeneFit
         The last fit, without its parameters; empty before the first.
     """
 
     counts: FloatArray
-    design: FloatArray
+    design: StandardDesign
     names: tuple[str, ...]
     spec: GLMMSpec | None
     params: Mapping[str, FloatArray]
@@ -43,11 +43,6 @@ class ModelArrays:
     def sigma(self) -> FloatArray:
         """The total standard deviation in force (G, C); C is 0 in a GLM."""
         return self.params.get("sigma", np.empty((len(self.counts), 0)))
-
-    @cached_property
-    def rows(self) -> DesignRows:
-        """The design's distinct rows."""
-        return DesignRows.from_design(self.design)
 
     def params_of(self, gene: int) -> Params:
         """Return a copy of one gene's parameters."""

@@ -11,7 +11,6 @@ import pandas as pd
 import torch
 
 from splisosm_pyro.fit.accelerator.lockstep_fit import each_gene
-from splisosm_pyro.fit.glm.reduced_problem import DesignRows
 from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, Params
 from splisosm_pyro.fit.glmm.marginal_error import (
     NOT_KNOWN,
@@ -72,9 +71,8 @@ def mean_ratios(
     params: Sequence[Params],
 ) -> FloatArray:  # (G, S, P)
     """Return the posterior mean of every gene's isoform ratios given its outer parameters."""
-    design = np.column_stack([spec.design, np.ones(len(spec.design))])
     ratios = [
-        posterior_mean_ratio(Conditional.of_gene(spec, one, own), design)
+        posterior_mean_ratio(Conditional.of_gene(spec, one, own), spec.design.with_intercept)
         for one, own in zip(counts, params, strict=True)
     ]
     return np.stack(ratios)
@@ -89,14 +87,13 @@ def standard_errors(
     device: torch.device,
 ) -> list[GeneErrors]:
     """Return every gene's standard errors; nothing is known where the fit or the errors break."""
-    rows = DesignRows.from_design(spec.design)
 
     def errors(gene: int, kernel: Kernel = spec.kernel) -> GeneErrors:
         one, own, fit = counts[gene], params[gene], fits[gene]
         if not fit.settled and fit.epochs == 0:
             return unknown_errors(one, own)
         try:
-            return gene_errors(replace(spec, kernel=kernel), rows, one, own)
+            return gene_errors(replace(spec, kernel=kernel), one, own)
         except (ArithmeticError, ValueError):
             return unknown_errors(one, own)
 

@@ -11,6 +11,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -21,6 +22,7 @@ from tqdm import tqdm
 
 from splisosm_pyro.fit.accelerator.lockstep_fit import each_gene
 from splisosm_pyro.fit.accelerator.memory import check_fit_memory
+from splisosm_pyro.fit.glm.standard_design import StandardDesign
 from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec
 from splisosm_pyro.fit.options import FitOptions
 from splisosm_pyro.fit.result import GeneFit, broken_fit
@@ -57,6 +59,11 @@ class ModelData:
     design: Tensor
     names: tuple[str, ...] = ()
     kernel: Any = None
+
+    @cached_property
+    def standard(self) -> StandardDesign:
+        """The design as the solvers take it."""
+        return StandardDesign.of(self.design.numpy())
 
 
 class BaseModel(nn.Module):
@@ -154,8 +161,8 @@ class BaseModel(nn.Module):
         }
         if spec is not None:
             params["sigma"] = np.maximum(params["sigma"], spec.sigma_floor)
-        counts, design = data.counts.values.numpy(), data.design.numpy()
-        return ModelArrays(counts, design, data.names, spec, params, tuple(fits))
+        counts = data.counts.values.numpy()
+        return ModelArrays(counts, data.standard, data.names, spec, params, tuple(fits))
 
     def _write_fits(self, fits: list[GeneFit]) -> None:
         """Copy all genes' fitted parameters in, a block of genes at a time."""

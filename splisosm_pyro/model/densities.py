@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
+from splisosm_pyro.fit.glm.standard_design import StandardDesign
 from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec
 from splisosm_pyro.fit.options import NUGGETS, SMOOTHS, choose
 from splisosm_pyro.maths.covariance.kernel import Kernel
@@ -17,10 +16,10 @@ from splisosm_pyro.posterior.draws.gene_draws import Density
 
 @dataclass(frozen=True, eq=False)
 class Densities:
-    """Design (S, F), priors, and of a GLMM its specification and sigma (G, C) where it is fixed."""
+    """Design, priors, and of a GLMM its specification and sigma (G, C) where it is fixed."""
 
     spec: GLMMSpec | None
-    design: FloatArray
+    design: StandardDesign
     sigma: FloatArray
     priors: PosteriorPriors
 
@@ -47,11 +46,6 @@ class Densities:
     def kernel(self) -> Kernel | None:
         """The spatial covariance; None in a GLM."""
         return None if self.spec is None else self.spec.kernel
-
-    @property
-    def full_design(self) -> FloatArray:
-        """The design with its intercept, (S, F+1)."""
-        return np.column_stack([self.design, np.ones(len(self.design))])
 
     def of_gene(self, counts: FloatArray, gene: int) -> Density:
         """Return the density of the outer parameters for counts (S, P) in the place of a gene's."""

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from splisosm_pyro.fit.glm.coefficients import on_logits
 from splisosm_pyro.fit.glm.fit_gene import GLMFit, fit_glms, one_by_one
-from splisosm_pyro.fit.glm.reduced_problem import DesignRows
 from splisosm_pyro.fit.options import FitOptions, GLMOptions
 from splisosm_pyro.fit.result import GeneFit
 from splisosm_pyro.maths.axes import (
@@ -188,8 +188,10 @@ class MultinomGLM(BaseModel, nn.Module):
         genes : sequence of int, optional
             Places of the genes wanted, all by default.
         prior : PosteriorPriors, optional
-            Default: ``beta, bias_eta ~ Normal(0, 10)``, sigma as the model has it or Gamma(2, rate
-            0.3) where it has none; ``theta ~ Uniform(0, 1)``. A sigma that the model fixes stays.
+            Default: those of the model, and where it has none Normal(0, 10) for the effect of one
+            standard deviation of a covariate (of the step between its two values, such as 0 and 1)
+            and for the intercept at the covariates' means, Gamma(2, rate 0.3) for sigma, Uniform(0,
+            1) for theta. A sigma that the model fixes stays.
         field : {'auto', 'draws', 'quantiles'}
             Keep ``eta`` and ``isoform_ratio`` draw by draw, or their mean, sd and quantiles in the
             group ``posterior_quantiles``; ``'auto'`` keeps draws up to 256 MB.
@@ -302,18 +304,17 @@ class MultinomGLM(BaseModel, nn.Module):
     def _gene_solver(self, keep_path: bool) -> GeneSolver:
         """Fit genes from their current parameters, a block at a time."""
         options = GLMOptions.from_configs(self.fitting_method, self.fitting_configs)
-        names, rows = self.data.names, DesignRows.from_design(self.data.design.numpy())
+        names, design = self.data.names, self.data.standard
         counts = self.data.counts.values.numpy()
-        starts = np.concatenate(
-            [_float64(self.beta), _float64(self.bias_eta)[:, None, :]], axis=1
-        )  # (G,F+1,Q)
+        starts = design.standard(_float64(self.beta), _float64(self.bias_eta))  # (G,F+1,Q)
 
-        def fit(genes: slice) -> list[GLMFit]:
-            own = counts[genes], rows, options
-            return fit_glms(*own, starts=starts[genes], names=names, keep_path=keep_path)
+        def fit(genes: slice) -> list[GeneFit]:
+            own = counts[genes], design.rows, options
+            fits = fit_glms(*own, starts=starts[genes], names=names, keep_path=keep_path)
+            errors = _errors(fits, design.back)
+            return [_as_gene_fit(*one, design.back) for one in zip(fits, errors, strict=True)]
 
-        get = one_by_one(fit, len(counts))
-        return lambda gene: _as_gene_fit(get(gene))
+        return one_by_one(fit, len(counts))
 
 
 def _zeros(data: ModelData) -> dict[str, Tensor]:
@@ -335,11 +336,23 @@ def split_coefficients(B: FloatArray) -> dict[str, FloatArray]:
     return {"beta": B[:-1], "bias_eta": B[-1]}
 
 
-def _as_gene_fit(fit: GLMFit) -> GeneFit:
-    """Put the solver's result under the documented names."""
+def _errors(fits: list[GLMFit], back: FloatArray) -> FloatArray:
+    """Return the standard errors (G, F+1, Q) of the user's coefficients."""
+    whole = on_logits(back, fits[0].B.shape[1])
+    covariance = np.stack([fit.covariance for fit in fits])
+    variance = np.maximum(((whole @ covariance) * whole).sum(axis=2), 0.0)
+    errors: FloatArray = np.sqrt(variance).reshape(len(fits), *fits[0].B.shape)
+    for own, fit in zip(errors, fits, strict=True):
+        if fit.fixed.any():
+            own[~fit.coefficients.on_scale(back).known] = np.inf
+    return errors
+
+
+def _as_gene_fit(fit: GLMFit, errors: FloatArray, back: FloatArray) -> GeneFit:
+    """Put the solver's result under the documented names, in the user's units."""
     return GeneFit(
-        params=split_coefficients(fit.B),
-        standard_errors=split_coefficients(fit.standard_errors),
+        params=split_coefficients(back @ fit.B),
+        standard_errors=split_coefficients(errors),
         objective="log_lik",
         value=fit.log_lik,
         status=fit.status,
@@ -348,5 +361,5 @@ def _as_gene_fit(fit: GLMFit) -> GeneFit:
         min_eigenvalue=fit.min_eigenvalue,
         epochs=fit.epochs,
         values=fit.values,
-        params_path=[split_coefficients(B) for B in fit.path],
+        params_path=[split_coefficients(back @ B) for B in fit.path],
     )

@@ -8,7 +8,6 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from splisosm_pyro.fit.glm.reduced_problem import DesignRows
 from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, Params, fit_gene
 from splisosm_pyro.fit.glmm.starting_values import INIT_RATIOS, starting_values
 from splisosm_pyro.fit.glmm.uncertainty import GeneErrors
@@ -351,7 +350,7 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
         options = GLMMOptions.from_configs(self.fitting_method, self.fitting_configs)
         return GLMMSpec(
             kernel=self.data.kernel,
-            design=self.data.design.numpy(),
+            design=self.data.standard,
             share_variance=self.share_variance,
             fix_sigma=self.var_fix_sigma,
             priors=self.priors,
@@ -376,11 +375,10 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
         """Fit gene g; after a first fit that did not break, from where it ended."""
         spec, counts = self._spec(), self.data.counts.values.numpy()
         warm = [fit.epochs > 0 for fit in self._fits] or [False] * self.n_genes
-        rows = DesignRows.from_design(spec.design)
 
         def solve(gene: int, kernel: Kernel = spec.kernel) -> GeneFit:
             start, own = self._params_of(gene), replace(spec, kernel=kernel)
-            return fit_gene(own, rows, counts[gene], start, warm=warm[gene], keep_path=keep_path)
+            return fit_gene(own, counts[gene], start, warm=warm[gene], keep_path=keep_path)
 
         return solve
 

@@ -25,7 +25,7 @@ def loo_of(
         if status.startswith("failed"):
             raise ValueError(status.removeprefix("failed: "))
         if spec is None:
-            return glm_loo(counts, model.rows, model.design, outer=outer)
-        return glmm_loo(spec, model.rows, counts, model.params_of(gene), outer=outer)
+            return glm_loo(counts, model.design, outer=outer)
+        return glmm_loo(spec, counts, model.params_of(gene), outer=outer)
 
     return gather_loo(of_gene, places, labels.gene, labels.spot)

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from splisosm_pyro.guides import GaussianFit
 from splisosm_pyro.model.as_arrays import ModelArrays
 from splisosm_pyro.model.base import BaseModel
@@ -46,7 +44,11 @@ def _fitted(model: ModelArrays, genes: Sequence[int]) -> dict[int, Fitted]:
         return {}
     params = {g: model.params_of(g) for g in genes if model.fits[g].status in WHERE_THE_MODE_IS}
     return {
-        gene: (np.vstack([own["beta"], own["bias_eta"]]), own["sigma"], own["theta_logit"])
+        gene: (
+            model.design.standard(own["beta"], own["bias_eta"]),
+            own["sigma"],
+            own["theta_logit"],
+        )
         for gene, own in params.items()
     }
 
@@ -83,6 +85,6 @@ def gaussian_fits(
     for gene in chosen_genes(genes, len(arrays.counts)):
         counts = arrays.counts[gene]
         density = densities.of_gene(counts, gene)
-        mode = outer_mode(density, density.starts(counts, arrays.design))
-        fits.append(gaussian_fit(density, mode, densities.full_design))
+        mode = outer_mode(density, density.starts())
+        fits.append(gaussian_fit(density, mode, arrays.design))
     return fits

@@ -31,7 +31,17 @@ def log_joint(
     eta, field, beta, bias_eta, sigma, logit = (x.to("cpu", torch.float64) for x in given)
     theta = torch.sigmoid(logit)
     value = density(counts, eta, field, sigma, theta, spec.kernel)
-    return (value + spec.priors.log_prob(sigma, theta, beta, bias_eta)).to(nu)
+    return (value + spec.priors.log_prob(sigma, theta, *_stated(spec, beta, bias_eta))).to(nu)
+
+
+def _stated(spec: GLMMSpec, beta: Tensor, bias_eta: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the coefficients (G, F, Q) and (G, Q) that the priors are stated on."""
+    own = spec.priors.coefficients
+    if not (own.beta.standardised or own.bias.standardised):
+        return beta, bias_eta
+    turned = torch.from_numpy(own.stated(spec.design.back) @ spec.design.there)
+    stacked = turned @ torch.cat([beta, bias_eta[:, None]], dim=1)
+    return stacked[:, :-1], stacked[:, -1]
 
 
 def log_marginal(
@@ -100,6 +110,7 @@ def _one_gene(
         return value, None
     gradient = spec.smooth.gradient(at.problem, at.mode)
     by_sigma, by_theta = at.variances.pull_back(gradient.log_spatial, gradient.nugget)
-    prior = spec.priors.slopes(sigma, at.variances.theta, at.mode.coefficients)
-    by_all = gradient.coefficients + prior[2]
+    stated = spec.priors.coefficients.stated(spec.design.back)
+    prior = spec.priors.slopes(sigma, at.variances.theta, stated @ at.mode.coefficients)
+    by_all = spec.design.there.T @ (gradient.coefficients + stated.T @ prior[2])
     return value, (by_all[:-1], by_all[-1], (by_sigma + prior[0]) / sigma, by_theta + prior[1])

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from splisosm_pyro.fit.glm.standard_design import StandardDesign
 from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec
 from splisosm_pyro.fit.result import failed
 from splisosm_pyro.maths.covariance.kernel import Kernel
@@ -65,7 +66,7 @@ def glmm_posterior(
 
 def glm_posterior(
     counts: FloatArray,  # (G, S, P)
-    design: FloatArray,  # (S, F)
+    design: StandardDesign,
     request: Request,
     labels: Labels,
     priors: Priors,
@@ -83,7 +84,7 @@ def glm_posterior(
 def _posterior(
     density_of: DensityOf,
     counts: FloatArray,
-    design: FloatArray,
+    design: StandardDesign,
     kernel: Kernel | None,
     request: Request,
     labels: Labels,
@@ -101,14 +102,16 @@ def _posterior(
             store.clear(place)
         else:
             if request.predictive:
-                status += predictive.add(place, density, draws, counts[gene], design, kernel)
+                status += predictive.add(
+                    place, density, draws, counts[gene], design.with_intercept, kernel
+                )
         store.words["status"][place] = status
     chosen = counts[list(request.genes)]
     groups = store.groups() | predictive.groups()
     groups["observed_data"] = {"counts": (("gene", "spot", "isoform"), chosen)}
     groups["constant_data"] = {
         "total": (("gene", "spot"), chosen.sum(-1)),
-        "design": (("spot", "covariate"), design),
+        "design": (("spot", "covariate"), design.given),
     }
     attrs = attrs | {"seed": request.seed, "method": request.method}
     return to_container(as_datasets(groups, labels, request, attrs))
@@ -118,17 +121,16 @@ def _posterior(
 def draw_gene(
     density: Density,
     counts: FloatArray,
-    design: FloatArray,
+    design: StandardDesign,
     kernel: Kernel | None,
     request: Request,
 ) -> tuple[GeneDraws, str, str]:
     """Return the draws, the method that made them, and the status."""
     noise = Noise.of_gene(request.seed, counts)
-    full = np.column_stack([design, np.ones(len(design))])
     if not counts.any():
-        draws = prior_draws(density, full, kernel, request.size, noise)
+        draws = prior_draws(density, design.with_intercept, kernel, request.size, noise)
         return draws, "prior", "no counts"
-    draws, method = _drawn(density, counts, full, kernel, request, noise)
+    draws, method = _drawn(density, counts, design, kernel, request, noise)
     words = draws.check.words()
     return draws, method, f"{words}: do not trust these draws" if words else "ok"
 
@@ -136,7 +138,7 @@ def draw_gene(
 def _drawn(
     density: Density,
     counts: FloatArray,
-    design: FloatArray,  # (S, F+1)
+    design: StandardDesign,
     kernel: Kernel | None,
     request: Request,
     noise: Noise,
@@ -144,11 +146,11 @@ def _drawn(
     """Return the draws of the method asked for, or of the first that passes its own check."""
     if request.method == "nuts":
         return nuts_of_gene(density, kernel, design, counts, request, noise), "nuts"
-    mode = outer_mode(density, density.starts(counts, design[:, :-1]))
+    mode = outer_mode(density, density.starts())
     methods = AUTO if request.method == "auto" else (request.method,)
     for method in methods:
         noise = Noise.of_gene(request.seed, counts)  # as if this method had been asked for
-        draws = SAMPLERS[method](density, mode, design, request, noise)
+        draws = SAMPLERS[method](density, mode, design.with_intercept, request, noise)
         if _enough(draws, method):
             break
     return draws, method

@@ -29,7 +29,7 @@ from nugget_tables import INFORMED, write_depth, write_real, write_simulation, w
 from threadpoolctl import threadpool_limits
 
 from splisosm_pyro import CARKernel
-from splisosm_pyro.fit.glm.reduced_problem import DesignRows
+from splisosm_pyro.fit.glm.standard_design import StandardDesign
 from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, fit_gene
 from splisosm_pyro.fit.glmm.marginal_error import Conditional, gene_generator, marginal_error
 from splisosm_pyro.fit.glmm.without_space import fit_white_noise
@@ -67,8 +67,7 @@ class Worker:
 
     def __init__(self, coords: np.ndarray) -> None:
         self.kernel = CARKernel.from_coords(coords, k=6)
-        empty = np.zeros((len(coords), 0))
-        self.rows = DesignRows.from_design(empty)
+        empty = StandardDesign.of(np.zeros((len(coords), 0)))
         self.specs = {
             name: GLMMSpec(
                 self.kernel,
@@ -107,7 +106,7 @@ class Worker:
         """Fit by one method; a real gene without space as well, and with its certificate."""
         spec = self.specs[name]
         began = time.process_time()
-        fit = fit_gene(spec, self.rows, task.counts, start)
+        fit = fit_gene(spec, task.counts, start)
         row = {
             "method": name,
             "seconds": time.process_time() - began,
@@ -117,7 +116,7 @@ class Worker:
             "status": str(fit.status),
         }
         if task.real:
-            alone = fit_white_noise(spec, self.rows, task.counts, start)
+            alone = fit_white_noise(spec, task.counts, start)
             row |= {"gain": fit.value - alone.value, "sigma_white": float(alone.params["sigma"][0])}
             at = Conditional.of_gene(spec, task.counts, fit.params)
             error = marginal_error(at, DRAWS, gene_generator(0, task.counts))

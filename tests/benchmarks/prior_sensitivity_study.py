@@ -21,7 +21,6 @@ import pandas as pd
 
 from splisosm_pyro import CARKernel, MultinomGLMM, fit_genes, simulate_tissue
 from splisosm_pyro.fit.glm.fit_gene import fit_glm
-from splisosm_pyro.fit.glm.reduced_problem import DesignRows
 from splisosm_pyro.fit.glmm.fit_gene import fit_gene
 from splisosm_pyro.maths.priors import (
     BetaPrior,
@@ -62,10 +61,10 @@ def model_of(counts, kernel, priors="none", method="marginal_newton"):
     return model
 
 
-def mode(spec, rows, counts, params):
+def mode(spec, counts, params):
     """The mode, to rounding, from a fit nearby."""
-    fit = fit_gene(spec, rows, counts, params, warm=True)
-    return GeneMode.of_gene(spec, counts, fit_glm(counts, rows), fit.params)
+    fit = fit_gene(spec, counts, params, warm=True)
+    return GeneMode.of_gene(spec, counts, fit_glm(counts, spec.design.rows), fit.params)
 
 
 def with_prior(spec, **prior):
@@ -87,13 +86,10 @@ def local(options):
     for gene in order:
         model = model_of(counts[gene], kernel, priors)
         spec, own = model.as_arrays().spec, model.as_arrays().params_of(0)
-        design_rows = DesignRows.from_design(spec.design)
-        base = mode(spec, design_rows, counts[gene], own)
+        base = mode(spec, counts[gene], own)
         shifts = base.shifts(directions_of(None, spec.priors, "sigma"))
         for shift, change in zip(shifts, changes, strict=True):
-            ends = [
-                mode(change(spec, w), design_rows, counts[gene], own).at.u for w in (1.01, 0.99)
-            ]
+            ends = [mode(change(spec, w), counts[gene], own).at.u for w in (1.01, 0.99)]
             slow = (ends[0] - ends[1]) / 0.02
             for k, (a, b) in enumerate(zip(shift, slow, strict=True)):
                 rows.append((names[gene], k, a, b, abs(a - b) / abs(b), base.notes()[k]))

@@ -26,7 +26,6 @@ from timing import interleaved, peak_memory, tally, timed
 
 from splisosm_pyro import DenseKernel, MultinomGLM
 from splisosm_pyro.fit.accelerator.lockstep_fit import fit_together
-from splisosm_pyro.fit.glm.reduced_problem import DesignRows
 from splisosm_pyro.fit.glmm.fit_gene import fit_gene
 from splisosm_pyro.fit.result import GeneFit
 from splisosm_pyro.maths.covariance.kernel import Kernel
@@ -274,11 +273,10 @@ def _one_gene(slide: Slide) -> Callable[[int, Kernel], GeneFit]:
     """Return what fits one gene of a slide with the kernel that it is given."""
     model = glmm(slide, MARGINAL, fit=False)
     spec, counts = model.as_arrays().spec, slide.counts.numpy()
-    rows = DesignRows.from_design(spec.design)
 
     def fit(gene: int, kernel: Kernel) -> GeneFit:
         own = replace(spec, kernel=kernel)
-        return fit_gene(own, rows, counts[gene], model.as_arrays().params_of(gene))
+        return fit_gene(own, counts[gene], model.as_arrays().params_of(gene))
 
     return fit
 

@@ -109,10 +109,10 @@ def test_odd_genes_have_their_status_and_finite_numbers(whole):
 def test_a_gene_that_breaks_does_not_take_the_others_along(method, monkeypatch, many, kernel):
     clean = fitted(many.counts[:4], kernel, many.design, method, **FREE)
 
-    def breaking(spec, rows, counts, start, **more):
+    def breaking(spec, counts, start, **more):
         if np.array_equal(counts, many.counts[1]):
             raise FloatingPointError("a test broke it")
-        return fit_gene(spec, rows, counts, start, **more)
+        return fit_gene(spec, counts, start, **more)
 
     monkeypatch.setattr("splisosm_pyro.model.glmm.fit_gene", breaking)
     model = fitted(many.counts[:4], kernel, many.design, method, **FREE)

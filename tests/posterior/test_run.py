@@ -82,7 +82,8 @@ def test_what_belongs_together_agrees(quick):
     weights = np.exp(np.pad(posterior["eta"].values, [(0, 0)] * 4 + [(0, 1)]))
     expected = weights / weights.sum(-1, keepdims=True)
     np.testing.assert_allclose(posterior["isoform_ratio"], expected, atol=1e-12)
-    truth = torch.distributions.Normal(0.0, 10.0).log_prob(torch.tensor(posterior["beta"].values))
+    effect = posterior["beta"].values * BATCH.design.std(axis=0)[:, None]  # of one sd
+    truth = torch.distributions.Normal(0.0, 10.0).log_prob(torch.tensor(effect))
     np.testing.assert_allclose(quick["log_prior"]["beta"], truth.sum((-1, -2)), rtol=1e-6)
 
 

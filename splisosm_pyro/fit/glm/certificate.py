@@ -41,7 +41,8 @@ class Certificates:
     coef : ndarray, shape (G, K, Q')
         Those coefficients; flat index ``k Q' + q``.
     information : ndarray, shape (G, D, D)
-    standard_errors : ndarray, shape (G, K, Q')
+    covariance : ndarray, shape (G, D, D)
+        Without the directions that have no finite optimum.
     fixed, held : ndarray of bool, shape (G, K, Q')
         As in ``GLMFit``.
     flat : ndarray, shape (G, D, D)
@@ -56,7 +57,7 @@ class Certificates:
     to_design: FloatArray
     coef: FloatArray
     information: FloatArray
-    standard_errors: FloatArray
+    covariance: FloatArray
     fixed: Mask
     held: Mask
     flat: FloatArray
@@ -92,14 +93,13 @@ def certify(climbs: Mapping[int, Climb], problem: Callable[[int], ReducedProblem
     spread[:, :-1] = np.sqrt((from_design[:, :-1, :-1] ** 2).sum(axis=1))
     runaway = directions * flat[:, None] * np.repeat(spread, n_logits, axis=1)[:, :, None]
     fixed, held = _limits(runaway, flat)
-    errors = np.sqrt((directions**2 / curvature[:, None]).sum(axis=2))
     back = _kron(from_design, n_logits)
     information = back.transpose(0, 2, 1) @ inside @ back
     return Certificates(
         to_design=to_design,
         coef=to_design @ coef,
         information=information,
-        standard_errors=np.where(fixed, np.inf, errors).reshape(coef.shape),
+        covariance=(directions / curvature[:, None]) @ directions.transpose(0, 2, 1),
         fixed=fixed.reshape(coef.shape),
         held=held.reshape(coef.shape),
         flat=runaway,

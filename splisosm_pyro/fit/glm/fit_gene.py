@@ -2,6 +2,8 @@
 
 ``eta = X beta + bias``, ``Y ~ Multinomial(total, softmax([eta, 0]))``. The coefficients are one
 array B (F+1, Q): rows 0 to F-1 are beta, the last row is the intercept; flat index ``f Q + q``.
+They and all that is said of them are in the units of the design that is given: the engine gives the
+standard columns of ``standard_design.py``.
 
 The log-likelihood is concave. Where it has no finite maximum (an isoform never occurs, a covariate
 separates an isoform) the fit stops within 1e-6 nats of its supremum, at finite coefficients, and
@@ -11,11 +13,12 @@ says so.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 
 from splisosm_pyro.fit.glm.certificate import Certificates, certify, judge, limits_in_words
+from splisosm_pyro.fit.glm.coefficients import Coefficients
 from splisosm_pyro.fit.glm.newton_iwls import fused_pass
 from splisosm_pyro.fit.glm.reduced_problem import (
     Climb,
@@ -30,6 +33,7 @@ from splisosm_pyro.fit.result import Status
 from splisosm_pyro.fit.search.first_order import ascend
 from splisosm_pyro.maths.numeric.arrays import FloatArray, Mask
 
+Fit = TypeVar("Fit")
 # Genes that are certified together.
 BLOCK = 128
 # The one layout that is compiled for.
@@ -48,8 +52,8 @@ class GLMFit:
         With the multinomial coefficient, in nats.
     information : ndarray, shape ((F+1)Q, (F+1)Q)
         Observed information at ``B``; rows and columns of what is held from the start are 0.
-    standard_errors : ndarray, shape (F+1, Q)
-        Infinite where ``fixed``.
+    covariance : ndarray, shape ((F+1)Q, (F+1)Q)
+        Without the directions that have no finite optimum.
     fixed : ndarray of bool, shape (F+1, Q)
         Coefficients without a finite or unique optimum, at one of their values.
     held : ndarray of bool, shape (F+1, Q)
@@ -72,7 +76,7 @@ class GLMFit:
     B: FloatArray
     log_lik: float
     information: FloatArray
-    standard_errors: FloatArray
+    covariance: FloatArray
     fixed: Mask
     held: Mask
     unknown: Undetermined
@@ -83,6 +87,17 @@ class GLMFit:
     epochs: int
     values: FloatArray
     path: FloatArray
+
+    @property
+    def coefficients(self) -> Coefficients:
+        """``B`` with what is and what is not known of it."""
+        return Coefficients(self.B, self.covariance, self.unknown)
+
+    @property
+    def standard_errors(self) -> FloatArray:
+        """Standard errors (F+1, Q), infinite where ``fixed``."""
+        errors = np.sqrt(self.covariance.diagonal()).reshape(self.B.shape)
+        return np.where(self.fixed, np.inf, errors)
 
 
 def fit_glm(
@@ -257,7 +272,7 @@ def _assemble(
         B=ends.coef[i],
         log_lik=end.value + end.constant,
         information=ends.information[i],
-        standard_errors=ends.standard_errors[i],
+        covariance=ends.covariance[i],
         fixed=ends.fixed[i],
         held=ends.held[i],
         unknown=unknown,
@@ -275,12 +290,11 @@ def _assemble(
 def _widen(fit: GLMFit, problem: ReducedProblem, counted: bool) -> GLMFit:
     """Add the coefficients that are held from the start to a fit of the others."""
     fixed = fit.unknown.coefficients.reshape(-1, problem.n_logits)
-    errors = problem.spread(fit.standard_errors, np.inf)
     whole = replace(
         fit,
         B=problem.whole(fit.B),
         information=problem.spread_square(fit.information),
-        standard_errors=np.where(fixed, np.inf, errors),
+        covariance=problem.spread_square(fit.covariance),
         fixed=fixed,
         held=problem.spread(fit.held, True),
         path=problem.whole(fit.path),
@@ -292,16 +306,16 @@ def _widen(fit: GLMFit, problem: ReducedProblem, counted: bool) -> GLMFit:
 
 
 def one_by_one(
-    fit: Callable[[slice], list[GLMFit]], n_genes: int, block: int = BLOCK
-) -> Callable[[int], GLMFit]:
+    fit: Callable[[slice], list[Fit]], n_genes: int, block: int = BLOCK
+) -> Callable[[int], Fit]:
     """Return what gives a gene's fit when asked for it, and makes a block of neighbours at a time.
 
     Where a block raises, each of its genes is fitted by itself, so that only one that is to blame
     raises.
     """
-    ready: dict[int, GLMFit | None] = {}
+    ready: dict[int, Fit | None] = {}
 
-    def get(gene: int) -> GLMFit:
+    def get(gene: int) -> Fit:
         if gene not in ready:
             genes = range(gene, min(gene + block, n_genes))
             ready.clear()

@@ -108,10 +108,13 @@ class ReducedProblem(NamedTuple):
 
     def spread_square(self, part: FloatArray) -> FloatArray:
         """Likewise a matrix over all coefficients, and 0 elsewhere."""
+        return self.spread_rows(self.spread_rows(part).T).T
+
+    def spread_rows(self, part: FloatArray) -> FloatArray:
+        """Likewise the rows of a matrix, one a coefficient."""
         places = (self.kept[:, None] * self.n_logits + self.isoforms[:-1]).reshape(-1)
-        size = (int(self.kept[-1]) + 1) * self.n_logits
-        full = np.zeros((size, size))
-        full[places[:, None], places] = part
+        full = np.zeros(((int(self.kept[-1]) + 1) * self.n_logits, part.shape[1]))
+        full[places] = part
         return full
 
 

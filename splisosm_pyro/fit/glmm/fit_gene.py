@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
+from splisosm_pyro.fit.glm.coefficients import on_logits
 from splisosm_pyro.fit.glm.fit_gene import GLMFit, fit_glm
-from splisosm_pyro.fit.glm.reduced_problem import DesignRows
+from splisosm_pyro.fit.glm.standard_design import StandardDesign
 from splisosm_pyro.fit.glm.undetermined import Undetermined
 from splisosm_pyro.fit.glmm.joint_objective import JointObjective
 from splisosm_pyro.fit.glmm.marginal_objective import MarginalObjective
@@ -65,7 +66,7 @@ class GLMMSpec:
     kernel
         The spatial covariance V over S spots.
     design
-        (S, F) covariates without intercept.
+        The covariates of the S spots.
     share_variance
         One (sigma, theta) for all logits, or one each.
     fix_sigma
@@ -86,7 +87,7 @@ class GLMMSpec:
     """
 
     kernel: Kernel
-    design: FloatArray
+    design: StandardDesign
     share_variance: bool
     fix_sigma: bool
     priors: Priors
@@ -116,7 +117,8 @@ class GLMMSpec:
     def unknown(self, glm: GLMFit) -> Undetermined:
         """Return what neither the data nor a proper prior of a coefficient determines."""
         by_prior = np.repeat(self._with_prior(len(glm.B)), glm.B.shape[1])
-        left = ~(glm.unknown.directions[by_prior] != 0.0).any(axis=0)
+        stated = on_logits(self.priors.coefficients.stated(self.design.back), glm.B.shape[1])
+        left = ~(glm.unknown.on_scale(stated).directions[by_prior] != 0.0).any(axis=0)
         return Undetermined(glm.unknown.directions[:, left], glm.unknown.absent[left])
 
     def _with_prior(self, n_rows: int) -> Mask:  # (F+1, 1)
@@ -125,9 +127,13 @@ class GLMMSpec:
 
     def log_prior(self, params: Params) -> float:
         """Return the sum of all log priors at documented parameters."""
-        own = np.vstack([params["beta"], params["bias_eta"]])
+        own = self.priors.coefficients.stated(self.design.back) @ self.coefficients(params)
         theta, sigma = expit(params["theta_logit"]), np.maximum(params["sigma"], self.sigma_floor)
         return float(self.priors.value(sigma, theta, own))
+
+    def coefficients(self, params: Params) -> FloatArray:
+        """Return the standard coefficients (F+1, Q) of documented parameters."""
+        return self.design.standard(params["beta"], params["bias_eta"])
 
     @property
     def joint(self) -> bool:
@@ -165,7 +171,7 @@ class GLMMSpec:
 
     def problem(self, counts: FloatArray) -> LatentProblem:
         """Return the latent problem of a gene, ``counts`` (S, P)."""
-        gene = GeneData.from_arrays(counts, self.design)
+        gene = GeneData.from_arrays(counts, self.design.columns)
         return LatentProblem(gene, self.kernel, self.spots(gene.counts))
 
     def objective(
@@ -179,7 +185,7 @@ class GLMMSpec:
 
     def evaluation_at(self, counts: FloatArray, params: Params, free: Mask) -> EvaluatedObjective:
         """Evaluate a gene's objective at documented parameters; ``nu`` is not read."""
-        own = np.vstack([params["beta"], params["bias_eta"]])
+        own = self.coefficients(params)
         objective = self.objective(self.problem(counts), own, free, params["sigma"])
         u = objective.space.start(own, params["sigma"], params["theta_logit"])
         return EvaluatedObjective(objective, objective.evaluate(u))
@@ -193,6 +199,7 @@ class GLMMSpec:
             coefficients=coefficients,
             priors=self.priors,
             residual=self.kernel.residual,
+            back=self.design.back,
             sigma_floor=self.sigma_floor,
             white=self.white,
         )
@@ -200,7 +207,6 @@ class GLMMSpec:
 
 def fit_gene(
     spec: GLMMSpec,
-    rows: DesignRows,
     counts: FloatArray,
     start: Params,
     *,
@@ -214,8 +220,6 @@ def fit_gene(
     ----------
     spec
         What to fit and how.
-    rows
-        The design's distinct rows, for the GLM that the search starts from.
     counts
         (S, P).
     start
@@ -234,7 +238,7 @@ def fit_gene(
     problem = spec.problem(counts)
     if problem.gene.occupied.size == 0:
         return _without_counts(spec, start)
-    glm = fit_glm(counts, rows, names=spec.names)
+    glm = fit_glm(counts, spec.design.rows, names=spec.names)
     free = spec.moving(glm)
     begin = np.where(free & glm.held, np.clip(glm.B, -FARTHEST_START, FARTHEST_START), glm.B)
     objective = spec.objective(problem, begin, free, start["sigma"])
@@ -255,7 +259,7 @@ def _starts(
     """Return groups of search vectors to look at first, a group for each region of theta."""
     space = objective.space
     if warm:
-        own = np.vstack([start["beta"], start["bias_eta"]])
+        own = spec.coefficients(start)
         least = np.maximum(start["sigma"], 1e-300)
         return [[space.start(own, least, start["theta_logit"])]]
     ones = np.ones(space.n_components)
@@ -299,11 +303,12 @@ def _finish(
 
 def params_of(objective: GeneObjective, at: Evaluation[Any]) -> dict[str, FloatArray]:
     """Return the documented parameters at an evaluation."""
-    mode, space = at.state.mode, objective.space
+    space = objective.space
+    own = space.back @ at.state.mode.coefficients
     theta_logit = at.u[space.n_sigma : space.n_variance]
     return {
-        "beta": mode.coefficients[:-1],
-        "bias_eta": mode.coefficients[-1],
+        "beta": own[:-1],
+        "bias_eta": own[-1],
         "nu": field_of(objective.problem, at),
         "sigma": at.state.variances.sigma,
         "theta_logit": theta_logit,

@@ -63,7 +63,7 @@ class Conditional:
         problem = spec.problem(counts)
         sigma, theta = params["sigma"], expit(params["theta_logit"])
         variances = Variances(sigma, theta, params["bias_eta"].size, spec.kernel.residual)
-        coefficients = np.vstack([params["beta"], params["bias_eta"]])
+        coefficients = spec.coefficients(params)
         start = spec.smooth.start(problem, coefficients, variances, None)
         return cls(problem, spec.smooth.settle(problem, start, variances), variances)
 

@@ -1,9 +1,15 @@
-"""The unknowns of the outer search: what moves, in which coordinates, within which box."""
+"""The unknowns of the outer search: what moves, in which coordinates, within which box.
+
+Coefficients are those of the standard columns (``fit/glm/standard_design.py``), so that the box and
+the longest steps mean the same whatever the units of a covariate.
+"""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
+from splisosm_pyro.fit.glm.coefficients import on_logits
 from splisosm_pyro.fit.marginal.conditional_mode import Linearisation
 from splisosm_pyro.fit.marginal.variances import Variances
 from splisosm_pyro.fit.search.quasi_newton import Box
@@ -40,6 +46,8 @@ class OuterSpace:
         (F+1, Q) values of the others.
     priors
         Of all parameters.
+    back
+        (F+1, F+1), takes the coefficients to those of the user's columns.
     sigma_floor
         The least sigma of the search (0: that of the box).
     white
@@ -51,6 +59,7 @@ class OuterSpace:
     free: Mask
     coefficients: FloatArray
     priors: Priors
+    back: FloatArray
     residual: float = 0.0
     sigma_floor: float = 0.0
     white: bool = False
@@ -122,11 +131,34 @@ class OuterSpace:
 
     def log_prior(self, variances: Variances, coefficients: FloatArray) -> float:
         """Return the sum of all log priors, each on the variable it is stated on."""
-        return float(self.priors.value(variances.sigma, variances.theta, coefficients))
+        own = self.stated @ coefficients
+        return float(self.priors.value(variances.sigma, variances.theta, own))
 
     def prior_gradient(self, variances: Variances, coefficients: FloatArray) -> FloatArray:
         """Return its gradient in the search vector, (K,)."""
-        return self.pack(*self.priors.slopes(variances.sigma, variances.theta, coefficients))
+        own = self.stated @ coefficients
+        by_sigma, by_theta, slope = self.priors.slopes(variances.sigma, variances.theta, own)
+        return self.pack(by_sigma, by_theta, self.stated.T @ slope)
+
+    def log_prior_of(self, coefficients: FloatArray) -> float:
+        """Return the log prior of the coefficients (F+1, Q) alone."""
+        return float(self.priors.coefficients.value(self.stated @ coefficients))
+
+    def prior_slope_of(self, coefficients: FloatArray) -> FloatArray:
+        """Return its gradient, (F+1, Q)."""
+        return self.stated.T @ self.priors.coefficients.gradient(self.stated @ coefficients)
+
+    @cached_property
+    def stated(self) -> FloatArray:
+        """What takes the coefficients to those that the priors are stated on, (F+1, F+1)."""
+        return self.priors.coefficients.stated(self.back)
+
+    def prior_precision(self) -> FloatArray:
+        """Return the curvature of the coefficients' priors in the unknowns, at their centre."""
+        own = self.priors.coefficients.precision(len(self.free))
+        whole = on_logits(self.stated.T @ (own * self.stated), self.free.shape[1])
+        free = self.free.ravel()
+        return np.asarray(whole[np.ix_(free, free)])
 
     def field_parts(
         self, smooth: FloatArray, white: FloatArray, variances: Variances
@@ -150,9 +182,9 @@ class OuterSpace:
         """Return the block-diagonal information; ``schur`` is that of the coefficients."""
         k = self.n_variance
         information = np.zeros((self.size, self.size))
-        precision = self.priors.coefficients.precision(len(self.free))
-        held = np.broadcast_to(precision, self.free.shape)[self.free]
-        information[k:, k:] = schur + np.diag(held)
+        information[k:, k:] = schur
+        if not self.priors.coefficients.flat:
+            information[k:, k:] += self.prior_precision()
         stacked = np.stack(parts, axis=-1)  # (n, Q, k)
         through = linear.neg_hessian @ stacked
         pulled = linear.root[:, None] * through

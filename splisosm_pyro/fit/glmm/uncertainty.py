@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from splisosm_pyro.fit.glm.fit_gene import fit_glm
-from splisosm_pyro.fit.glm.reduced_problem import DesignRows
+from splisosm_pyro.fit.glm.coefficients import Coefficients
+from splisosm_pyro.fit.glm.fit_gene import GLMFit, fit_glm
 from splisosm_pyro.fit.glmm.fit_gene import EvaluatedObjective, GLMMSpec, Params
 from splisosm_pyro.fit.glmm.joint_objective import JointObjective
 from splisosm_pyro.fit.glmm.marginal_objective import MarginalObjective
@@ -193,12 +193,11 @@ def unknown_errors(counts: FloatArray, params: Params) -> GeneErrors:
     return GeneErrors(errors, np.full_like(counts, np.inf), -np.inf)
 
 
-def gene_errors(spec: GLMMSpec, rows: DesignRows, counts: FloatArray, params: Params) -> GeneErrors:
+def gene_errors(spec: GLMMSpec, counts: FloatArray, params: Params) -> GeneErrors:
     """Return the standard errors of one gene at ``params``; infinite for what is not determined."""
     if not counts.any():
         return unknown_errors(counts, params)
-    glm = fit_glm(counts, rows)
-    unknown = spec.unknown(glm)
+    glm = fit_glm(counts, spec.design.rows)
     here = spec.evaluation_at(counts, params, spec.moving(glm))
     if isinstance(here.objective, JointObjective):
         marginal, at, outer = _of_joint(here.objective, here)
@@ -206,12 +205,13 @@ def gene_errors(spec: GLMMSpec, rows: DesignRows, counts: FloatArray, params: Pa
         marginal, at, outer = here.objective, here.at, outer_uncertainty(here)
     else:
         raise TypeError(f"no standard errors for a {type(here.objective).__name__}")
-    design = np.column_stack([spec.design, np.ones(len(spec.design))])
-    posterior = field_posterior(marginal, at, design)
+    posterior = field_posterior(marginal, at, spec.design.with_intercept)
     ratio = ratio_standard_errors(posterior.eta, posterior.total_covariance(outer.covariance))
-    ratio[unknown.moves_usage(design)] = np.inf
-    by_name = _by_name(marginal.space, outer, unknown.coefficients.reshape(glm.B.shape))
-    return GeneErrors(by_name, ratio, outer.min_eigenvalue)
+    values = at.state.mode.coefficients
+    own = coefficients_of(spec, marginal.space, values, outer, glm)
+    ratio[own.unknown.moves_usage(spec.design.with_intercept)] = np.inf
+    errors = own.on_scale(spec.design.back).standard_errors()
+    return GeneErrors(_by_name(marginal.space, outer, errors), ratio, outer.min_eigenvalue)
 
 
 def outer_uncertainty(here: EvaluatedObjective) -> OuterUncertainty:
@@ -244,12 +244,25 @@ def _of_joint(
     return marginal, at, OuterUncertainty(known, least, total)
 
 
-def _by_name(space: OuterSpace, outer: OuterUncertainty, unknown: Mask) -> dict[str, FloatArray]:
+def coefficients_of(
+    spec: GLMMSpec, space: OuterSpace, values: FloatArray, outer: OuterUncertainty, glm: GLMFit
+) -> Coefficients:
+    """Return the standard coefficients ``values`` (F+1, Q) with what ``outer`` knows of them."""
+    if outer.covariance is None:
+        return Coefficients.all_unknown(values)
+    free = space.free.ravel()
+    covariance = np.zeros((free.size, free.size))
+    covariance[np.ix_(free, free)] = outer.covariance[space.n_variance :, space.n_variance :]
+    still = ~free  # what is held, or not felt by the objective
+    still[free] = ~outer.known[space.n_variance :]
+    return Coefficients(values, covariance, spec.unknown(glm).and_coefficients(still))
+
+
+def _by_name(
+    space: OuterSpace, outer: OuterUncertainty, coefficients: FloatArray
+) -> dict[str, FloatArray]:
     """Lay the standard errors out under the parameters' names; 0 for what is fixed by choice."""
     errors = outer.standard_errors()
-    coefficients = np.full(space.free.shape, np.inf)
-    coefficients[space.free] = errors[space.n_variance :]
-    coefficients[unknown] = np.inf
     log_sigma = errors[: space.n_sigma] if space.n_sigma else np.zeros(space.n_components)
     return {
         "beta": coefficients[:-1],

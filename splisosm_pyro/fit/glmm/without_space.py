@@ -5,13 +5,12 @@ What a fit with space gains over it, in nats, says how much the data ask for a s
 
 from dataclasses import replace
 
-from splisosm_pyro.fit.glm.reduced_problem import DesignRows
 from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, Params, fit_gene
 from splisosm_pyro.fit.result import GeneFit
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 
 
-def fit_white_noise(spec: GLMMSpec, rows: DesignRows, counts: FloatArray, start: Params) -> GeneFit:
+def fit_white_noise(spec: GLMMSpec, counts: FloatArray, start: Params) -> GeneFit:
     """Fit one gene with theta held at 0; arguments as those of ``fit_gene``.
 
     Its status is ``boundary`` at best, theta being at its lower bound.
@@ -21,7 +20,7 @@ def fit_white_noise(spec: GLMMSpec, rows: DesignRows, counts: FloatArray, start:
     ValueError
         If the method of ``spec`` is a joint one, which has no such comparison.
     """
-    return fit_gene(without_space(spec), rows, counts, start)
+    return fit_gene(without_space(spec), counts, start)
 
 
 def without_space(spec: GLMMSpec) -> GLMMSpec:

@@ -1,4 +1,4 @@
-"""Covariates of the spots: words to indicators, numbers to standard units, and the way back."""
+"""Covariates of the spots: words to indicators, side by side, and what is compared."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from splisosm_pyro.fit.glm.standard_design import StandardDesign
 from splisosm_pyro.genes.data.columns import as_column, as_matrix
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 
@@ -146,28 +147,25 @@ def check_references(names: Sequence[str], reference: Mapping[str, str] | None) 
 
 @dataclass(frozen=True, eq=False)
 class Design:
-    """The design that is fitted, the way back to the user's, and what is compared.
+    """The design that is fitted, and what is compared.
 
     Attributes
     ----------
-    fitted : ndarray, shape (S, F)
-        Numbers in units of their standard deviation about their mean where that was asked for.
+    standard : StandardDesign
+        The user's columns, the standard ones, and the way between them.
     names : tuple of str
         Of the F columns.
-    back : ndarray, shape (F+1, F+1)
-        Coefficients for the user's columns are ``back @ B``, the intercept in the last row.
     contrasts : dict of str to (ndarray, ndarray)
-        Rows (F+1,) of the user's design, the intercept last, whose usages are compared: first the
+        Rows (F+1,) of the standard design, the intercept last, whose usages are compared: first the
         one compared with, then the other. Other covariates are at their mean over the tissue.
     """
 
-    fitted: FloatArray
+    standard: StandardDesign
     names: tuple[str, ...]
-    back: FloatArray
     contrasts: dict[str, tuple[FloatArray, FloatArray]]
 
 
-def design_of(covariates: Sequence[Covariate], n_spots: int, *, standardise: bool) -> Design:
+def design_of(covariates: Sequence[Covariate], n_spots: int) -> Design:
     """Put covariates side by side.
 
     Parameters
@@ -175,8 +173,6 @@ def design_of(covariates: Sequence[Covariate], n_spots: int, *, standardise: boo
     covariates : sequence of Covariate
     n_spots : int
         S.
-    standardise : bool
-        Fit numbers in units of their standard deviation about their mean. Indicators stay.
 
     Returns
     -------
@@ -186,23 +182,12 @@ def design_of(covariates: Sequence[Covariate], n_spots: int, *, standardise: boo
     --------
     >>> import pandas as pd
     >>> age = Covariate("age", pd.DataFrame({"age": [10.0, 20.0, 30.0]}))
-    >>> design_of([age], 3, standardise=True).back.round(3).tolist()
+    >>> design_of([age], 3).standard.back.round(3).tolist()
     [[0.122, 0.0], [-2.449, 1.0]]
     """
     frame = side_by_side(covariates, n_spots)
-    raw = frame.to_numpy(dtype=np.float64)
-    n_columns = raw.shape[1]
-    centre, scale = np.zeros(n_columns), np.ones(n_columns)
-    numeric = np.array([not one.levels for one in covariates for _ in one.columns], dtype=bool)
-    spread = raw.std(axis=0)
-    if standardise:
-        moved = numeric & (spread > 0)
-        centre[moved], scale[moved] = raw.mean(axis=0)[moved], spread[moved]
-    back = np.eye(n_columns + 1)
-    back[:-1, :-1] = np.diag(1.0 / scale)
-    back[-1, :-1] = -centre / scale
-    contrasts = _contrasts(covariates, np.append(raw.mean(axis=0), 1.0), spread)
-    return Design((raw - centre) / scale, tuple(map(str, frame.columns)), back, contrasts)
+    standard = StandardDesign.of(frame.to_numpy(dtype=np.float64))
+    return Design(standard, tuple(map(str, frame.columns)), _contrasts(covariates, standard))
 
 
 def side_by_side(covariates: Sequence[Covariate], n_spots: int) -> pd.DataFrame:
@@ -212,18 +197,19 @@ def side_by_side(covariates: Sequence[Covariate], n_spots: int) -> pd.DataFrame:
 
 
 def _contrasts(
-    covariates: Sequence[Covariate], mean: FloatArray, spread: FloatArray
+    covariates: Sequence[Covariate], design: StandardDesign
 ) -> dict[str, tuple[FloatArray, FloatArray]]:
     """Each level against the reference, and one standard deviation more of each number."""
     found: dict[str, tuple[FloatArray, FloatArray]] = {}
-    start = 0
+    mean, spread, start = np.eye(len(design.back))[-1], design.columns.std(axis=0), 0
     for one in covariates:
         own = slice(start, start + one.columns.shape[1])
         for i, name in enumerate(map(str, one.columns)):
             low, high = mean.copy(), mean.copy()
             if one.levels:
-                low[own], high[own] = 0.0, 0.0
-                high[start + i] = 1.0
+                none = -design.centre[own] / design.scale[own]  # of the indicators is 1
+                low[own], high[own] = none, none
+                high[start + i] += 1.0 / design.scale[start + i]
                 found[name] = (low, high)
             else:
                 high[start + i] += spread[start + i]

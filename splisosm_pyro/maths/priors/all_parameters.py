@@ -1,7 +1,8 @@
 """The priors of all parameters together: the sum of their logarithms, its slope, Jacobians, draws.
 
 Parameters are ``sigma`` and ``theta`` (*, C), and the coefficients B (*, F+1, Q): ``beta``, with
-``bias_eta`` in the last row.
+``bias_eta`` in the last row, each on the columns that its prior is stated on
+(``CoefficientPriors.stated``).
 """
 
 import math
@@ -22,6 +23,7 @@ from splisosm_pyro.maths.priors.by_name import (
     prior_from_name,
 )
 from splisosm_pyro.maths.priors.coefficients import (
+    STANDARDISED,
     CoefficientPrior,
     CoefficientPriors,
     NormalPrior,
@@ -191,7 +193,7 @@ class Priors:
 def _as_written(prior: CoefficientPrior) -> str:
     """Return a normal prior as statisticians write it, others by their parameters."""
     if isinstance(prior, NormalPrior):
-        return f"Normal({prior.loc:g}, {prior.scale:g})"
+        return f"Normal({prior.loc:g}, {prior.scale:g})" + STANDARDISED * prior.standardised
     return prior.words
 
 

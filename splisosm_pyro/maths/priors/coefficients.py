@@ -1,4 +1,10 @@
-"""Priors of the coefficients beta and bias_eta, every entry alike, on the logit scale."""
+"""Priors of the coefficients beta and bias_eta, every entry alike, on the logit scale.
+
+A prior is stated on a coefficient in the units of the user's covariate, that of ``bias_eta`` on the
+intercept where all covariates are 0. One that is ``standardised`` is stated on the effect of one
+standard deviation of a number, or of the step between two values such as 0 and 1 of an indicator,
+and on the intercept at the covariates' means: it means the same whatever the units.
+"""
 
 import math
 from abc import abstractmethod
@@ -14,12 +20,16 @@ from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.maths.priors.base import NamedPrior, Slopes, check_positive, float64
 from splisosm_pyro.maths.priors.pyro_improper import Flat
 
+# Said of a prior that does not depend on the covariates' units.
+STANDARDISED = ", standardised"
+
 
 class CoefficientPrior(NamedPrior):
     """A prior of one coefficient."""
 
     owner: ClassVar[str] = "coefficient prior"
     variable: ClassVar[str] = "coefficient"
+    standardised: bool = False
 
     @abstractmethod
     def log_prob(self, b: Tensor) -> Tensor:
@@ -33,6 +43,11 @@ class CoefficientPrior(NamedPrior):
     @abstractmethod
     def precision(self) -> float:
         """``-d^2 log p / d b^2`` at the centre, its largest value."""
+
+    @property
+    def words(self) -> str:
+        """The prior with its parameters, and whether it is stated on standard columns."""
+        return super().words + (STANDARDISED if self.standardised else "")
 
     def parameter_gradients(self, b: FloatArray) -> Slopes:
         """Return the derivatives of ``gradient`` in the prior's own parameters, by name."""
@@ -89,6 +104,7 @@ class NormalPrior(CoefficientPrior):
 
     scale: float = 10.0
     loc: float = 0.0
+    standardised: bool = field(default=False, kw_only=True)
     kind: ClassVar[str] = "normal"
 
     def __post_init__(self) -> None:
@@ -148,6 +164,7 @@ class StudentTPrior(CoefficientPrior):
     df: float = 3.0
     scale: float = 2.5
     loc: float = 0.0
+    standardised: bool = field(default=False, kw_only=True)
     kind: ClassVar[str] = "student_t"
 
     def __post_init__(self) -> None:
@@ -208,6 +225,15 @@ class CoefficientPriors:
     def flat(self) -> bool:
         """Whether there is no prior on any coefficient."""
         return not any(self.proper)
+
+    def stated(self, back: FloatArray) -> FloatArray:
+        """Return what takes standard coefficients to those that the priors are stated on.
+
+        ``back`` (F+1, F+1) takes them to the user's; a prior that is ``standardised`` is stated on
+        the standard ones themselves.
+        """
+        rows = np.repeat([self.beta.standardised, self.bias.standardised], [len(back) - 1, 1])
+        return np.where(rows[:, None], np.eye(len(back)), back)
 
     def by_name(self, coefficients: FloatArray) -> dict[str, FloatArray]:
         """Log density of ``beta`` and of ``bias_eta``, (*,) each, from (*, F+1, Q)."""

@@ -88,7 +88,7 @@ class PredictiveStore:
         density: Density,
         draws: GeneDraws,
         counts: FloatArray,  # (S, P)
-        design: FloatArray,  # (S, F)
+        design: FloatArray,  # (S, F+1)
         kernel: Kernel | None,
     ) -> str:
         """Take the gene at ``place``: replicate its counts, draw from its prior and replicate.
@@ -101,13 +101,12 @@ class PredictiveStore:
             What the gene's status is to say of it: that totals were rounded, or why it is left out.
         """
         noise = Noise.of_gene(self.request.seed, np.append(counts, OWN_STREAM))
-        full = np.column_stack([design, np.ones(len(design))])
         totals, size = counts.sum(axis=1), self.request.chains * self.kept.size
         eta = draws.eta
         shape = (*eta.shape[:2], self.request.chains, self.request.draws)
         eta = eta.reshape(shape)[..., self.kept].reshape(*shape[:2], size)
         try:
-            prior = prior_draws(density, full, kernel, size, noise)
+            prior = prior_draws(density, design, kernel, size, noise)
             drawn = [predictive_counts(x, np.round(totals), noise.numpy) for x in (eta, prior.eta)]
         except (ArithmeticError, ValueError, np.linalg.LinAlgError) as error:
             return f"{NOTE} are left out: {error}"

@@ -1,4 +1,4 @@
-"""The posterior density of a GLM's coefficients, ``u = B.ravel()``."""
+"""The posterior density of a GLM's coefficients, those of the standard columns."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from splisosm_pyro.fit.glm.fit_gene import fit_glm
+from splisosm_pyro.fit.glm.standard_design import StandardDesign
 from splisosm_pyro.fit.marginal.latent_problem import GeneData
 from splisosm_pyro.fit.search.quasi_newton import Evaluation
 from splisosm_pyro.maths.numeric.arrays import FloatArray
-from splisosm_pyro.maths.priors import CoefficientPriors, Priors
+from splisosm_pyro.maths.priors import Priors
 from splisosm_pyro.posterior.density.gaussian_at_mode import OuterMode
 from splisosm_pyro.posterior.density.space import PosteriorSpace
 from splisosm_pyro.posterior.field.drawn_or_gaussian import Field, GaussianField
@@ -22,7 +23,7 @@ class GLMDensity:
 
     Examples
     --------
-    >>> counts, design = np.array([[2.0, 1.0], [0.0, 0.0]]), np.zeros((2, 0))
+    >>> counts, design = np.array([[2.0, 1.0], [0.0, 0.0]]), StandardDesign.of(np.zeros((2, 0)))
     >>> density = GLMDensity.of_gene(counts, design, Priors(beta="normal", bias="normal"))
     >>> round(density.value(np.zeros(1), None)[0], 6)
     -4.202353
@@ -32,17 +33,12 @@ class GLMDensity:
     space: PosteriorSpace
 
     @classmethod
-    def of_gene(cls, counts: FloatArray, design: FloatArray, priors: Priors) -> "GLMDensity":
-        """Build the density of one gene, from counts (S, P) and the design (S, F)."""
-        shape = (design.shape[1] + 1, counts.shape[1] - 1)
+    def of_gene(cls, counts: FloatArray, design: StandardDesign, priors: Priors) -> "GLMDensity":
+        """Build the density of one gene, from counts (S, P) and the design."""
+        shape = (len(design.back), counts.shape[1] - 1)
         free, none = np.ones(shape, dtype=bool), np.empty(0)
-        space = PosteriorSpace(0, none, free, np.zeros(shape), priors)
-        return cls(GeneData.from_arrays(counts, design), space)
-
-    @property
-    def priors(self) -> CoefficientPriors:
-        """Of the coefficients."""
-        return self.space.priors.coefficients
+        space = PosteriorSpace(0, none, free, np.zeros(shape), priors, design.back)
+        return cls(GeneData.from_arrays(counts, design.columns), space)
 
     @property
     def size(self) -> int:
@@ -60,13 +56,13 @@ class GLMDensity:
         top = eta.max(axis=1, keepdims=True)
         log_ratio = eta - top - np.log(np.exp(eta - top).sum(axis=1, keepdims=True))
         log_lik = float((self.gene.counts * log_ratio).sum()) + self.gene.log_coefficient
-        return log_lik + float(self.priors.value(coefficients)), np.exp(log_ratio)
+        return log_lik + self.space.log_prior_of(coefficients), np.exp(log_ratio)
 
     def gradient(self, u: FloatArray, state: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return the gradient."""
         totals = self.gene.counts.sum(axis=1, keepdims=True)
         score = (self.gene.counts - totals * state)[:, :-1]
-        prior = self.priors.gradient(u.reshape(self.space.free.shape))
+        prior = self.space.prior_slope_of(u.reshape(self.space.free.shape))
         return (self.gene.design.T @ score + prior).ravel(), state
 
     def evaluate(
@@ -82,9 +78,8 @@ class GLMDensity:
         totals = self.gene.counts.sum(axis=1)[:, None, None]
         blocks = ratio[:, :, None] * (np.eye(ratio.shape[1]) - ratio[:, None, :])
         information = np.einsum("sf,sqp,sg->fqgp", design, totals * blocks, design)
-        shape = self.space.free.shape
-        prior = np.broadcast_to(self.priors.precision(shape[0]), shape).ravel()
-        return np.asarray(information.reshape(self.size, self.size) + np.diag(prior))
+        information = information.reshape(self.size, self.size)
+        return np.asarray(information + self.space.prior_precision())
 
     def log_density(
         self, u: FloatArray, near: Evaluation[FloatArray]
@@ -105,10 +100,13 @@ class GLMDensity:
         slope, state = self.gradient(u, state)
         return value, slope, state
 
-    def starts(self, counts: FloatArray, design: FloatArray) -> list[FloatArray]:
+    def starts(self) -> list[FloatArray]:
         """Return where to look for the mode first: the maximum of the likelihood, and zero."""
         box = self.space.box()
-        return [box.project(fit_glm(counts, design).B.ravel()), np.zeros(self.size)]
+        return [
+            box.project(fit_glm(self.gene.counts, self.gene.design[:, :-1]).B.ravel()),
+            np.zeros(self.size),
+        ]
 
     def field_linear(
         self, mode: OuterMode, u: FloatArray, design: FloatArray, noise: Noise

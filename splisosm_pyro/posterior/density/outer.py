@@ -33,7 +33,7 @@ from splisosm_pyro.posterior.field.nearest_modes import coefficient_response, ne
 from splisosm_pyro.posterior.field.noise import Noise
 from splisosm_pyro.posterior.field.spot_sampler import refine
 
-# Coefficients (F+1, Q), sigma (C,) and theta_logit (C,).
+# Standard coefficients (F+1, Q), sigma (C,) and theta_logit (C,).
 Fitted = tuple[FloatArray, FloatArray, FloatArray]
 # Where a mode is looked for at first whose fit is beyond: proper priors pull it inside.
 INTERIOR_SIGMA, INTERIOR_LOGIT = (0.2, 4.0), 1.5
@@ -73,13 +73,14 @@ class OuterDensity(MarginalObjective):
 
         ``fitted`` is the maximum of a similar density, such as a fit: the mode is not far.
         """
-        shape = (spec.design.shape[1] + 1, counts.shape[1] - 1)
+        shape = (len(spec.design.back), counts.shape[1] - 1)
         space = PosteriorSpace(
             n_components=sigma.size,
             fixed_sigma=sigma if spec.fix_sigma else None,
             free=np.ones(shape, dtype=bool),
             coefficients=np.zeros(shape),
             priors=priors,
+            back=spec.design.back,
             residual=spec.kernel.residual,
         )
         near = None if fitted is None else interior(space, *fitted)
@@ -123,12 +124,12 @@ class OuterDensity(MarginalObjective):
         slope, state = self.gradient(u, state)
         return value, slope, state
 
-    def starts(self, counts: FloatArray, design: FloatArray) -> list[FloatArray]:
-        """Return where to look for the mode first; design (S, F)."""
+    def starts(self) -> list[FloatArray]:
+        """Return where to look for the mode first."""
         if self.near is not None:
             return [self.near]
         space, ones = self.space, np.ones(self.space.n_components)
-        glm = fit_glm(counts, design).B
+        glm = fit_glm(self.problem.gene.counts, self.problem.gene.design[:, :-1]).B
         sigmas = (1.0,) if space.fixed_sigma is not None else START_SIGMAS
         return [
             space.start(glm, sigma * ones, logit * ones)

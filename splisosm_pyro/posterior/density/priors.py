@@ -14,6 +14,8 @@ from splisosm_pyro.maths.priors import (
     UniformTheta,
 )
 
+# What holds coefficients where nobody says: little, and whatever the units of the covariates.
+WEAK = NormalPrior(10.0, standardised=True)
 # The documented priors of sigma and theta.
 GAMMA, UNIFORM = GammaPrior(), UniformTheta()
 
@@ -24,9 +26,12 @@ class PosteriorPriors(Priors):
 
     Parameters
     ----------
-    beta_sd, bias_sd : float
+    beta_sd, bias_sd : float, optional
         Standard deviations of normal priors of every entry of ``beta`` and ``bias_eta``, logit
-        scale; used where ``beta`` or ``bias`` is not given.
+        scale, in the units of the covariates; used where ``beta`` or ``bias`` is not given.
+        By default 10 for the effect of one standard deviation of a number, or of the step between
+        two values (an indicator's 0 and 1), and for the intercept at the covariates' means:
+        whatever their units.
     sigma : ScalePrior
         Prior of each component of the scale, on the variable it is stated on.
     theta : ThetaPrior
@@ -43,29 +48,25 @@ class PosteriorPriors(Priors):
     --------
     >>> priors = PosteriorPriors()
     >>> priors.sigma.words, priors.beta.words
-    ('gamma(alpha=2, beta=0.3)', 'normal(scale=10, loc=0)')
+    ('gamma(alpha=2, beta=0.3)', 'normal(scale=10, loc=0), standardised')
     """
 
-    beta_sd: float
-    bias_sd: float
+    beta_sd: float | None
+    bias_sd: float | None
 
     def __init__(
         self,
-        beta_sd: float = 10.0,
-        bias_sd: float = 10.0,
+        beta_sd: float | None = None,
+        bias_sd: float | None = None,
         sigma: ScalePrior = GAMMA,
         theta: ThetaPrior = UNIFORM,
         beta: CoefficientPrior | None = None,
         bias: CoefficientPrior | None = None,
     ) -> None:
         for name, value in {"beta_sd": beta_sd, "bias_sd": bias_sd}.items():
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise TypeError(f"{name} must be a number, came {type(value).__name__}")
-            if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name} must be positive and finite, came {value}")
-            object.__setattr__(self, name, value)
-        beta = NormalPrior(beta_sd) if beta is None else beta
-        bias = NormalPrior(bias_sd) if bias is None else bias
+            object.__setattr__(self, name, _checked(name, value))
+        beta = _normal(beta_sd) if beta is None else beta
+        bias = _normal(bias_sd) if bias is None else bias
         kinds = {"sigma": (sigma, ScalePrior), "theta": (theta, ThetaPrior)}
         kinds |= {"beta": (beta, CoefficientPrior), "bias": (bias, CoefficientPrior)}
         for name, (prior, kind) in kinds.items():
@@ -94,3 +95,19 @@ class PosteriorPriors(Priors):
             beta=own.beta if own.beta.proper else None,
             bias=own.bias if own.bias.proper else None,
         )
+
+
+def _checked(name: str, value: float | None) -> float | None:
+    """Return a standard deviation, or None where none is given."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number, came {type(value).__name__}")
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{name} must be positive and finite, came {value}")
+    return value
+
+
+def _normal(sd: float | None) -> NormalPrior:
+    """Return a normal prior of that standard deviation in the user's units, or the default."""
+    return WEAK if sd is None else NormalPrior(sd)

@@ -21,7 +21,8 @@ class PosteriorSpace(OuterSpace):
     def named(self, u: FloatArray) -> dict[str, FloatArray]:
         """Return the documented parameters, (N, *) each, of vectors (N, K)."""
         sigma, theta, coefficients = self._split(u)
-        named = {"beta": coefficients[:, :-1], "bias_eta": coefficients[:, -1]}
+        own = self.back @ coefficients
+        named = {"beta": own[:, :-1], "bias_eta": own[:, -1]}
         if self.n_components:
             logit = u[:, self.n_sigma : self.n_variance]
             named |= {"sigma": sigma, "theta": theta, "theta_logit": logit}
@@ -38,8 +39,11 @@ class PosteriorSpace(OuterSpace):
 
     def prior_slopes_at(self, u: FloatArray) -> FloatArray:
         """Return the gradients (N, K) of that sum."""
-        by_sigma, *others = self.priors.slopes_in_u(*self._split(u))
-        parts = [by_sigma[:, : self.n_sigma], *others]
+        sigma, theta, coefficients = self._split(u)
+        by_sigma, by_theta, slope = self.priors.slopes_in_u(
+            sigma, theta, self.stated @ coefficients
+        )
+        parts = [by_sigma[:, : self.n_sigma], by_theta, self.stated.T @ slope]
         return np.concatenate([part.reshape(len(u), -1) for part in parts], axis=1)
 
     def log_prior(self, variances: Variances, coefficients: FloatArray) -> float:
@@ -49,7 +53,9 @@ class PosteriorSpace(OuterSpace):
 
     def prior_gradient(self, variances: Variances, coefficients: FloatArray) -> FloatArray:
         """Return its gradient in ``u``, (K,)."""
-        return self.pack(*self.priors.slopes_in_u(variances.sigma, variances.theta, coefficients))
+        own = self.stated @ coefficients
+        by_sigma, by_theta, slope = self.priors.slopes_in_u(variances.sigma, variances.theta, own)
+        return self.pack(by_sigma, by_theta, self.stated.T @ slope)
 
     def _split(self, u: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return sigma and theta (N, C) and the coefficients (N, F+1, Q)."""
@@ -63,5 +69,6 @@ class PosteriorSpace(OuterSpace):
         self, sigma: FloatArray, theta: FloatArray, coefficients: FloatArray
     ) -> tuple[dict[str, FloatArray], FloatArray]:
         free_sigma = sigma if self.n_sigma else None
-        parts = self.priors.by_name(coefficients, theta if self.n_components else None, free_sigma)
+        own = self.stated @ coefficients
+        parts = self.priors.by_name(own, theta if self.n_components else None, free_sigma)
         return parts, self.priors.log_jacobian(theta, free_sigma)

@@ -1,6 +1,7 @@
 """Draws of the parameters and of the field of one gene from their prior."""
 
 import numpy as np
+from scipy.linalg import solve_triangular
 from scipy.special import logit
 
 from splisosm_pyro.fit.marginal.variances import Variances
@@ -20,12 +21,14 @@ def prior_draws(
     space = density.space
     shape = (space.free.shape[0], space.free.shape[1])
     drawn = space.priors.sample(n_draws, shape, space.n_components, noise.numpy)
-    parts = [drawn["coefficients"].reshape(n_draws, -1)]
+    back = solve_triangular(space.stated, np.eye(shape[0]), lower=True)
+    coefficients = back @ drawn["coefficients"]
+    parts = [coefficients.reshape(n_draws, -1)]
     if space.n_components:
         log_sigma = np.log(drawn["sigma"])[:, : space.n_sigma]
         parts = [log_sigma, logit(drawn["theta"]), *parts]
     u = np.concatenate(parts, axis=1)
-    eta = np.einsum("sf,nfq->sqn", design, drawn["coefficients"])
+    eta = np.einsum("sf,nfq->sqn", design, coefficients)
     if kernel is not None:
         named = space.named(u)
         eta = eta + _prior_field(kernel, named["sigma"], named["theta"], shape[1], noise)

@@ -1,13 +1,16 @@
 """The Gaussian at the mode of a gene's posterior, written out for a Pyro guide.
 
 With ``M = G - G H^-1 G`` at the occupied spots the smooth part has the posterior covariance
-``V - V M V`` at all of them, and ``nu`` given it is that of ``field.py``.
+``V - V M V`` at all of them, and ``nu`` given it is that of ``field.py``. The coefficients are the
+program's, in the user's units.
 """
 
 import numpy as np
 import torch
 from scipy.linalg import block_diag
 
+from splisosm_pyro.fit.glm.coefficients import on_logits
+from splisosm_pyro.fit.glm.standard_design import StandardDesign
 from splisosm_pyro.fit.marginal.latent_problem import LatentProblem
 from splisosm_pyro.fit.marginal.smooth_part import MarginalState
 from splisosm_pyro.guides import GaussianFit
@@ -21,20 +24,22 @@ from splisosm_pyro.posterior.field.gaussian_draws import eta_means
 JITTER = 1e-12
 
 
-def gaussian_fit(density: Density, mode: OuterMode, design: FloatArray) -> GaussianFit:
-    """Return the Gaussian at ``mode``; ``design`` (S, F+1) holds the intercept."""
-    space = density.space
-    mean = torch.from_numpy(mode.mean.copy())
-    root = torch.from_numpy(np.linalg.cholesky(mode.covariance))
-    shape = (space.free.shape[0], space.free.shape[1])
+def gaussian_fit(density: Density, mode: OuterMode, design: StandardDesign) -> GaussianFit:
+    """Return the Gaussian at ``mode``."""
+    space, columns = density.space, design.with_intercept
+    shape, k = (space.free.shape[0], space.free.shape[1]), space.n_variance
+    whole = block_diag(np.eye(k), on_logits(design.back, shape[1]))
+    mean = torch.from_numpy(whole @ mode.mean)
+    root = torch.from_numpy(_lower(whole @ np.linalg.cholesky(mode.covariance)))
     if not isinstance(density, OuterDensity):
         return GaussianFit(mean, root, shape)
     problem = density.problem
-    eta, response = mode.linear(eta_means(problem, [mode.at.state, *mode.steps], design))
-    for k, (f, q) in enumerate(np.argwhere(space.free)):
-        response[:, q, space.n_variance + k] -= design[:, f]  # of eta, not of nu
+    eta, response = mode.linear(eta_means(problem, [mode.at.state, *mode.steps], columns))
+    for i, (f, q) in enumerate(np.argwhere(space.free)):
+        response[:, q, k + i] -= columns[:, f]  # of eta, not of nu
+    response[:, :, k:] = response[:, :, k:] @ on_logits(design.there, shape[1])
     _, state = density.value(mode.at.u, mode.at)
-    nu = eta - design @ mode.mean[space.n_variance :].reshape(shape)
+    nu = eta - columns @ mode.mean[k:].reshape(shape)
     covariance = nu_covariance(problem, state)
     covariance[np.diag_indices_from(covariance)] += JITTER * covariance.diagonal().max()
     return GaussianFit(
@@ -47,6 +52,12 @@ def gaussian_fit(density: Density, mode: OuterMode, design: FloatArray) -> Gauss
         torch.from_numpy(response),
         torch.from_numpy(np.linalg.cholesky(covariance)),
     )
+
+
+def _lower(root: FloatArray) -> FloatArray:
+    """Return the lower root with a positive diagonal of ``root root'``."""
+    lower = np.asarray(np.linalg.qr(root.T, mode="r")).T
+    return np.asarray(lower * np.sign(lower.diagonal()))
 
 
 def nu_covariance(problem: LatentProblem, state: MarginalState) -> FloatArray:

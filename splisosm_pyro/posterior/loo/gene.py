@@ -26,7 +26,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from splisosm_pyro.fit.glm.fit_gene import fit_glm
-from splisosm_pyro.fit.glm.reduced_problem import DesignRows
+from splisosm_pyro.fit.glm.standard_design import StandardDesign
 from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, Params, fit_gene
 from splisosm_pyro.fit.glmm.marginal_error import Conditional
 from splisosm_pyro.fit.glmm.marginal_objective import MarginalObjective
@@ -94,7 +94,6 @@ class _Densities:
 @interrupts_heard()
 def glmm_loo(
     spec: GLMMSpec,
-    rows: DesignRows,
     counts: FloatArray,  # (S, P)
     params: Params,
     *,
@@ -106,8 +105,6 @@ def glmm_loo(
     ----------
     spec
         Of a marginal method, ``without_space`` for white noise; its nugget is that of the fit.
-    rows
-        The design's distinct rows.
     counts
         (S, P).
     params
@@ -120,7 +117,7 @@ def glmm_loo(
     Costs one evaluation at ``'plug_in'``, one and two for each outer parameter at ``'one_step'``,
     each with its gradient.
     """
-    fitted = spec.evaluation_at(counts, params, ~fit_glm(counts, rows).held)
+    fitted = spec.evaluation_at(counts, params, ~fit_glm(counts, spec.design.rows).held)
     objective, at = fitted.objective, fitted.at
     if not isinstance(objective, MarginalObjective):
         raise TypeError(f"no leave-one-out densities for a {type(objective).__name__}")
@@ -135,21 +132,19 @@ def glmm_loo(
     if outer == "refit":
         far = (change > REFIT_ABOVE) | (leverage > KHAT_TRUSTED) | (np.abs(gap) > GAP_TRUSTED)
         spots = occupied[far]
-        left_out[far] = [_refitted(spec, rows, counts, params, spot) for spot in spots]
+        left_out[far] = [_refitted(spec, counts, params, spot) for spot in spots]
     else:
         reasons = _spot_reasons(leverage, gap, change) + reasons
     return GeneLoo(occupied, left_out, here.in_sample, leverage, "; ".join(reasons))
 
 
-def _refitted(
-    spec: GLMMSpec, rows: DesignRows, counts: FloatArray, params: Params, spot: int
-) -> float:
+def _refitted(spec: GLMMSpec, counts: FloatArray, params: Params, spot: int) -> float:
     """Return the density of one spot's counts under a fit without it."""
     rest = counts.copy()
     rest[spot] = 0.0
-    fit = fit_gene(spec, rows, rest, params, warm=True)
+    fit = fit_gene(spec, rest, params, warm=True)
     at = Conditional.of_gene(spec, rest, fit.params)
-    mean, cov = at.predictor(np.column_stack([spec.design, np.ones(len(spec.design))]))
+    mean, cov = at.predictor(spec.design.with_intercept)
     return float(log_counts_density(counts[[spot]], mean[[spot]], cov[[spot]])[0])
 
 
@@ -226,14 +221,12 @@ def _spot_reasons(leverage: FloatArray, gap: FloatArray, change: FloatArray) -> 
     ]
 
 
-def glm_loo(
-    counts: FloatArray, rows: DesignRows, design: FloatArray, *, outer: str = "one_step"
-) -> GeneLoo:
-    """Return the leave-one-out densities of a GLM at its maximum; counts (S, P), design (S, F).
+def glm_loo(counts: FloatArray, design: StandardDesign, *, outer: str = "one_step") -> GeneLoo:
+    """Return the leave-one-out densities of a GLM at its maximum; counts (S, P).
 
     With ``outer='refit'`` spots of a leverage above 0.7 are left out by a fit of its own each.
     """
-    gene, fit = GeneData.from_arrays(counts, design), fit_glm(counts, rows)
+    gene, fit = GeneData.from_arrays(counts, design.columns), fit_glm(counts, design.rows)
     free = ~fit.held.ravel()
     inverse = np.zeros_like(fit.information)
     inverse[np.ix_(free, free)] = np.linalg.inv(fit.information[np.ix_(free, free)])
@@ -252,7 +245,7 @@ def glm_loo(
     for place in np.flatnonzero(heavy):
         rest = counts.copy()
         rest[gene.occupied[place]] = 0.0
-        own = gene.design[[place]] @ fit_glm(rest, rows).B
+        own = gene.design[[place]] @ fit_glm(rest, design.rows).B
         left_out[place] = _multinomial(gene.counts[[place]], own)[1][0]
     none_known = np.zeros(len(eta))
     reasons = [] if outer == "refit" else _spot_reasons(cavity.leverage, none_known, none_known)

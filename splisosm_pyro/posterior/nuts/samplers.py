@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from splisosm_pyro.fit.glm.fit_gene import fit_glm
+from splisosm_pyro.fit.glm.standard_design import StandardDesign
 from splisosm_pyro.fit.search.quasi_newton import Evaluation
 from splisosm_pyro.maths.covariance.kernel import Kernel
 from splisosm_pyro.maths.numeric.arrays import FloatArray
@@ -148,11 +149,11 @@ def _whitened(density: Density, mode: OuterMode, root: FloatArray) -> Slope:
 
 
 def nuts_draws(
-    joint: JointDensity, design: FloatArray, counts: FloatArray, request: Request, noise: Noise
+    joint: JointDensity, design: StandardDesign, counts: FloatArray, request: Request, noise: Noise
 ) -> GeneDraws:
-    """Run NUTS over the whole program; ``design`` (S, F+1), ``counts`` (S, P)."""
+    """Run NUTS over the whole program; ``counts`` (S, P)."""
     space = joint.space
-    B = np.clip(fit_glm(counts, design[:, :-1]).B, -LARGEST_START, LARGEST_START)
+    B = np.clip(fit_glm(counts, design.rows).B, -LARGEST_START, LARGEST_START)
     ones = np.ones(space.n_components)
     centre = np.zeros(joint.size)
     centre[: space.size] = space.start(B, ones, 0.0 * ones)
@@ -163,15 +164,15 @@ def nuts_draws(
     )
     u = chains.flat[:, : space.size]
     unknown = np.full(len(u), np.nan)
-    eta = joint.eta(chains.flat, design)
+    eta = joint.eta(chains.flat, design.with_intercept)
     return GeneDraws(u, DrawnField(eta), unknown, check_of(u, chains), chains.stats)
 
 
 def glm_nuts_draws(
-    density: GLMDensity, design: FloatArray, counts: FloatArray, request: Request, noise: Noise
+    density: GLMDensity, design: StandardDesign, counts: FloatArray, request: Request, noise: Noise
 ) -> GeneDraws:
     """Run NUTS over the coefficients of a GLM as they are."""
-    B = np.clip(fit_glm(counts, design[:, :-1]).B, -LARGEST_START, LARGEST_START)
+    B = np.clip(fit_glm(counts, design.rows).B, -LARGEST_START, LARGEST_START)
     seeds = chain_seeds(request.chains, noise)
     starts = B.ravel() + noise.numpy.uniform(-SPREAD, SPREAD, (request.chains, density.size))
     near = density.evaluate(B.ravel())
@@ -181,14 +182,14 @@ def glm_nuts_draws(
 
     chains = run_chains(slope_at, starts, request.draws, _warmup(request, "nuts"), seeds)
     u = chains.flat
-    field = DrawnField(density.eta_along(u, near, design, noise))
+    field = DrawnField(density.eta_along(u, near, design.with_intercept, noise))
     return GeneDraws(u, field, chains.stats["lp"].ravel(), check_of(u, chains), chains.stats)
 
 
 def nuts_of_gene(
     density: Density,
     kernel: Kernel | None,
-    design: FloatArray,
+    design: StandardDesign,
     counts: FloatArray,
     request: Request,
     noise: Noise,
@@ -198,7 +199,7 @@ def nuts_of_gene(
         assert isinstance(density, GLMDensity)
         return glm_nuts_draws(density, design, counts, request, noise)
     space = replace(density.space, residual=0.0)  # it is among the eigenvalues
-    joint = JointDensity.of_gene(counts, design[:, :-1], kernel, space)
+    joint = JointDensity.of_gene(counts, design.columns, kernel, space)
     return nuts_draws(joint, design, counts, request, noise)
 
 

@@ -201,7 +201,7 @@ def _ranks_of(study: _Study, method: str | Sampler, place: int) -> dict[str, Flo
     blank = np.zeros((totals.size, study.n_isos))
     blank[:, 0] = totals
     density = densities.of_gene(blank, gene)
-    truth = prior_draws(density, densities.full_design, densities.kernel, 1, noise)
+    truth = prior_draws(density, densities.design.with_intercept, densities.kernel, 1, noise)
     counts = predictive_counts(truth.eta, totals, noise.numpy)[0].astype(np.float64)
     own_seed = study.seed + place  # two genes with like counts have draws of their own
     try:
@@ -228,7 +228,7 @@ def _draws_of(
         return {name: values[::thin] for name, values in named.items()}
     given = {
         k: np.asarray(v)
-        for k, v in method(counts, densities.design, densities.kernel, seed).items()
+        for k, v in method(counts, densities.design.given, densities.kernel, seed).items()
     }
     if "isoform_ratio" in given:
         given["isoform_ratio"] = given["isoform_ratio"][:, list(study.spots)]

@@ -6,12 +6,11 @@ fitted by maximum (marginal) likelihood, the GLMMs with the sigma prior that the
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 
 from splisosm_pyro.fit.glm.fit_gene import fit_glm
-from splisosm_pyro.fit.glm.reduced_problem import DesignRows
+from splisosm_pyro.fit.glm.standard_design import StandardDesign
 from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, Params, fit_gene
 from splisosm_pyro.fit.glmm.marginal_error import Conditional
 from splisosm_pyro.fit.glmm.without_space import without_space
@@ -45,13 +44,13 @@ class Candidates:
     spec
         Of the spatial GLMM, a marginal method; None: there is the GLM alone.
     design
-        (S, F) without intercept.
+        The covariates.
     sigma
         (G, C) where sigma stays if the model fixes it.
     """
 
     spec: GLMMSpec | None
-    design: FloatArray
+    design: StandardDesign
     sigma: FloatArray
 
     @classmethod
@@ -62,16 +61,6 @@ class Candidates:
             options = replace(spec.with_nugget().options, method="marginal_newton")
             spec = replace(spec, options=options)
         return cls(spec, model.design, model.sigma)
-
-    @cached_property
-    def rows(self) -> DesignRows:
-        """The design's distinct rows."""
-        return DesignRows.from_design(self.design)
-
-    @property
-    def full_design(self) -> FloatArray:
-        """The design with its intercept, (S, F+1)."""
-        return np.column_stack([self.design, np.ones(len(self.design))])
 
     def checked(self, models: Sequence[str] | None) -> tuple[str, ...]:
         """Return the models asked for, all that there are by default."""
@@ -91,7 +80,7 @@ class Candidates:
 
     def fitted(self, name: str, gene: int, counts: FloatArray) -> tuple[Params, str]:
         """Fit a GLMM to counts (S, P); a ValueError where the fit broke."""
-        fit = fit_gene(self.spec_of(name), self.rows, counts, self._start(gene, counts))
+        fit = fit_gene(self.spec_of(name), counts, self._start(gene, counts))
         if not fit.settled and fit.epochs == 0:
             raise ValueError(fit.status.removeprefix("failed: "))
         return fit.params, str(fit.status)
@@ -101,12 +90,12 @@ class Candidates:
         if not counts.any():
             raise ValueError("a fold leaves no counts to fit")
         if name == "glm":
-            glm = fit_glm(counts, self.rows)
-            mean = self.full_design @ glm.B
+            glm = fit_glm(counts, self.design.rows)
+            mean = self.design.with_intercept @ glm.B
             return Predictor(mean, np.zeros((*mean.shape, mean.shape[1])), str(glm.status))
         params, status = self.fitted(name, gene, counts)
         at = Conditional.of_gene(self.spec_of(name), counts, params)
-        mean, cov = at.predictor(self.full_design)
+        mean, cov = at.predictor(self.design.with_intercept)
         occupied, cavity = at.problem.gene.occupied, smooth_cavity(at.mode)
         mean[occupied] = cavity.mean
         cov[occupied] = cavity.cov + np.diag(at.variances.nugget)
@@ -115,16 +104,16 @@ class Candidates:
     def loo(self, name: str, gene: int, counts: FloatArray, outer: str) -> GeneLoo:
         """Fit a model to counts (S, P) and return its leave-one-spot-out densities."""
         if name == "glm":
-            return glm_loo(counts, self.rows, self.design, outer=outer)
+            return glm_loo(counts, self.design, outer=outer)
         params, _ = self.fitted(name, gene, counts)
-        return glmm_loo(self.spec_of(name), self.rows, counts, params, outer=outer)
+        return glmm_loo(self.spec_of(name), counts, params, outer=outer)
 
     def _start(self, gene: int, counts: FloatArray) -> Params:
         """Return the documented parameters at which a search begins."""
         n_spots, n_logits = counts.shape[0], counts.shape[1] - 1
         n_components = self.sigma.shape[1]
         return {
-            "beta": np.zeros((self.design.shape[1], n_logits)),
+            "beta": np.zeros((len(self.design.scale), n_logits)),
             "bias_eta": np.zeros(n_logits),
             "nu": np.zeros((n_spots, n_logits)),
             "sigma": self.sigma[gene],

@@ -176,7 +176,9 @@ def _replicated(
     noise = Noise.of_gene(request.seed, counts)
     density = densities.of_gene(counts, gene)
     if kind == "prior":
-        drawn = prior_draws(density, densities.full_design, densities.kernel, request.size, noise)
+        drawn = prior_draws(
+            density, densities.design.with_intercept, densities.kernel, request.size, noise
+        )
     else:
         drawn = draw_gene(density, counts, densities.design, densities.kernel, request)[0]
     return predictive_counts(drawn.eta, counts.sum(axis=1), noise.numpy)

@@ -44,7 +44,7 @@ def by_derivative(study: Study, priors: Any, maps: bool | None) -> PriorSensitiv
     for place, counts, params in study.genes():
         try:
             mode = _mode(study, counts, params)
-            _put_shifts(frame, place, mode, ready, study.spec.design, keep=keep)
+            _put_shifts(frame, place, mode, ready, keep=keep)
             status = "ok"
         except BROKEN as error:
             status = failed(error)
@@ -70,8 +70,8 @@ def _mode(study: Study, counts: FloatArray, params: Params) -> GeneMode:
     spec = study.spec
     if study.moved:
         spec = replace(spec, priors=spec.priors.stated_on(study.map_in))
-        params = best_fit(spec, study.rows, counts, params).params
-    return GeneMode.of_gene(spec, counts, fit_glm(counts, study.rows), params)
+        params = best_fit(spec, counts, params).params
+    return GeneMode.of_gene(spec, counts, fit_glm(counts, spec.design.rows), params)
 
 
 def _put_shifts(
@@ -79,18 +79,20 @@ def _put_shifts(
     place: int,
     mode: GeneMode,
     directions: tuple[Direction, ...],
-    design: FloatArray,
     *,
     keep: bool,
 ) -> None:
     """Lay out the derivatives of one gene."""
-    coefficients, variances = mode.shape
+    variances, own_scale = mode.shape[1], mode.coefficients.on_scale(mode.design.back)
     space, missing = mode.space, np.array([bool(note) for note in mode.notes()])
     sigma, theta = variances.sigma, variances.theta
     here = {"sigma": sigma, "theta": theta, "log_sigma": np.log(sigma)}
     here |= {"theta_logit": np.log(theta) - np.log1p(-theta)}
-    here |= {"beta": coefficients[:-1], "bias_eta": coefficients[-1]}
-    errors = with_natural(spread(space, mode.outer.standard_errors(), np.inf), sigma, theta)
+    here |= {"beta": own_scale.values[:-1], "bias_eta": own_scale.values[-1]}
+    errors = spread(space, mode.outer.standard_errors(), np.inf)
+    errors["beta"], errors["bias_eta"] = np.split(own_scale.standard_errors(), [-1])
+    errors["bias_eta"] = errors["bias_eta"][0]
+    errors = with_natural(errors, sigma, theta)
     notes = spread_words(space, mode.notes())
     for name, own in PARAMETERS.items():
         frame.put(name, ("gene", *own), (place,), here[name])
@@ -102,17 +104,25 @@ def _put_shifts(
     by_label |= mode.parameter_shifts(directions)
     for label, shift in by_label.items():
         b = frame.coords["by"].index(label)
-        known = np.where(missing, np.nan, shift)
-        for name, value in with_natural(spread(space, known), sigma, theta).items():
+        moved = shift_by_name(space, np.where(missing, np.nan, shift))
+        for name, value in with_natural(moved, sigma, theta).items():
             frame.put(f"d_{name}", ("gene", "by", *PARAMETERS[name]), (place, b), value)
     if mode.outer.covariance is not None:
-        full = np.column_stack([design, np.ones(len(design))])
-        usage = mode.usage_shifts(full, shifts)
+        usage = mode.usage_shifts(mode.design.with_intercept, shifts)
         n = len(directions)
         largest = np.abs(usage).max(axis=1)
         frame.put("d_usage_largest", ("gene", "by", "isoform"), (place, slice(n)), largest)
         if keep:
             frame.put("d_usage", ("gene", "by", "spot", "isoform"), (place, slice(n)), usage)
+
+
+def shift_by_name(space: OuterSpace, shift: FloatArray) -> dict[str, FloatArray]:
+    """Lay a shift (K,) out by name, coefficients in the user's units; NaN is what does not move."""
+    found = spread(space, shift)
+    standard = np.vstack([found["beta"], found["bias_eta"]])
+    still = np.isnan(standard)
+    own = np.where(still, np.nan, space.back @ np.where(still, 0.0, standard))
+    return found | {"beta": own[:-1], "bias_eta": own[-1]}
 
 
 def spread_words(space: OuterSpace, notes: list[str]) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from splisosm_pyro.fit.glm.reduced_problem import DesignRows
 from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, Params, fit_gene
 from splisosm_pyro.fit.glmm.uncertainty import GeneErrors, gene_errors, unknown_errors
 from splisosm_pyro.fit.result import GeneFit, Status, broken_fit
@@ -56,7 +55,6 @@ class Refit:
 
 def refits(
     spec: GLMMSpec,
-    rows: DesignRows,
     counts: FloatArray,  # (S, P)
     start: Params,
     grid: Mapping[str, Priors],
@@ -69,9 +67,9 @@ def refits(
         for label, priors in grid.items()
     }
     found: dict[str, Refit] = {}
-    for label, fit in _settled(specs, rows, counts, start).items():
+    for label, fit in _settled(specs, counts, start).items():
         try:
-            errors = gene_errors(specs[label], rows, counts, fit.params)
+            errors = gene_errors(specs[label], counts, fit.params)
         except BROKEN:
             errors = unknown_errors(counts, fit.params)
         found[label] = Refit(fit, errors, specs[label].log_prior(fit.params))
@@ -79,7 +77,7 @@ def refits(
 
 
 def _settled(
-    specs: Mapping[str, GLMMSpec], rows: DesignRows, counts: FloatArray, start: Params
+    specs: Mapping[str, GLMMSpec], counts: FloatArray, start: Params
 ) -> dict[str, GeneFit]:
     """Fit under every specification, from the last one's mode and then from all other modes.
 
@@ -90,7 +88,7 @@ def _settled(
     last = start
     for label, spec in specs.items():
         try:
-            fits[label] = best_fit(spec, rows, counts, last, start)
+            fits[label] = best_fit(spec, counts, last, start)
             last = fits[label].params
         except BROKEN as error:
             fits[label] = broken_fit(start, "log_marginal", error)
@@ -98,7 +96,7 @@ def _settled(
     for label, spec in specs.items():
         if fits[label].settled:
             others = [end for end in ends if _apart(end, fits[label].params)]
-            again = [fit_gene(spec, rows, counts, end, warm=True) for end in others]
+            again = [fit_gene(spec, counts, end, warm=True) for end in others]
             fits[label] = max([fits[label], *again], key=lambda fit: fit.value)
     return fits
 
@@ -112,20 +110,18 @@ def _apart(first: Params, second: Params) -> bool:
 
 
 @interrupts_heard()
-def best_fit(
-    spec: GLMMSpec, rows: DesignRows, counts: FloatArray, *starts: Params, cold: bool = False
-) -> GeneFit:
+def best_fit(spec: GLMMSpec, counts: FloatArray, *starts: Params, cold: bool = False) -> GeneFit:
     """Return the best fit from warm starts, and from none where one of them ends at a bound."""
     different = {id(start): start for start in starts}.values()
-    fits = [fit_gene(spec, rows, counts, start, warm=True) for start in different]
+    fits = [fit_gene(spec, counts, start, warm=True) for start in different]
     if cold or any(fit.status != Status.CONVERGED for fit in fits):
-        fits.append(fit_gene(spec, rows, counts, starts[0]))
+        fits.append(fit_gene(spec, counts, starts[0]))
     return max(fits, key=lambda fit: fit.value)
 
 
-def usage_of(design: FloatArray, params: Params) -> FloatArray:  # (S, P)
+def usage_of(spec: GLMMSpec, params: Params) -> FloatArray:  # (S, P)
     """Return the fitted isoform ratios of one gene, at ``nu``."""
-    eta = design @ params["beta"] + params["bias_eta"] + params["nu"]
+    eta = spec.design.with_intercept @ spec.coefficients(params) + params["nu"]
     return ratios(eta[:, :, None])[:, :, 0]
 
 
@@ -135,7 +131,7 @@ def by_refit(study: Study, priors: Any, maps: bool | None) -> PriorSensitivity:
     frame = empty_arrays(study.labels, prior=list(grid))
     keep = study.keeps_maps(maps, len(grid))
     for place, counts, params in study.genes():
-        found = refits(study.spec, study.rows, counts, params, grid, study.map_in)
+        found = refits(study.spec, counts, params, grid, study.map_in)
         for p, refit in enumerate(found.values()):
             at, dims = (place, p), ("gene", "prior")
             frame.put("status", dims, at, str(refit.fit.status))
@@ -150,7 +146,7 @@ def by_refit(study: Study, priors: Any, maps: bool | None) -> PriorSensitivity:
                 frame.put(f"{name}_se", (*dims, *own), at, errors[name])
             frame.put("log_marginal", dims, at, refit.log_marginal)
             frame.put("log_prior", dims, at, refit.log_prior)
-            usage = usage_of(study.spec.design, refit.fit.params)
+            usage = usage_of(study.spec, refit.fit.params)
             frame.put("usage_range", (*dims, "isoform"), at, np.ptp(usage, axis=0))
             if keep:
                 frame.put("usage", (*dims, "spot", "isoform"), at, usage)

@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, Params
 from splisosm_pyro.fit.glmm.uncertainty import OuterUncertainty
 from splisosm_pyro.maths.numeric.arrays import Mask
@@ -55,7 +53,7 @@ def sensitivity_columns(
     prior; at weight 1 for the fit's own prior, at weight 0 for another. What has no derivative is
     left out, and ``sens_note`` says why.
     """
-    own = np.vstack([params["beta"], params["bias_eta"]])
+    own = spec.coefficients(params)
     space = spec.space(own, free, params["sigma"])
     coefficients, variances = space.unpack(space.start(own, params["sigma"], params["theta_logit"]))
     if outer.covariance is None:

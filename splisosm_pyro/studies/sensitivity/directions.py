@@ -12,6 +12,7 @@ from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.maths.priors import (
     BetaPrior,
     CoefficientPrior,
+    CoefficientPriors,
     GammaPrior,
     HalfNormalPrior,
     HalfTPrior,
@@ -27,6 +28,8 @@ from splisosm_pyro.maths.priors import (
 )
 
 Parameter = Literal["sigma", "theta", "beta", "bias_eta"]
+# The rows of the coefficients that a prior of that name is on.
+ROWS = {"beta": slice(None, -1), "bias_eta": slice(-1, None)}
 # What a refit compares by default: weak and strong beliefs, with light and heavy tails.
 DEFAULT_GRID: tuple[ScalePrior, ...] = (
     NoPrior(),
@@ -72,30 +75,35 @@ class Direction:
         self, space: OuterSpace, variances: Variances, coefficients: FloatArray
     ) -> FloatArray:  # (K,)
         """Return the gradient of the log prior in the search vector."""
-        return _laid(space, self.of, self.prior.gradient(self._at(variances, coefficients)))
+        at = self._at(space, variances, coefficients)
+        return self._laid(space, self.prior.gradient(at))
 
     def parameter_slopes(
         self, space: OuterSpace, variances: Variances, coefficients: FloatArray
     ) -> dict[str, FloatArray]:
         """Return the derivatives of ``slope`` in the prior's own parameters."""
-        found = self.prior.parameter_gradients(self._at(variances, coefficients))
-        return {name: _laid(space, self.of, slope) for name, slope in found.items()}
+        found = self.prior.parameter_gradients(self._at(space, variances, coefficients))
+        return {name: self._laid(space, slope) for name, slope in found.items()}
 
-    def _at(self, variances: Variances, coefficients: FloatArray) -> FloatArray:
-        rows = {"beta": coefficients[:-1], "bias_eta": coefficients[-1:]}
-        return {"sigma": variances.sigma, "theta": variances.theta, **rows}[self.of]
+    def _at(self, space: OuterSpace, variances: Variances, coefficients: FloatArray) -> FloatArray:
+        """Return the values that the prior is stated on."""
+        if self.of in ROWS:
+            return (self._stated(space) @ coefficients)[ROWS[self.of]]
+        return {"sigma": variances.sigma, "theta": variances.theta}[self.of]
 
+    def _stated(self, space: OuterSpace) -> FloatArray:
+        """Return what takes coefficients to those that the prior is stated on, (F+1, F+1)."""
+        return CoefficientPriors(self.prior, self.prior).stated(space.back)
 
-def _laid(space: OuterSpace, of: Parameter, slope: FloatArray) -> FloatArray:
-    """Lay the derivative in one parameter out as a search vector."""
-    nil = np.zeros(space.n_components)
-    coefficients = np.zeros(space.free.shape)
-    if of == "beta":
-        coefficients[:-1] = slope
-    if of == "bias_eta":
-        coefficients[-1:] = slope
-    by_sigma, by_theta = (slope if of == name else nil for name in ("sigma", "theta"))
-    return space.pack(by_sigma, by_theta, coefficients)
+    def _laid(self, space: OuterSpace, slope: FloatArray) -> FloatArray:
+        """Lay the derivative in those values out as a search vector."""
+        nil = np.zeros(space.n_components)
+        coefficients = np.zeros(space.free.shape)
+        if self.of in ROWS:
+            coefficients[ROWS[self.of]] = slope
+            coefficients = self._stated(space).T @ coefficients
+        by_sigma, by_theta = (slope if self.of == name else nil for name in ("sigma", "theta"))
+        return space.pack(by_sigma, by_theta, coefficients)
 
 
 def labelled(priors: Any, own: Priors) -> dict[str, Priors]:

@@ -10,7 +10,6 @@ import xarray as xr
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from splisosm_pyro.fit.glm.reduced_problem import DesignRows
 from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, Params
 from splisosm_pyro.fit.options import choose
 from splisosm_pyro.maths.numeric.arrays import FloatArray
@@ -84,7 +83,6 @@ class Study:
     """A fitted model taken apart, once for all genes."""
 
     spec: GLMMSpec
-    rows: DesignRows
     counts: FloatArray
     params: list[Any]
     places: tuple[int, ...]
@@ -111,9 +109,9 @@ class Study:
         wanted: Any = map_in or spec.priors.sigma.variable
         choose("map_in", wanted, MAP_IN)
         places, labels = arrays.chosen(genes, names)
-        counts, params, rows = arrays.counts, arrays.each_params(), arrays.rows
+        counts, params = arrays.counts, arrays.each_params()
         moved = stated_on(spec.priors.sigma, wanted) is not spec.priors.sigma
-        return cls(spec, rows, counts, params, places, labels, wanted, moved, progress)
+        return cls(spec, counts, params, places, labels, wanted, moved, progress)
 
     def genes(self) -> Iterator[tuple[int, FloatArray, Params]]:
         """Yield place in the result, counts and parameters of every gene."""

@@ -18,11 +18,18 @@ from functools import cached_property
 
 import numpy as np
 
+from splisosm_pyro.fit.glm.coefficients import Coefficients
 from splisosm_pyro.fit.glm.fit_gene import GLMFit
+from splisosm_pyro.fit.glm.standard_design import StandardDesign
 from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, Params
 from splisosm_pyro.fit.glmm.marginal_objective import MarginalObjective
 from splisosm_pyro.fit.glmm.outer_space import OuterSpace
-from splisosm_pyro.fit.glmm.uncertainty import OuterUncertainty, field_posterior, outer_uncertainty
+from splisosm_pyro.fit.glmm.uncertainty import (
+    OuterUncertainty,
+    coefficients_of,
+    field_posterior,
+    outer_uncertainty,
+)
 from splisosm_pyro.fit.marginal.smooth_part import MarginalState
 from splisosm_pyro.fit.marginal.variances import Variances
 from splisosm_pyro.fit.search.quasi_newton import Evaluation
@@ -45,6 +52,8 @@ class GeneMode:
     at: Evaluation[MarginalState]
     outer: OuterUncertainty
     at_bound: Mask
+    coefficients: Coefficients
+    design: StandardDesign
 
     @classmethod
     def of_gene(cls, spec: GLMMSpec, counts: FloatArray, glm: GLMFit, params: Params) -> "GeneMode":
@@ -57,7 +66,9 @@ class GeneMode:
             raise TypeError("the method must be a marginal one")
         outer = outer_uncertainty(fitted)
         at = _polished(fitted.objective, fitted.at, outer)
-        return cls(fitted.objective, at, outer, fitted.at_bound)
+        space, values = fitted.objective.space, at.state.mode.coefficients
+        own = coefficients_of(spec, space, values, outer, glm)
+        return cls(fitted.objective, at, outer, fitted.at_bound, own, spec.design)
 
     @property
     def space(self) -> OuterSpace:

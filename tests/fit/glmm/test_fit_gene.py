@@ -8,7 +8,7 @@ import oracles
 import pytest
 from problems import kernel_of
 
-from splisosm_pyro.fit.glm.reduced_problem import DesignRows
+from splisosm_pyro.fit.glm.standard_design import StandardDesign
 from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, fit_gene
 from splisosm_pyro.fit.options import GLMMOptions
 from splisosm_pyro.fit.result import Status
@@ -21,7 +21,7 @@ def spec_of(name, method, *, form="dense", fix=True, prior="none", **configs):
     case = cases.CASES[name]
     return GLMMSpec(
         kernel=kernel_of(name, form),
-        design=case.design,
+        design=StandardDesign.of(case.design),
         share_variance=case.share_variance,
         fix_sigma=fix,
         priors=Priors(prior),
@@ -43,9 +43,8 @@ def start_of(case, sigma=0.6):
 def fit(name, method="marginal_newton", *, start=None, warm=False, keep_path=False, **more):
     case = cases.CASES[name]
     spec = spec_of(name, method, **more)
-    rows = DesignRows.from_design(case.design)
     begin = start_of(case) if start is None else start
-    return fit_gene(spec, rows, case.counts[0], begin, warm=warm, keep_path=keep_path)
+    return fit_gene(spec, case.counts[0], begin, warm=warm, keep_path=keep_path)
 
 
 def dense_marginal(name, params, *, form="dense", prior="none"):
@@ -264,11 +263,11 @@ def test_a_warm_fit_goes_on_from_where_the_first_ended(name, method):
 
 def test_a_gene_without_counts_is_left_where_it_was():
     case = cases.CASES["covariates"]
-    rows, start = DesignRows.from_design(case.design), start_of(case)
+    start = start_of(case)
     empty = np.zeros_like(case.counts[0])
     for method in ("marginal_newton", "joint_newton"):
         spec = spec_of("covariates", method, prior="gamma")
-        end = fit_gene(spec, rows, empty, start)
+        end = fit_gene(spec, empty, start)
         assert end.status == Status.NO_COUNTS
         assert end.epochs == 0
         np.testing.assert_array_equal(end.params["sigma"], start["sigma"])
@@ -294,8 +293,7 @@ def test_an_isoform_that_never_occurs_comes_within_1e_4_nats(method, isoform):
     """Its logit 20 further out, at the same parameters, gains no more than that."""
     case = cases.CASES["covariates"]
     absent, start = without(case, isoform), start_of(case)
-    spec, rows = spec_of("covariates", method), DesignRows.from_design(case.design)
-    end = fit_gene(spec, rows, absent, start)
+    end = fit_gene(spec_of("covariates", method), absent, start)
     assert end.status == Status.BOUNDARY
     assert f"isoform {isoform}" in end.reason
     assert all(np.isfinite(value).all() for value in end.params.values())
@@ -313,10 +311,10 @@ def test_an_isoform_that_never_occurs_comes_within_1e_4_nats(method, isoform):
 def test_an_isoform_that_never_occurs_costs_nothing(isoform):
     """The value is that of the gene without it, where the variance is shared."""
     case = cases.CASES["three_isoforms"]
-    spec, rows = spec_of("three_isoforms", "marginal_newton"), DesignRows.from_design(case.design)
+    spec = spec_of("three_isoforms", "marginal_newton")
     absent, start = without(case, isoform), start_of(case)
-    whole = fit_gene(spec, rows, absent, start)
+    whole = fit_gene(spec, absent, start)
     narrow = {**start, "nu": start["nu"][:, :1], "bias_eta": np.zeros(1), "beta": np.zeros((0, 1))}
-    part = fit_gene(spec, rows, np.delete(absent, isoform, axis=1), narrow)
+    part = fit_gene(spec, np.delete(absent, isoform, axis=1), narrow)
     assert whole.value == pytest.approx(part.value, abs=1e-4)
     assert whole.value < part.value + 1e-9

@@ -23,6 +23,7 @@ def joint_of(name, form, gene=0, *, fix_sigma=False, prior=None, free=True):
         free=np.zeros(B.shape, dtype=bool),
         coefficients=B,
         priors=Priors(prior or "none"),
+        back=np.eye(len(B)),
         residual=kernel.residual,
         sigma_floor=0.1,
     )

@@ -4,7 +4,7 @@ import cases
 import numpy as np
 import pytest
 
-from splisosm_pyro.fit.glm.reduced_problem import DesignRows
+from splisosm_pyro.fit.glm.standard_design import StandardDesign
 from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, fit_gene
 from splisosm_pyro.fit.glmm.without_space import fit_white_noise
 from splisosm_pyro.fit.options import GLMMOptions
@@ -14,7 +14,7 @@ from splisosm_pyro.maths.priors import Priors
 
 def spec_of(case, V, method="marginal_newton", nugget="quadrature"):
     options = GLMMOptions.from_configs(method, {"nugget": nugget})
-    return GLMMSpec(DenseKernel(V), case.design, True, False, Priors(), options)
+    return GLMMSpec(DenseKernel(V), StandardDesign.of(case.design), True, False, Priors(), options)
 
 
 def start_of(case):
@@ -32,15 +32,15 @@ def start_of(case):
 def test_theta_stays_at_zero_and_the_rest_is_the_fit_with_an_identity(nugget):
     """With V = I the field is white whatever theta, so the whole fit reaches the same value."""
     case = cases.make("white", 3, n_spots=60, n_isos=2, n_factors=1, depth=5.0, sigma=1.2)
-    rows, start = DesignRows.from_design(case.design), start_of(case)
-    alone = fit_white_noise(spec_of(case, case.V, nugget=nugget), rows, case.counts[0], start)
+    start = start_of(case)
+    alone = fit_white_noise(spec_of(case, case.V, nugget=nugget), case.counts[0], start)
     assert alone.params["theta_logit"][0] == -15.0
     assert "theta -> 0" in alone.reason
     assert alone.gradient_norm < 1e-3
     assert alone.params["sigma"][0] > 0.3
-    other = fit_white_noise(spec_of(case, np.eye(60), nugget=nugget), rows, case.counts[0], start)
+    other = fit_white_noise(spec_of(case, np.eye(60), nugget=nugget), case.counts[0], start)
     assert alone.value == pytest.approx(other.value, abs=1e-4)
-    space = fit_gene(spec_of(case, case.V, nugget=nugget), rows, case.counts[0], start)
+    space = fit_gene(spec_of(case, case.V, nugget=nugget), case.counts[0], start)
     assert space.value >= alone.value - 1e-8
 
 
@@ -48,4 +48,4 @@ def test_joint_methods_are_refused():
     case = cases.CASES["two_isoforms"]
     spec = spec_of(case, case.V, method="joint_newton", nugget="laplace")
     with pytest.raises(ValueError, match="method must be a marginal one, came 'joint_newton'"):
-        fit_white_noise(spec, DesignRows.from_design(case.design), case.counts[0], start_of(case))
+        fit_white_noise(spec, case.counts[0], start_of(case))

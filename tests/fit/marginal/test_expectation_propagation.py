@@ -20,7 +20,7 @@ from problems import (
     variances_of,
 )
 
-from splisosm_pyro.fit.glm.reduced_problem import DesignRows
+from splisosm_pyro.fit.glm.standard_design import StandardDesign
 from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, field_of, fit_gene
 from splisosm_pyro.fit.glmm.marginal_error import (
     Conditional,
@@ -268,8 +268,10 @@ def test_fits_end_at_their_own_maximum(n_logits, form):
     for smooth in ("ep", "laplace"):
         configs = {"smooth": smooth, "nugget": "quadrature"}
         options = GLMMOptions.from_configs("marginal_newton", configs)
-        spec = GLMMSpec(FORMS_OF[form](case), case.design, True, False, Priors(), options)
-        fit = fit_gene(spec, DesignRows.from_design(case.design), case.counts[0], start)
+        spec = GLMMSpec(
+            FORMS_OF[form](case), StandardDesign.of(case.design), True, False, Priors(), options
+        )
+        fit = fit_gene(spec, case.counts[0], start)
         assert fit.status in ("converged", "boundary")
         assert fit.gradient_norm < 1e-3
         ends.append(fit)

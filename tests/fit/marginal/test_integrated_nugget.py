@@ -18,7 +18,7 @@ from problems import (
     variances_of,
 )
 
-from splisosm_pyro.fit.glm.reduced_problem import DesignRows
+from splisosm_pyro.fit.glm.standard_design import StandardDesign
 from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, field_of, fit_gene
 from splisosm_pyro.fit.glmm.marginal_error import (
     Conditional,
@@ -220,8 +220,10 @@ def test_fits_of_any_number_of_isoforms(n_logits, form):
     specs = []
     for nugget in ("quadrature", "laplace"):
         options = GLMMOptions.from_configs("marginal_newton", {"nugget": nugget})
-        spec = GLMMSpec(FORMS_OF[form](case), case.design, True, False, Priors(), options)
-        fit = fit_gene(spec, DesignRows.from_design(case.design), case.counts[0], start)
+        spec = GLMMSpec(
+            FORMS_OF[form](case), StandardDesign.of(case.design), True, False, Priors(), options
+        )
+        fit = fit_gene(spec, case.counts[0], start)
         assert fit.status in ("converged", "boundary")
         assert fit.gradient_norm < 1e-3
         fits.append(fit)

@@ -10,7 +10,7 @@ from scipy.special import gammaln, logsumexp
 
 from splisosm_pyro import MultinomGLM, MultinomGLMM, simulate_tissue
 from splisosm_pyro.fit.glm.fit_gene import fit_glm
-from splisosm_pyro.fit.glm.reduced_problem import DesignRows
+from splisosm_pyro.fit.glm.standard_design import StandardDesign
 from splisosm_pyro.fit.glmm.fit_gene import fit_gene
 from splisosm_pyro.fit.glmm.marginal_error import Conditional
 from splisosm_pyro.fit.glmm.without_space import fit_white_noise, without_space
@@ -52,7 +52,7 @@ def test_cavity_of_a_gaussian_model_is_the_posterior_without_the_observation():
 
 
 def small(n_isos, nugget, seed=3, smooth="laplace"):
-    """A gene of 36 spots, half of them sparse, fitted; spec, rows, counts and parameters."""
+    """A gene of 36 spots, half of them sparse, fitted; spec, counts and parameters."""
     tissue = simulate_tissue(
         n_spots=36, n_genes=1, n_isos=n_isos, depth=3.0, sigma=1.5, theta=0.8, design="none",
         bias_eta=0.0, seed=seed,
@@ -67,7 +67,7 @@ def small(n_isos, nugget, seed=3, smooth="laplace"):
     model.setup_data(tissue.counts, corr_sp=tissue.kernel)
     model.fit(quiet=True)
     spec = model.as_arrays().spec
-    return spec, DesignRows.from_design(spec.design), model.data.counts.values.numpy()[0], model
+    return spec, model.data.counts.values.numpy()[0], model
 
 
 def without(counts, spot):
@@ -79,7 +79,7 @@ def without(counts, spot):
 def predicted(spec, counts, params, spot):
     """The density of a spot's counts given the others, at these outer parameters."""
     at = Conditional.of_gene(spec, without(counts, spot), params)
-    mean, cov = at.predictor(np.column_stack([spec.design, np.ones(len(spec.design))]))
+    mean, cov = at.predictor(spec.design.with_intercept)
     return log_counts_density(counts[[spot]], mean[[spot]], cov[[spot]])[0]
 
 
@@ -93,10 +93,10 @@ def predicted(spec, counts, params, spot):
     ],
 )
 def test_cavities_equal_refits_of_the_field(n_isos, nugget, smooth):
-    spec, rows, counts, model = small(n_isos, nugget, smooth=smooth)
+    spec, counts, model = small(n_isos, nugget, smooth=smooth)
     params = model.as_arrays().params_of(0)
     params["theta_logit"][:] = 1.5  # a field worth the name
-    found = glmm_loo(spec, rows, counts, params, outer="plug_in")
+    found = glmm_loo(spec, counts, params, outer="plug_in")
     truth = np.array([predicted(spec, counts, params, s) for s in found.spots])
     assert found.leverage.max() > 0.2
     assert np.abs(found.pointwise - truth).max() < (0.01 if n_isos == 2 else 0.02)
@@ -105,19 +105,19 @@ def test_cavities_equal_refits_of_the_field(n_isos, nugget, smooth):
 
 @pytest.mark.parametrize("white", [False, True])
 def test_outer_parameters_move_as_a_refit_moves_them(white):
-    spec, rows, counts, model = small(2, "quadrature", seed=5)
+    spec, counts, model = small(2, "quadrature", seed=5)
     params = model.as_arrays().params_of(0)
     if white:
-        params = fit_white_noise(spec, rows, counts, params).params
+        params = fit_white_noise(spec, counts, params).params
         spec = without_space(spec)
     spots = np.flatnonzero(counts.sum(1))
     truth = []
     for spot in spots:
-        fit = fit_gene(spec, rows, without(counts, spot), params, warm=True)
+        fit = fit_gene(spec, without(counts, spot), params, warm=True)
         truth.append(predicted(spec, counts, fit.params, spot))
     truth = np.array(truth)
     miss = {
-        outer: np.abs(glmm_loo(spec, rows, counts, params, outer=outer).pointwise - truth)
+        outer: np.abs(glmm_loo(spec, counts, params, outer=outer).pointwise - truth)
         for outer in ("plug_in", "one_step", "refit")
     }
     assert miss["one_step"].sum() < 0.35 * miss["plug_in"].sum()
@@ -128,7 +128,7 @@ def test_outer_parameters_move_as_a_refit_moves_them(white):
 def test_glm_equals_refits():
     tissue = simulate_tissue(n_spots=60, n_genes=1, n_isos=3, n_layers=2, depth=3.0, seed=2)
     counts, design = tissue.counts.numpy()[0].astype(float), tissue.design.numpy()
-    found = glm_loo(counts, DesignRows.from_design(design), design)
+    found = glm_loo(counts, StandardDesign.of(design))
     full = np.column_stack([design, np.ones(60)])
     truth, plugged = [], []
     for spot in found.spots:
@@ -147,9 +147,9 @@ def test_glm_refits_spots_that_decide_alone():
     counts[7] = [30.0, 10.0]
     design = np.zeros((30, 1))
     design[7] = 1.0  # a covariate of one spot
-    rows = DesignRows.from_design(design)
-    loose = glm_loo(counts, rows, design)
-    found = glm_loo(counts, rows, design, outer="refit")
+    standard = StandardDesign.of(design)
+    loose = glm_loo(counts, standard)
+    found = glm_loo(counts, standard, outer="refit")
     assert loose.leverage[7] > 0.99
     assert "leverage above 0.7 at 1 of 30 spots" in loose.reason
     assert found.reason == ""
@@ -213,10 +213,10 @@ def test_a_gene_that_breaks_is_a_status(monkeypatch):
     _, glmm = fitted_models()
     first, whole = glmm.data.counts.values.numpy()[0], checks.glmm_loo
 
-    def breaking(spec, rows, counts, *rest, **more):
+    def breaking(spec, counts, *rest, **more):
         if (counts == first).all():
             raise ArithmeticError("no mode")
-        return whole(spec, rows, counts, *rest, **more)
+        return whole(spec, counts, *rest, **more)
 
     monkeypatch.setattr(checks, "glmm_loo", breaking)
     loo = glmm.loo()

@@ -33,6 +33,7 @@ def joint_of(case, prior, *, fix=False, gene=0):
         np.ones(shape, dtype=bool),
         np.zeros(shape),
         PRIORS[prior],
+        np.eye(shape[0]),
     )
     kernel = kernel_of(case.name, "dense")
     return JointDensity.of_gene(case.counts[gene], case.design, kernel, space)

@@ -9,7 +9,6 @@ import torch
 
 from splisosm_pyro import ModelPriors, MultinomGLM, MultinomGLMM, fit_genes, simulate_tissue
 from splisosm_pyro.fit.glm.fit_gene import fit_glm
-from splisosm_pyro.fit.glm.reduced_problem import DesignRows
 from splisosm_pyro.fit.glmm.fit_gene import fit_gene
 from splisosm_pyro.maths.priors import (
     BetaPrior,
@@ -76,9 +75,8 @@ def powers(model, draws):
 
 def mode_at(spec, counts, params):
     """The mode under a specification, to rounding, from a fit nearby."""
-    rows = DesignRows.from_design(spec.design)
-    fit = fit_gene(spec, rows, counts, params, warm=True)
-    return GeneMode.of_gene(spec, counts, fit_glm(counts, rows), fit.params)
+    fit = fit_gene(spec, counts, params, warm=True)
+    return GeneMode.of_gene(spec, counts, fit_glm(counts, spec.design.rows), fit.params)
 
 
 def shift_by_refits(model, gene, up, down, step):
@@ -86,8 +84,10 @@ def shift_by_refits(model, gene, up, down, step):
     arrays = model.as_arrays()
     counts, params = arrays.counts, arrays.each_params()
     specs = up(arrays.spec), down(arrays.spec)
-    first, second = (mode_at(spec, counts[gene], params[gene]).at.u for spec in specs)
-    return (first - second) / step
+    first, second = (mode_at(spec, counts[gene], params[gene]) for spec in specs)
+    shift, k = (first.at.u - second.at.u) / step, first.space.n_variance
+    shift[k:] = (first.space.back @ shift[k:].reshape(first.space.free.shape)).ravel()
+    return shift
 
 
 def with_prior(spec, **prior):
