@@ -251,7 +251,8 @@ def _add_model_options(fit: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--standardise",
         action="store_true",
-        help="fit numeric covariates in standard units; estimates come back in yours",
+        help="kept for older scripts: covariates are fitted in standard units in any case, "
+        "estimates come back in yours",
     )
 
 

@@ -43,7 +43,8 @@ class GeneFit:
     Attributes
     ----------
     params : mapping of name to ndarray
-        The parameters at the end, documented names, documented shapes without the gene axis.
+        The parameters at the end, documented names, documented shapes without the gene axis, in the
+        units of the user's covariates.
     standard_errors : mapping of name to ndarray
         Infinite where there is no finite optimum or nothing to learn from; never NaN.
     objective : str

@@ -49,7 +49,7 @@ class RunOptions:
     rho : float
         Of the CAR kernel.
     standardise : bool
-        Kept for what it was: covariates are fitted in standard units in any case, and estimates
+        Kept for older scripts: covariates are fitted in standard units in any case, and estimates
         come back in the user's.
     seed : int
         From which each gene's own seed is derived.

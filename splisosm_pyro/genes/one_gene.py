@@ -146,7 +146,7 @@ def _of_glm(prepared: PreparedJob, glm: GLMFit) -> _Fitted:
 def _of_glmm(prepared: PreparedJob, glm: GLMFit, fit: GeneFit) -> _Fitted:
     """Lay out the fit of the GLMM with the covariance of its outer parameters."""
     params, spec = fit.params, prepared.spec
-    B = spec.coefficients(params)
+    B = spec.coefficients(params) if fit.ended is None else fit.ended.at.state.mode.coefficients
     sigma, theta_logit = params["sigma"], params["theta_logit"]
     outer = _outer(fit)
     n_components = sigma.size

@@ -325,7 +325,8 @@ class BaseModel(nn.Module):
         -------
         DataFrame
             ``status``, ``reason``, ``gradient_norm`` (of the objective, at the parameters),
-            ``min_eigenvalue`` (of the observed information), ``epochs`` and the objective.
+            ``min_eigenvalue`` (of the observed information), both for standard covariates whatever
+            the user's units, ``epochs`` and the objective.
 
         Raises
         ------

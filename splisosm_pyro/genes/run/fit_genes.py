@@ -98,8 +98,8 @@ def fit_genes(
         isoform of the gene), the one of this name, or one for each gene. It is moved to the end.
         sigma, theta and usage of two isoforms do not depend on it.
     standardise : bool
-        Fit numeric covariates in units of their standard deviation. Estimates come back in the
-        user's units either way.
+        Kept for older scripts: covariates are fitted in standard units in any case, and estimates
+        come back in the user's.
     n_isos : int, optional
         Fit genes with this number of isoforms alone.
     min_counts, min_spots, min_share, rare
