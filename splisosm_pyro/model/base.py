@@ -10,8 +10,6 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -22,48 +20,20 @@ from tqdm import tqdm
 
 from splisosm_pyro.fit.accelerator.lockstep_fit import each_gene
 from splisosm_pyro.fit.accelerator.memory import check_fit_memory
-from splisosm_pyro.fit.glm.standard_design import StandardDesign
 from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec
 from splisosm_pyro.fit.options import FitOptions
 from splisosm_pyro.fit.result import GeneFit, broken_fit
-from splisosm_pyro.maths.axes import Counts
 from splisosm_pyro.maths.covariance.kernel import Kernel
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.maths.numeric.interrupts import interrupts_heard
 from splisosm_pyro.model.as_arrays import ModelArrays
+from splisosm_pyro.model.data import ModelData
 from splisosm_pyro.model.history import FitLog, few_threads, logger, param_history, seeded, spoken
 from splisosm_pyro.posterior.arviz.diagnose import with_posterior
 
 GeneSolver = Callable[..., GeneFit]  # of gene g, and the kernel to use where there is one
 
 WRITTEN_TOGETHER = 256  # genes
-
-
-@dataclass(frozen=True, eq=False)
-class ModelData:
-    """What ``setup_data`` checked and keeps, float64 on the CPU; never changed afterwards.
-
-    Attributes
-    ----------
-    counts : Counts
-        Axes (G, S, P).
-    design : Tensor, shape (S, F)
-        Covariates without intercept.
-    names : tuple of str
-        Names of the covariates.
-    kernel : object
-        The spatial covariance, where the model has one.
-    """
-
-    counts: Counts
-    design: Tensor
-    names: tuple[str, ...] = ()
-    kernel: Any = None
-
-    @cached_property
-    def standard(self) -> StandardDesign:
-        """The design as the solvers take it."""
-        return StandardDesign.of(self.design.numpy())
 
 
 class BaseModel(nn.Module):

@@ -21,7 +21,8 @@ from splisosm_pyro.maths.axes import (
 )
 from splisosm_pyro.maths.density.likelihood import isoform_ratio, log_lik
 from splisosm_pyro.maths.numeric.arrays import FloatArray
-from splisosm_pyro.model.base import BaseModel, GeneSolver, ModelData
+from splisosm_pyro.model.base import BaseModel, GeneSolver
+from splisosm_pyro.model.data import ModelData
 from splisosm_pyro.model.loo_of import loo_of
 from splisosm_pyro.model.posterior_of import posterior_of
 from splisosm_pyro.posterior.density.priors import PosteriorPriors

@@ -26,7 +26,8 @@ from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.maths.numeric.interrupts import interrupts_heard
 from splisosm_pyro.maths.priors import Priors
 from splisosm_pyro.model.at_parameters import marginal_errors, mean_ratios, standard_errors
-from splisosm_pyro.model.base import BaseModel, GeneSolver, ModelData
+from splisosm_pyro.model.base import BaseModel, GeneSolver
+from splisosm_pyro.model.data import ModelData
 from splisosm_pyro.model.glm import MultinomGLM
 from splisosm_pyro.model.torch_objectives import log_joint, log_marginal
 

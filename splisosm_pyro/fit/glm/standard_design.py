@@ -52,7 +52,7 @@ class StandardDesign:
         --------
         >>> year = StandardDesign.of(np.array([[2019.0], [2020.0], [2021.0]]))
         >>> year.columns.round(3).ravel().tolist(), year.back.round(3).tolist()
-        ([-1.225, 0.0, 1.225], [[1.225, 0.0], [-2473.485, 1.0]])
+        ([-1.225, 0.0, 1.225], [[1.225, 0.0], [-2473.985, 1.0]])
         >>> StandardDesign.of(np.array([[7.0], [9.0], [7.0], [7.0]])).scale.tolist()
         [2.0]
         """

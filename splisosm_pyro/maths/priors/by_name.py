@@ -98,7 +98,7 @@ def as_coefficient_prior(given: Any, name: str = "coefficient prior") -> Coeffic
     Examples
     --------
     >>> as_coefficient_prior(("normal", {"scale": 1.0}))
-    NormalPrior(scale=1.0, loc=0.0)
+    NormalPrior(scale=1.0, loc=0.0, standardised=False)
     """
     made: CoefficientPrior = _looked_up(
         given, CoefficientPrior, FlatPrior, COEFFICIENT_PRIORS, name
