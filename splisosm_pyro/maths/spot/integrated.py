@@ -124,6 +124,14 @@ class QuadratureNugget:
         )
         return SpotDerivatives(out[:, 0], out[:, 1], out[:, 2], out[:, 3:])
 
+    def each(self, x: FloatArray, nugget: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return ``g`` (n,), ``g'`` (n, Q) and ``-g''`` (n, Q, Q), spot by spot."""
+        x, nugget = _checked(self._counts, x, nugget)
+        if x.shape[1] == 1:
+            g = line_pass(self._counts, x, nugget[0], self._rules[0])
+            return g[:, 0].copy(), g[:, 1:2].copy(), np.maximum(-g[:, 2:3, None], 0.0)
+        return _evaluate_spots(self._counts, x, nugget, *self._rules, self._star_table(nugget))[:3]
+
     def blurred(
         self, x: FloatArray, cov: FloatArray, error: float = 0.0
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
