@@ -172,6 +172,7 @@ def _add_fit(commands: "argparse._SubParsersAction[_Parser]") -> None:
     run.add_argument("--batch-size", type=int, metavar="N", help="genes a worker gets at a time")
     run.add_argument("--resume", action="store_true", help="go on with the records in the folder")
     run.add_argument("--figures", type=int, default=6, metavar="N", help="top genes, default 6")
+    run.add_argument("--keep-usage", action="store_true", help="of every isoform at every spot")
     run.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
     run.add_argument("--quiet", action="store_true", help="no progress bar")
     fit.set_defaults(run=_fit)
@@ -349,6 +350,7 @@ def _asked_for(args: argparse.Namespace) -> "tuple[Slide, RunOptions, Filters]":
         rho=args.rho,
         standardise=args.standardise,
         seed=args.seed,
+        keep_usage=args.keep_usage,
     )
     filters = Filters(
         min_counts=args.min_counts,

@@ -57,6 +57,8 @@ class RunOptions:
         Further options of the fit, see `MultinomGLMM`.
     sensitivity : tuple of (str, dict), optional
         Priors of sigma, by name and parameters, whose effect on the estimates is a column each.
+    keep_usage : bool
+        Keep the fitted usage of every isoform at every spot, and its error.
     """
 
     model: ModelName = "glmm"
@@ -71,12 +73,14 @@ class RunOptions:
     seed: int = 0
     fitting_configs: dict[str, Any] = field(default_factory=dict)
     sensitivity: tuple[tuple[str, dict[str, float]], ...] | None = None
+    keep_usage: bool = False
 
     def __post_init__(self) -> None:
         choose("model", self.model, ("glmm", "glm"))
         choose("smooth", self.smooth, ("auto", *SMOOTHS))
         boolean("share_variance", self.share_variance)
         boolean("standardise", self.standardise)
+        boolean("keep_usage", self.keep_usage)
         prior_from_name(self.prior, self.prior_params)
         if self.sensitivity is not None:
             # brings what takes a second to import, and workers do without

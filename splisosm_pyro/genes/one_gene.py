@@ -22,6 +22,7 @@ from splisosm_pyro.fit.glmm.without_space import fit_white_noise
 from splisosm_pyro.fit.result import GeneFit, Status, failed
 from splisosm_pyro.genes.effects import delta_usage, softmax
 from splisosm_pyro.genes.job import PreparedJob, gene_seed
+from splisosm_pyro.genes.kept_usage import errors_where_it_ended, packed
 from splisosm_pyro.maths.axes import LEAST_TOTAL, SplisosmWarning, as_counts
 from splisosm_pyro.maths.numeric.arrays import AnyArray, FloatArray
 from splisosm_pyro.maths.numeric.interrupts import interrupts_heard
@@ -48,6 +49,7 @@ class _Fitted:
     certificate: Row
     variances: Row
     params: Row
+    usage_error: FloatArray | None = None  # (S, P), on ask
 
 
 @interrupts_heard()
@@ -63,7 +65,8 @@ def fit_one(prepared: PreparedJob, gene: GeneInput) -> Row:
     -------
     dict
         ``index``; ``row``, column name to value; ``isoforms``, a row for each isoform; ``params``,
-        the parameters as nested lists, or None where the fit broke.
+        the parameters as nested lists, or None where the fit broke; ``usage``, on ask, as
+        `kept_usage` packs it.
     """
     start = time.perf_counter()
     total = np.asarray(gene.counts).sum(axis=1)
@@ -76,7 +79,7 @@ def fit_one(prepared: PreparedJob, gene: GeneInput) -> Row:
         "occupied_spots": int((total >= LEAST_TOTAL).sum()),
         "seed": gene_seed(prepared.job.options.seed, gene.name),
     }
-    isoforms, params = _isoform_rows(gene), None
+    isoforms, params, usage = _isoform_rows(gene), None, None
     try:
         prepared = prepared.for_isoforms(len(gene.isoforms))
         fitted, compared = _fit(prepared, gene)
@@ -86,10 +89,20 @@ def fit_one(prepared: PreparedJob, gene: GeneInput) -> Row:
             row["usage_range"] = float(np.ptp(fitted.usage, axis=0).max())
             isoforms = _with_usage(isoforms, fitted, prepared)
             params = fitted.params
+            usage = _kept(prepared, fitted)
     except Exception as error:
         row |= {"status": failed(error), "reason": f"{type(error).__name__}: {error}"}
     row["seconds"] = round(time.perf_counter() - start, 4)
-    return {"index": gene.index, "row": row, "isoforms": isoforms, "params": params}
+    outcome: Row = {"index": gene.index, "row": row, "isoforms": isoforms, "params": params}
+    return outcome if usage is None else outcome | {"usage": usage}
+
+
+def _kept(prepared: PreparedJob, fitted: _Fitted) -> str | None:
+    """Return usage and its error, packed, if they were asked for."""
+    if not prepared.job.options.keep_usage:
+        return None
+    nothing = np.full_like(fitted.usage, np.nan)
+    return packed(fitted.usage, nothing if fitted.usage_error is None else fitted.usage_error)
 
 
 def _fit(prepared: PreparedJob, gene: GeneInput) -> tuple[_Fitted, Row]:
@@ -168,6 +181,9 @@ def _of_glmm(prepared: PreparedJob, glm: GLMFit, fit: GeneFit) -> _Fitted:
         variances |= sensitivity_columns(spec, ~glm.held, params, outer, asked)
     eta = spec.design.with_intercept @ B + params["nu"]
     least = outer.min_eigenvalue if outer is not None else np.inf
+    kept = None
+    if prepared.job.options.keep_usage:
+        kept = errors_where_it_ended(spec, coefficients, fit.ended, outer)
     return _Fitted(
         coefficients=coefficients,
         usage=softmax(eta),
@@ -178,6 +194,7 @@ def _of_glmm(prepared: PreparedJob, glm: GLMFit, fit: GeneFit) -> _Fitted:
             "sigma": sigma.tolist(),
             "theta_logit": theta_logit.tolist(),
         },
+        usage_error=kept,
     )
 
 

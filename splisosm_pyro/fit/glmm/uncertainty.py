@@ -205,13 +205,25 @@ def gene_errors(spec: GLMMSpec, counts: FloatArray, params: Params) -> GeneError
         marginal, at, outer = here.objective, here.at, outer_uncertainty(here)
     else:
         raise TypeError(f"no standard errors for a {type(here.objective).__name__}")
-    posterior = field_posterior(marginal, at, spec.design.with_intercept)
-    ratio = ratio_standard_errors(posterior.eta, posterior.total_covariance(outer.covariance))
-    values = at.state.mode.coefficients
-    own = coefficients_of(spec, marginal.space, values, outer, glm)
-    ratio[own.unknown.moves_usage(spec.design.with_intercept)] = np.inf
+    own = coefficients_of(spec, marginal.space, at.state.mode.coefficients, outer, glm)
+    ratio = usage_errors(spec, marginal, at, outer, own)
     errors = own.on_scale(spec.design.back).standard_errors()
     return GeneErrors(_by_name(marginal.space, outer, errors), ratio, outer.min_eigenvalue)
+
+
+def usage_errors(
+    spec: GLMMSpec,
+    objective: MarginalObjective,
+    at: Evaluation[MarginalState],
+    outer: OuterUncertainty,
+    own: Coefficients,
+) -> FloatArray:
+    """Return standard errors of usage (S, P); infinite where it is not determined."""
+    design = spec.design.with_intercept
+    posterior = field_posterior(objective, at, design)
+    ratio = ratio_standard_errors(posterior.eta, posterior.total_covariance(outer.covariance))
+    ratio[own.unknown.moves_usage(design)] = np.inf
+    return ratio
 
 
 def outer_uncertainty(here: EvaluatedObjective) -> OuterUncertainty:

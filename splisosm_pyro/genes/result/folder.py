@@ -14,6 +14,7 @@ from splisosm_pyro.genes.data.covariates import Covariate
 from splisosm_pyro.genes.data.slide import GeneGroup, Slide
 from splisosm_pyro.genes.job import RunOptions
 from splisosm_pyro.genes.result.table import WORDS
+from splisosm_pyro.maths.numeric.arrays import AnyArray
 
 META = "result.json"
 TABLES = ("table", "isoforms", "removed")
@@ -27,7 +28,8 @@ def save(parts: Mapping[str, Any], folder: Path) -> None:
     (folder / META).unlink(missing_ok=True)
     for name in TABLES:
         parts[name].to_csv(folder / f"{name}.csv", index=False)
-    np.savez_compressed(folder / "fits.npz", **_params_arrays(slide, parts["params"]))
+    fits = _params_arrays(slide, parts["params"]) | _kept_arrays(slide, parts["kept"])
+    np.savez_compressed(folder / "fits.npz", **fits)
     np.savez_compressed(folder / "data.npz", **_data_arrays(slide))
     files = [*(f"{name}.csv" for name in TABLES), "fits.npz", "data.npz"]
     content = {
@@ -53,12 +55,14 @@ def load(folder: Path) -> dict[str, Any]:
     n_genes = [len(group.gene_names) for group in slide.groups]
     with np.load(folder / "fits.npz", allow_pickle=False) as file:
         params = [one for k, n in enumerate(n_genes) for one in _params(file, k, n)]
+        kept = _kept(file, len(n_genes))
     tables = {name: _table(folder / f"{name}.csv") for name in TABLES}
     return {
         **tables,
         "slide": slide,
         "options": RunOptions(**content["options"]),
         "params": tuple(params),
+        "kept": kept,
         "complete": bool(content["complete"]),
     }
 
@@ -133,6 +137,27 @@ def _params(file: Any, k: int, n_genes: int) -> list[Params | None]:
         {name: values[g].tolist() for name, values in there.items()} if fitted[g] else None
         for g in range(n_genes)
     ]
+
+
+def _kept_arrays(slide: Slide, kept: Sequence[AnyArray | None]) -> dict[str, AnyArray]:
+    """Stack the usage and error (G, 2, S, P) of the genes of each group, if they were kept."""
+    arrays: dict[str, AnyArray] = {}
+    place = 0
+    for k, group in enumerate(slide.groups if kept else ()):
+        n_genes, n_spots, n_isos = group.counts.shape
+        values = np.full((n_genes, 2, n_spots, n_isos), np.nan, dtype=np.float32)
+        for g, own in enumerate(kept[place : place + n_genes]):
+            values[g] = np.nan if own is None else own
+        arrays[f"usage_{k}"] = values
+        place += n_genes
+    return arrays
+
+
+def _kept(file: Any, n_groups: int) -> tuple[AnyArray | None, ...]:
+    """Unstack the usage that was kept; a gene without has none of it."""
+    names = [f"usage_{k}" for k in range(n_groups) if f"usage_{k}" in file.files]
+    genes = [own for name in names for own in file[name]]
+    return tuple(None if np.isnan(own[0]).all() else own for own in genes)
 
 
 def _data_arrays(slide: Slide) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from splisosm_pyro.fit.options import as_names
 from splisosm_pyro.fit.result import GeneFit
 from splisosm_pyro.genes.data.slide import Slide
 from splisosm_pyro.genes.job import METHOD, Job, RunOptions
+from splisosm_pyro.genes.kept_usage import unpacked
 from splisosm_pyro.genes.result import folder as result_folder
 from splisosm_pyro.genes.result.anndata import Shown, as_anndata, into_anndata
 from splisosm_pyro.genes.result.table import gene_table, isoform_table
@@ -53,6 +54,8 @@ class GeneFits:
     options : RunOptions
     params : tuple of dict or None
         Fitted parameters of each gene, None where the fit broke.
+    kept : tuple of ndarray or None
+        Usage and its error (2, S, P) of each gene, in single precision, where they were asked for.
     complete : bool
         False if the run was interrupted; the tables then hold the genes that were done.
     """
@@ -64,6 +67,7 @@ class GeneFits:
     options: RunOptions
     params: tuple[Params | None, ...]
     complete: bool = True
+    kept: tuple[AnyArray | None, ...] = ()
 
     @classmethod
     def of_outcomes(
@@ -84,6 +88,7 @@ class GeneFits:
             options=options,
             params=tuple(one["params"] for one in ordered),
             complete=complete,
+            kept=tuple(map(_kept, ordered)) if options.keep_usage else (),
         )
 
     @cached_property
@@ -154,8 +159,13 @@ class GeneFits:
     def usage(self, gene: str | int, *, errors: bool = True) -> tuple[FloatArray, FloatArray]:
         """Return the fitted usage (S, P) of a gene and its standard error.
 
-        The error of the GLM, and without ``errors``, is NaN.
+        The error of the GLM, and without ``errors``, is NaN. What the fit has kept is read;
+        otherwise the random effect is found again.
         """
+        kept = self.kept[self._place(gene)] if self.kept else None
+        if kept is not None:
+            ratio, error = kept.astype(np.float64)
+            return ratio, error if errors else np.full_like(ratio, np.nan)
         model = self.model(gene)
         ratio = model.get_isoform_ratio()[0].detach().numpy()
         if errors and isinstance(model, MultinomGLMM):
@@ -281,6 +291,12 @@ class GeneFits:
 
     def __repr__(self) -> str:
         return f"<GeneFits of {self.summary()}>"
+
+
+def _kept(outcome: Outcome) -> AnyArray | None:
+    """Return the usage and its error (2, S, P) that a gene's fit has kept."""
+    word = outcome.get("usage")
+    return None if word is None else unpacked(word, int(outcome["row"]["n_isos"]))
 
 
 def _earlier(row: "pd.Series[Any]", params: Params, shape: tuple[int, ...]) -> GeneFit:

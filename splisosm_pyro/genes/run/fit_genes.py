@@ -7,12 +7,14 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from splisosm_pyro.fit.accelerator.memory import available_bytes
 from splisosm_pyro.genes.data.filters import Filters, filtered
 from splisosm_pyro.genes.data.names import SlideKeys
 from splisosm_pyro.genes.data.places import warn_of_close_sections
 from splisosm_pyro.genes.data.read import slide_of
 from splisosm_pyro.genes.data.slide import Slide
 from splisosm_pyro.genes.job import Job, ModelName, PriorName, RunOptions
+from splisosm_pyro.genes.kept_usage import BYTES
 from splisosm_pyro.genes.result.gene_fits import GeneFits
 from splisosm_pyro.genes.run.records import Records
 from splisosm_pyro.genes.run.workers import check_memory, fit_rest, n_workers
@@ -51,6 +53,7 @@ def fit_genes(
     gene_names: Sequence[str] | None = None,
     iso_names: Sequence[Sequence[str]] | None = None,
     sensitivity: bool | str | Sequence[Any] = False,
+    keep_usage: bool = False,
     n_jobs: int = 1,
     batch_size: int | Literal["auto"] = "auto",
     seed: int = 0,
@@ -111,6 +114,9 @@ def fit_genes(
         of a prior of sigma: ``sens_<prior>_log_sigma``, ``sens_<prior>_theta_logit`` and
         ``sens_note``, see `studies.prior_sensitivity`. True: of the fit's own prior, or of
         Gamma(2, rate 0.3) and HalfNormal(1) where it has none; or names, or (name, parameters).
+    keep_usage : bool
+        Keep the fitted usage and its standard error, 8 bytes for each isoform and spot: `usage`,
+        `to_anndata` and figures then read what they find again else. Takes a quarter more time.
     n_jobs : int
         Workers; -1 stands for all. Inside ``joblib.parallel_config`` they are those of its backend.
     batch_size : int or 'auto'
@@ -170,6 +176,7 @@ def fit_genes(
         seed=seed,
         fitting_configs=dict(fitting_configs or {}),
         sensitivity=asked_sensitivity(sensitivity, var_prior_model, var_prior_model_params),
+        keep_usage=keep_usage,
     )
     filters = Filters(min_counts=min_counts, min_spots=min_spots, min_share=min_share, rare=rare)
     return fit_slide(slide, options, filters, n_jobs, batch_size, progress, resume)
@@ -203,6 +210,19 @@ def fit_slide(
     job, workers = Job.of(slide, options), n_workers(n_jobs)
     warn_of_close_sections(slide)
     check_memory(slide, job, workers)
+    if options.keep_usage:
+        _check_room(slide)
     with nullcontext() if resume is None else Records.of_run(resume, slide, options) as records:
         outcomes, complete = fit_rest(job, slide, records, n_jobs, batch_size, progress)
     return GeneFits.of_outcomes(slide, options, removed, outcomes, complete)
+
+
+def _check_room(slide: Slide) -> None:
+    """Raise if the usage of all isoforms does not fit into memory."""
+    needed = BYTES * sum(group.counts.size for group in slide.groups)
+    free = available_bytes()
+    if free is not None and needed > free:
+        raise ValueError(
+            f"keep_usage needs {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are available: "
+            "leave it out, and ask for some genes afterwards"
+        )

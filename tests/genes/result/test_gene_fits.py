@@ -53,6 +53,28 @@ def test_a_model_goes_on_from_where_the_fit_ended(fits):
         assert model.log_marginal().item() == pytest.approx(row["log_marginal"], abs=1e-8)
 
 
+@pytest.mark.parametrize("model", ["glmm", "glm"])
+def test_usage_kept_by_the_fit_is_that_found_again(slide, tmp_path, monkeypatch, model):
+    short = slide.with_groups([group.take(np.array([0])) for group in slide.groups])
+    options = RunOptions(keep_usage=True, model=model)
+    kept = fit_slide(short, options, progress=False, resume=tmp_path)
+    kept.save(tmp_path / "result")
+    again = fit_slide(short, options, progress=False, resume=tmp_path)
+    found = [replace(kept, kept=()).usage(place) for place in range(2)]
+    monkeypatch.setattr(GeneFits, "model", None)  # nothing is found again
+    for place, (usage, error) in enumerate(found):
+        for own in (kept, again, GeneFits.load(tmp_path / "result")):
+            np.testing.assert_allclose(own.usage(place)[0], usage, atol=1e-6)
+            np.testing.assert_allclose(own.usage(place)[1], error, rtol=1e-3, atol=1e-6)
+            assert np.isnan(own.usage(place, errors=False)[1]).all()
+
+
+def test_usage_that_does_not_fit_is_refused_before_the_fits(slide, monkeypatch):
+    monkeypatch.setattr("splisosm_pyro.genes.run.fit_genes.available_bytes", lambda: 1e3)
+    with pytest.raises(ValueError, match=r"keep_usage needs 0\.0 GB of memory, .*: leave it out"):
+        fit_slide(slide, RunOptions(keep_usage=True, model="glm"), progress=False)
+
+
 def test_glm_run(slide):
     fits = fit_slide(replace(slide, covariates=()), RunOptions(model="glm"), progress=False)
     assert type(fits.model("a")) is MultinomGLM
