@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from splisosm_pyro.fit.glm.reduced_problem import DesignRows
+from splisosm_pyro.fit.glm.standard_design import StandardDesign
 from splisosm_pyro.hypotheses.spatial_form import MOST_EIGENVALUES, null_form, spatial_form
 from splisosm_pyro.hypotheses.white_null import fit_white_null
 from splisosm_pyro.maths.covariance.car import CARKernel
@@ -45,9 +45,8 @@ class SpatialTest:
 
 def spatial_score_test(
     counts: FloatArray,  # (S, P)
-    design: FloatArray,  # (S, F)
+    design: StandardDesign,
     kernel: Kernel,
-    rows: DesignRows | None = None,
     most_eigenvalues: int = MOST_EIGENVALUES,
 ) -> SpatialTest:
     """Test one gene.
@@ -57,11 +56,9 @@ def spatial_score_test(
     counts
         Isoform counts, whole or fractional.
     design
-        Covariates without intercept; what they explain is no spatial variation.
+        Covariates; what they explain is no spatial variation.
     kernel
         V, in any form.
-    rows
-        The design's distinct rows, if they are at hand.
     most_eigenvalues
         Up to so many scores all eigenvalues of the null are computed, beyond the leading ones.
 
@@ -84,14 +81,14 @@ def spatial_score_test(
     >>> kernel = CARKernel.from_coords(np.argwhere(np.ones((12, 12))).astype(float), k=4)
     >>> left = (np.arange(144) < 72)[:, None]
     >>> counts = rng.poisson(np.where(left, [3.0, 1.0], [1.0, 3.0])).astype(float)
-    >>> spatial_score_test(counts, np.empty((144, 0)), kernel).p < 1e-6
+    >>> spatial_score_test(counts, StandardDesign.of(np.empty((144, 0))), kernel).p < 1e-6
     True
     """
     counts = counts[:, counts.sum(axis=0) > 0]
     occupied = np.flatnonzero(counts.sum(axis=1) > 0)
     if why := untestable(counts, occupied, kernel):
         return SpatialTest(reason=why)
-    null = fit_white_null(counts, design, rows)
+    null = fit_white_null(counts, design)
     form = null_form(kernel, null, most_eigenvalues)
     if form is None:
         return SpatialTest(reason="the covariates leave nothing that could vary in space")

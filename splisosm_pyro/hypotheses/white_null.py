@@ -10,7 +10,8 @@ import numpy as np
 from scipy.optimize import brentq
 
 from splisosm_pyro.fit.glm.fit_gene import fit_glm
-from splisosm_pyro.fit.glm.reduced_problem import DesignRows
+from splisosm_pyro.fit.glm.standard_design import StandardDesign
+from splisosm_pyro.fit.marginal.latent_problem import GeneData
 from splisosm_pyro.hypotheses.exchangeable_noise import (
     ExchangeableSpots,
     contrasts,
@@ -144,8 +145,7 @@ class _Fit:
 
 def fit_white_null(
     counts: FloatArray,  # (S, P), every isoform with reads
-    design: FloatArray,  # (S, F) without intercept
-    rows: DesignRows | None = None,
+    design: StandardDesign,
 ) -> WhiteNull:
     """Fit the null of one gene.
 
@@ -155,16 +155,13 @@ def fit_white_null(
         Whole or fractional; every isoform has reads, and there are two or more.
     design
         Covariates that the null knows of.
-    rows
-        The design's distinct rows, if they are at hand.
     """
     # in one order, so that a table of other columns gives the very same numbers
     counts = counts[:, np.argsort(-counts.sum(axis=0), kind="stable")]
-    occupied = np.flatnonzero(counts.sum(axis=1) > 0)
-    glm = fit_glm(counts, DesignRows.from_design(design) if rows is None else rows)
-    free = ~glm.held
-    X = np.column_stack([design, np.ones(len(design))])[occupied]
-    fit = _Fit(counts[occupied], X, free)
+    gene = GeneData.from_arrays(counts, design.columns)
+    glm = fit_glm(counts, design.rows)
+    free, X = ~glm.held, gene.design
+    fit = _Fit(gene.counts, X, free)
     fit.start(glm.B)
     sigma = fit.best_sigma()
     point = fit.settle(sigma**2)
@@ -173,7 +170,7 @@ def fit_white_null(
     H = contrasts(counts.shape[1])
     moves = np.einsum("sf,qa->safq", X, H[:-1]).reshape(*X.shape[:1], H.shape[1], -1)
     return WhiteNull(
-        occupied=occupied,
+        occupied=gene.occupied,
         score=(point.score @ H)[fit.place],
         information=(H.T @ info @ H)[fit.place],
         design=moves[:, :, free.ravel()],

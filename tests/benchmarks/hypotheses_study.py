@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 
 from splisosm_pyro import CARKernel, simulate_tissue
+from splisosm_pyro.fit.glm.standard_design import StandardDesign
 from splisosm_pyro.hypotheses.spatial import spatial_score_test
 
 LEVELS = (0.05, 0.01, 0.001)
@@ -68,7 +69,7 @@ def space(options):
     for gene in range(options.genes):
         rng = np.random.default_rng([options.seed, gene])
         counts = real[gene % len(real)]
-        X = covariate(options.covariate, coords, kernel, rng)
+        X = StandardDesign.of(covariate(options.covariate, coords, kernel, rng))
         if options.permute:
             counts = counts[rng.permutation(len(counts))].astype(np.float64)
         else:

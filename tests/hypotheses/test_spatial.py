@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.special import gammaln
 
-from splisosm_pyro.fit.glm.reduced_problem import DesignRows
+from splisosm_pyro.fit.glm.standard_design import StandardDesign
 from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec
 from splisosm_pyro.fit.glmm.without_space import fit_white_noise
 from splisosm_pyro.fit.options import GLMMOptions
@@ -31,7 +31,7 @@ from splisosm_pyro.simulate import hexagonal_lattice
 N_SPOTS = 90
 COORDS = hexagonal_lattice(N_SPOTS)[1]
 KERNEL = CARKernel.from_coords(COORDS, k=6)
-NO_COVARIATES = np.empty((N_SPOTS, 0))
+NO_COVARIATES = StandardDesign.of(np.empty((N_SPOTS, 0)))
 
 
 def gene(n_isos, seed, depth=1.2, sigma=0.8, theta=0.0):
@@ -48,7 +48,7 @@ def gene(n_isos, seed, depth=1.2, sigma=0.8, theta=0.0):
 def covariates(seed=5):
     """A number in no particular units and a region."""
     x = np.random.default_rng(seed).normal(size=N_SPOTS)
-    return np.column_stack([x, COORDS[:, 0] > COORDS[:, 0].mean()])
+    return StandardDesign.of(np.column_stack([x, COORDS[:, 0] > COORDS[:, 0].mean()]))
 
 
 def test_noise_alike_for_all_isoforms_is_a_correlated_noise_of_the_logits():
@@ -90,11 +90,12 @@ def test_two_isoforms_null_is_the_models_own_fit_without_space():
     spec = GLMMSpec(KERNEL, X, True, False, Priors.of("none", None), options)
     start = {"sigma": np.ones(1), "theta_logit": np.zeros(1)}
     start |= {"beta": np.zeros((2, 1)), "bias_eta": np.zeros(1)}
-    fit = fit_white_noise(spec, DesignRows.from_design(X), counts, start)
+    fit = fit_white_noise(spec, counts, start)
     null = fit_white_null(counts, X)
     np.testing.assert_allclose(null.sigma, fit.params["sigma"][0], rtol=1e-4)
     terms = spec.problem(counts).spots.evaluate(
-        (X @ fit.params["beta"] + fit.params["bias_eta"])[null.occupied], fit.params["sigma"] ** 2
+        (X.given @ fit.params["beta"] + fit.params["bias_eta"])[null.occupied],
+        fit.params["sigma"] ** 2,
     )
     scores = np.abs(null.score[:, 0]), np.sqrt(2) * np.abs(terms.score[:, 0])
     np.testing.assert_allclose(*scores, atol=1e-4)
@@ -173,8 +174,8 @@ def test_what_must_not_matter_does_not(n_isos):
     moved = CARKernel.from_coords(COORDS[order], k=6)
     again = [
         spatial_score_test(counts[:, rng.permutation(n_isos)], X, KERNEL),
-        spatial_score_test(counts[order], X[order], moved),
-        spatial_score_test(counts, X * [1e3, -0.01] + [7.0, 1.0], KERNEL),
+        spatial_score_test(counts[order], StandardDesign.of(X.given[order]), moved),
+        spatial_score_test(counts, StandardDesign.of(X.given * [1e3, -0.01] + [7.0, 1.0]), KERNEL),
         spatial_score_test(np.column_stack([np.zeros(N_SPOTS), counts]), X, KERNEL),
     ]
     for other in again:
@@ -189,7 +190,9 @@ def test_what_covariates_explain_is_no_spatial_variation():
     first = rng.binomial(4, share)
     counts = np.column_stack([first, 4 - first]).astype(float)
     assert spatial_score_test(counts, NO_COVARIATES, KERNEL).p < 1e-10
-    assert spatial_score_test(counts, side[:, None].astype(float), KERNEL).p > 0.01
+    assert (
+        spatial_score_test(counts, StandardDesign.of(side[:, None].astype(float)), KERNEL).p > 0.01
+    )
 
 
 REASONS = {
@@ -214,7 +217,7 @@ def test_a_covariate_for_every_spot_leaves_nothing_to_test():
     counts = gene(2, 1)
     counts[12:] = 0.0
     counts[:12] += 1.0
-    test = spatial_score_test(counts, np.eye(N_SPOTS)[:, :12], KERNEL)
+    test = spatial_score_test(counts, StandardDesign.of(np.eye(N_SPOTS)[:, :12]), KERNEL)
     assert "covariates leave nothing" in test.reason
 
 
