@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from splisosm_pyro.fit.glm.fit_gene import GLMFit
+from splisosm_pyro.fit.glmm.joint_objective import JointObjective
 from splisosm_pyro.fit.glmm.marginal_objective import MarginalObjective
 from splisosm_pyro.fit.glmm.outer_space import OuterSpace
 from splisosm_pyro.fit.marginal.latent_problem import LatentProblem
@@ -104,13 +105,29 @@ def _other_places(objective: GeneObjective, best: Evaluation[Any], glm: GLMFit) 
     if space.n_sigma and (u[: space.n_sigma] <= box.lower[: space.n_sigma]).all():
         ones = np.ones(space.n_components)
         places += [space.start(glm.B, BUMP_SIGMA * ones, t * ones) for t in BUMP_THETA_LOGITS]
-    if space.n_sigma and isinstance(objective, MarginalObjective):
-        low = u.copy()
-        low[: space.n_sigma] = box.lower[: space.n_sigma]
+    low = u.copy()
+    low[: space.n_sigma] = box.lower[: space.n_sigma]
+    if isinstance(objective, JointObjective):
+        places += _floors(space, u)
+    elif space.n_sigma:
         least = space.unpack(low)[1]
         if glm.log_lik + space.log_prior(least, glm.B) > best.value + NOTABLE:
             theta_logit = low[space.n_sigma : space.n_variance]
             places.append(space.start(glm.B, np.exp(low[: space.n_sigma]), theta_logit))
+    return places
+
+
+def _floors(space: OuterSpace, u: FloatArray) -> list[FloatArray]:
+    """Return where the joint density is highest more often than not: one sigma least, or all."""
+    box, places = space.box(), []
+    every = range(space.n_sigma)
+    for some in [[c] for c in every] + [list(every)] * (space.n_sigma > 1):
+        for theta in (box.lower, box.upper):
+            place = u.copy()
+            place[some] = box.lower[some]
+            thetas = [space.n_sigma + c for c in some]
+            place[thetas] = theta[thetas]
+            places.append(place)
     return places
 
 

@@ -7,6 +7,7 @@ coordinate that heads there is tried at its bound directly instead of crawling.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Generic, Protocol, TypeVar
 
@@ -176,10 +177,10 @@ class _Search(Generic[State]):
         return step / over, gain
 
     def _newton(self, free: Mask) -> FloatArray:
-        """Return the step to the maximum of the quadratic model in the free coordinates."""
+        """Return the step to the maximum of the quadratic model; 0 where the model is flat."""
         step = np.zeros_like(self.here.gradient)
-        if free.any():
-            inside = self.neg_hessian[np.ix_(free, free)]
+        inside = self.neg_hessian[np.ix_(free, free)]
+        with suppress(np.linalg.LinAlgError):
             step[free] = np.linalg.solve(inside, self.here.gradient[free])
         return step
 
