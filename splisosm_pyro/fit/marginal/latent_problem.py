@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.special import gammaln
 
 from splisosm_pyro.maths.covariance.kernel import Factor, FieldSystem, Kernel
 from splisosm_pyro.maths.numeric.arrays import FloatArray, IndexArray
+from splisosm_pyro.maths.spot.gaussian import log_coefficient
 from splisosm_pyro.maths.spot.terms import SpotLikelihood
 
 
@@ -50,8 +50,7 @@ class GeneData:
     @cached_property
     def log_coefficient(self) -> float:
         """Sum of the log multinomial coefficients."""
-        totals = self.counts.sum(axis=1)
-        return float(gammaln(totals + 1.0).sum() - gammaln(self.counts + 1.0).sum())
+        return float(log_coefficient(self.counts).sum())
 
 
 @dataclass(frozen=True)

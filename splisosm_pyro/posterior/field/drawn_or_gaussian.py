@@ -9,9 +9,9 @@ from functools import cached_property
 from typing import Protocol
 
 import numpy as np
-from scipy.special import gammaln
 
 from splisosm_pyro.maths.numeric.arrays import AnyArray, FloatArray, SingleArray
+from splisosm_pyro.maths.spot.gaussian import log_coefficient
 from splisosm_pyro.posterior.field.noise import Noise
 from splisosm_pyro.posterior.field.spot_sampler import log_norm
 from splisosm_pyro.posterior.field.summary import (
@@ -152,7 +152,7 @@ def log_lik_by_spot(counts: FloatArray, eta: AnyArray) -> AnyArray:
     """
     out = np.empty((len(eta), eta.shape[2]), dtype=eta.dtype)
     totals = counts.sum(axis=1)
-    coefficient = gammaln(totals + 1.0) - gammaln(counts + 1.0).sum(axis=1)
+    coefficient = log_coefficient(counts)
     for part in cached_parts(eta):
         parts = (of[part, ..., None] for of in (counts, totals, coefficient))
         y, total, constant = (np.asarray(of, dtype=eta.dtype) for of in parts)
