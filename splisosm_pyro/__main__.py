@@ -63,6 +63,7 @@ files:
 --out fits.csv writes the table. --out results/ writes a folder:
   table.csv, isoforms.csv  one row a gene, one row an isoform (usage, its range, its change between
                            the levels of a covariate); removed.csv: what was left out
+  effects.csv              one row an isoform and contrast: change of usage, 95 % interval
   figures/                 the top genes on the tissue
   records.jsonl            every finished batch; a run that was killed goes on with --resume
   result.json, *.npz       for GeneFits.load('results/') in Python: models, AnnData
@@ -192,6 +193,12 @@ def _add_data_options(fit: argparse.ArgumentParser) -> None:
     )
     data.add_argument(
         "--reference", type=_pairs, default={}, metavar="A=LEVEL", help="default: the first level"
+    )
+    data.add_argument(
+        "--contrasts",
+        default="reference",
+        choices=("reference", "pairwise"),
+        help="which levels effects.csv compares: each with the reference (default), or every two",
     )
     data.add_argument(
         "--reference-isoform",
@@ -349,6 +356,7 @@ def _asked_for(args: argparse.Namespace) -> "tuple[Slide, RunOptions, Filters]":
         k=args.k,
         rho=args.rho,
         standardise=args.standardise,
+        contrasts=args.contrasts,
         seed=args.seed,
         keep_usage=args.keep_usage,
     )

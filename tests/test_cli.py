@@ -164,8 +164,8 @@ def test_every_gene_failing_is_exit_code_1(tissue, tmp_path, monkeypatch):
     assert len(pd.read_csv(tmp_path / "x.csv")) == 3
     assert run("fit", tmp_path / "x.npz", "--out", tmp_path / "x", "--quiet") == 1
     assert sorted(path.name for path in (tmp_path / "x").iterdir()) == [
-        *("data.npz", "fits.npz", "isoforms.csv", "records.jsonl", "removed.csv", "result.json"),
-        "table.csv",
+        *("data.npz", "effects.csv", "fits.npz", "isoforms.csv", "records.jsonl", "removed.csv"),
+        *("result.json", "table.csv"),
     ]
 
 

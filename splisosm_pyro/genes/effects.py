@@ -1,9 +1,102 @@
-"""Coefficients of one gene as changes of usage."""
+"""Effects of covariates on one gene: rows of a table, one an isoform and contrast."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from splisosm_pyro.fit.glm.coefficients import Coefficients
+from splisosm_pyro.fit.glm.undetermined import Undetermined
+from splisosm_pyro.genes.average_usage import Parameters, Rows, change_of_usage
+from splisosm_pyro.genes.data.covariates import Contrast, Design
 from splisosm_pyro.maths.numeric.arrays import FloatArray
+
+Row = dict[str, Any]
+# Said where nothing is known of a change.
+NOT_DETERMINED = "the counts do not determine it: a level without reads or with one isoform alone"
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedContrast:
+    """A contrast with its distinct rows of the standard design, and its columns of a wide table."""
+
+    contrast: Contrast
+    rows: Rows
+    columns: tuple[str, str, str]
+
+    @classmethod
+    def all_of(cls, design: Design) -> "tuple[PreparedContrast, ...]":
+        """Prepare the contrasts of a design."""
+        columns = delta_columns([one.name for one in design.contrasts])
+        spots = design.standard.with_intercept
+        return tuple(
+            cls(one, Rows.of_spots(*one.at_spots(spots)), columns[one.name])
+            for one in design.contrasts
+        )
+
+
+def delta_columns(names: Sequence[str]) -> dict[str, tuple[str, str, str]]:
+    """Name a change and the ends of its interval, no two columns alike.
+
+    Examples
+    --------
+    >>> delta_columns(["region=B"])
+    {'region=B': ('delta_region=B', 'delta_region=B_low', 'delta_region=B_high')}
+    >>> delta_columns(["a", "a_low"])["a"]
+    ('delta_a', 'delta_a_95_low', 'delta_a_95_high')
+    """
+    taken = {f"delta_{name}" for name in names}
+    found = {}
+    for name in names:
+        stem = f"delta_{name}"
+        while taken & {f"{stem}_low", f"{stem}_high"}:
+            stem += "_95"
+        found[name] = (f"delta_{name}", f"{stem}_low", f"{stem}_high")
+        taken |= set(found[name])
+    return found
+
+
+def effect_rows(
+    isoforms: Sequence[Mapping[str, Any]],
+    own: Parameters,
+    unknown: Undetermined,
+    contrasts: Sequence[PreparedContrast],
+) -> list[Row]:
+    """Return a row for each contrast and isoform; ``isoforms`` are the rows that name them."""
+    rows = []
+    for one in contrasts:
+        known = not unknown.moves_usage(np.vstack([one.rows.low, one.rows.high])).any()
+        about = {name: getattr(one.contrast, name) for name in ("covariate", "level", "reference")}
+        ends = _changes(own, one.rows) if known else _nothing(len(isoforms))
+        for isoform, change, low, high in zip(isoforms, *ends, strict=True):
+            named = {name: isoform[name] for name in ("gene", "isoform", "number")}
+            found = {"change": change, "low": low, "high": high}
+            rows.append(named | about | found | {"reason": "" if known else NOT_DETERMINED})
+    return rows
+
+
+def _changes(own: Parameters, rows: Rows) -> list[list[float]]:
+    """Return changes and the ends of their intervals as plain numbers."""
+    return [values.tolist() for values in change_of_usage(own, rows)]
+
+
+def _nothing(n_isos: int) -> list[list[float]]:
+    """Return what is said of a change of which nothing is known."""
+    return [[np.nan] * n_isos, [-1.0] * n_isos, [1.0] * n_isos]
+
+
+def with_effects(
+    isoforms: Sequence[Row], effects: Sequence[Row], contrasts: Sequence[PreparedContrast]
+) -> list[Row]:
+    """Add the changes against the reference to the isoforms' rows, three columns each."""
+    wide = [dict(row) for row in isoforms]
+    for k, one in enumerate(contrasts):
+        if one.contrast.with_first:
+            own = effects[k * len(wide) : (k + 1) * len(wide)]
+            for row, effect in zip(wide, own, strict=True):
+                ends = (effect[name] for name in ("change", "low", "high"))
+                row.update(zip(one.columns, ends, strict=True))
+    return wide
 
 
 def softmax(eta: FloatArray) -> FloatArray:
@@ -17,27 +110,3 @@ def softmax(eta: FloatArray) -> FloatArray:
     padded = np.column_stack([eta, np.zeros(len(eta))])
     ratio = np.exp(padded - padded.max(axis=1, keepdims=True))
     return np.asarray(ratio / ratio.sum(axis=1, keepdims=True))
-
-
-def delta_usage(
-    own: Coefficients, low: FloatArray, high: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """Return the change of usage (P,) from design row ``low`` to ``high``, and its standard error.
-
-    At random effect 0; the error to first order in the coefficients (delta method),
-    infinite where what takes part is not known. The rows are those of the design that the
-    coefficients belong to.
-    """
-    rows = np.stack([low, high])
-    ratio = softmax(rows @ own.values)
-    n_logits = own.values.shape[1]
-    slopes = []
-    for row, pi in zip(rows, ratio, strict=True):
-        by_logit = -np.outer(pi, pi[:n_logits])
-        by_logit[np.arange(n_logits), np.arange(n_logits)] += pi[:n_logits]
-        slopes.append(np.einsum("pq,f->pfq", by_logit, row).reshape(pi.size, -1))
-    slope = slopes[1] - slopes[0]
-    error = np.sqrt(np.maximum(np.einsum("pi,ij,pj->p", slope, own.covariance, slope), 0.0))
-    if own.unknown.moves_usage(rows).any():
-        error = np.full_like(error, np.inf)
-    return ratio[1] - ratio[0], error

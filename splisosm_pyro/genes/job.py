@@ -14,6 +14,7 @@ from splisosm_pyro.fit.options import SMOOTHS, GLMMOptions, boolean, choose, smo
 from splisosm_pyro.genes.data.covariates import Design, design_of
 from splisosm_pyro.genes.data.places import graph_of
 from splisosm_pyro.genes.data.slide import Slide
+from splisosm_pyro.genes.effects import PreparedContrast
 from splisosm_pyro.maths.axes import as_design
 from splisosm_pyro.maths.covariance.car import CARKernel
 from splisosm_pyro.maths.numeric.arrays import FloatArray
@@ -55,6 +56,8 @@ class RunOptions:
         From which each gene's own seed is derived.
     fitting_configs : dict
         Further options of the fit, see `MultinomGLMM`.
+    contrasts : {'reference', 'pairwise'}
+        Which levels of a category are compared: each with the reference, or every two.
     sensitivity : tuple of (str, dict), optional
         Priors of sigma, by name and parameters, whose effect on the estimates is a column each.
     keep_usage : bool
@@ -72,12 +75,14 @@ class RunOptions:
     standardise: bool = False
     seed: int = 0
     fitting_configs: dict[str, Any] = field(default_factory=dict)
+    contrasts: str = "reference"
     sensitivity: tuple[tuple[str, dict[str, float]], ...] | None = None
     keep_usage: bool = False
 
     def __post_init__(self) -> None:
         choose("model", self.model, ("glmm", "glm"))
         choose("smooth", self.smooth, ("auto", *SMOOTHS))
+        choose("contrasts", self.contrasts, ("reference", "pairwise"))
         boolean("share_variance", self.share_variance)
         boolean("standardise", self.standardise)
         boolean("keep_usage", self.keep_usage)
@@ -135,7 +140,9 @@ class Job:
     @classmethod
     def of(cls, slide: Slide, options: RunOptions) -> "Job":
         """Read what is the same for all genes off a slide; a bad design raises here."""
-        design = design_of(slide.covariates, slide.n_spots)
+        design = design_of(
+            slide.covariates, slide.n_spots, pairwise=options.contrasts == "pairwise"
+        )
         _check_design(slide)
         if not 0.0 <= options.rho < 1.0:
             raise ValueError(f"rho must be in [0, 1), came {options.rho}")
@@ -168,11 +175,12 @@ def _check_design(slide: Slide) -> None:
 
 @dataclass(frozen=True, eq=False)
 class PreparedJob:
-    """A job made ready: its kernel and the specification of a fit."""
+    """A job made ready: its kernel, the specification of a fit, what is compared."""
 
     job: Job
     kernel: CARKernel
     spec: GLMMSpec
+    contrasts: tuple[PreparedContrast, ...]
 
     @classmethod
     def of(cls, job: Job) -> "PreparedJob":
@@ -188,7 +196,7 @@ class PreparedJob:
             options=options.glmm_options(),
             names=design.names,
         )
-        return cls(job, kernel, spec)
+        return cls(job, kernel, spec, PreparedContrast.all_of(design))
 
     def for_isoforms(self, n_isos: int) -> "PreparedJob":
         """Return it with priors and options as they stand for a gene of P isoforms."""

@@ -20,7 +20,8 @@ from splisosm_pyro.fit.glmm.starting_values import starting_values
 from splisosm_pyro.fit.glmm.uncertainty import OuterUncertainty, coefficients_of, outer_uncertainty
 from splisosm_pyro.fit.glmm.without_space import fit_white_noise
 from splisosm_pyro.fit.result import GeneFit, Status, failed
-from splisosm_pyro.genes.effects import delta_usage, softmax
+from splisosm_pyro.genes.average_usage import Parameters
+from splisosm_pyro.genes.effects import effect_rows, softmax, with_effects
 from splisosm_pyro.genes.job import PreparedJob, gene_seed
 from splisosm_pyro.genes.kept_usage import errors_where_it_ended, packed
 from splisosm_pyro.maths.axes import LEAST_TOTAL, SplisosmWarning, as_counts
@@ -45,6 +46,7 @@ class _Fitted:
     """A fit laid out alike for both models; coefficients of the standard columns."""
 
     coefficients: Coefficients
+    drawn: Parameters
     usage: FloatArray  # (S, P)
     certificate: Row
     variances: Row
@@ -64,9 +66,9 @@ def fit_one(prepared: PreparedJob, gene: GeneInput) -> Row:
     Returns
     -------
     dict
-        ``index``; ``row``, column name to value; ``isoforms``, a row for each isoform; ``params``,
-        the parameters as nested lists, or None where the fit broke; ``usage``, on ask, as
-        `kept_usage` packs it.
+        ``index``; ``row``, column name to value; ``isoforms``, a row for each isoform; ``effects``,
+        a row for each isoform and contrast; ``params``, the parameters as nested lists, or None
+        where the fit broke; ``usage``, on ask, as `kept_usage` packs it.
     """
     start = time.perf_counter()
     total = np.asarray(gene.counts).sum(axis=1)
@@ -79,7 +81,7 @@ def fit_one(prepared: PreparedJob, gene: GeneInput) -> Row:
         "occupied_spots": int((total >= LEAST_TOTAL).sum()),
         "seed": gene_seed(prepared.job.options.seed, gene.name),
     }
-    isoforms, params, usage = _isoform_rows(gene), None, None
+    isoforms, effects, params, usage = _isoform_rows(gene), [], None, None
     try:
         prepared = prepared.for_isoforms(len(gene.isoforms))
         fitted, compared = _fit(prepared, gene)
@@ -87,13 +89,17 @@ def fit_one(prepared: PreparedJob, gene: GeneInput) -> Row:
         if not str(row["status"]).startswith("failed"):
             row |= fitted.variances | _flat(fitted, prepared)
             row["usage_range"] = float(np.ptp(fitted.usage, axis=0).max())
-            isoforms = _with_usage(isoforms, fitted, prepared)
+            isoforms = _with_usage(isoforms, fitted.usage)
+            own, unknown = fitted.drawn, fitted.coefficients.unknown
+            effects = effect_rows(isoforms, own, unknown, prepared.contrasts)
+            isoforms = with_effects(isoforms, effects, prepared.contrasts)
             params = fitted.params
             usage = _kept(prepared, fitted)
     except Exception as error:
         row |= {"status": failed(error), "reason": f"{type(error).__name__}: {error}"}
     row["seconds"] = round(time.perf_counter() - start, 4)
-    outcome: Row = {"index": gene.index, "row": row, "isoforms": isoforms, "params": params}
+    tables = {"row": row, "isoforms": isoforms, "effects": effects}
+    outcome: Row = {"index": gene.index, **tables, "params": params}
     return outcome if usage is None else outcome | {"usage": usage}
 
 
@@ -149,6 +155,7 @@ def _of_glm(prepared: PreparedJob, glm: GLMFit) -> _Fitted:
     design = prepared.spec.design
     return _Fitted(
         coefficients=glm.coefficients,
+        drawn=Parameters(glm.B, np.empty(0), glm.covariance),
         usage=softmax(design.with_intercept @ glm.B),
         certificate=_certificate(glm, glm.min_eigenvalue),
         variances={},
@@ -186,6 +193,7 @@ def _of_glmm(prepared: PreparedJob, glm: GLMFit, fit: GeneFit) -> _Fitted:
         kept = errors_where_it_ended(spec, coefficients, fit.ended, outer)
     return _Fitted(
         coefficients=coefficients,
+        drawn=_drawn(coefficients, sigma, fit, outer),
         usage=softmax(eta),
         certificate=_certificate(fit, least),
         variances=variances,
@@ -204,6 +212,20 @@ def _outer(fit: GeneFit) -> OuterUncertainty | None:
         return None if fit.ended is None else outer_uncertainty(fit.ended)
     except (ArithmeticError, ValueError):
         return None
+
+
+def _drawn(
+    coefficients: Coefficients, sigma: FloatArray, fit: GeneFit, outer: OuterUncertainty | None
+) -> Parameters:
+    """Return coefficients and sigma with their joint covariance; what is at a bound is held."""
+    size = coefficients.values.size
+    covariance = np.zeros((size + sigma.size, size + sigma.size))
+    if outer is not None and outer.covariance is not None and fit.ended is not None:
+        space = fit.ended.objective.space
+        place = np.append(np.flatnonzero(space.free), size + np.arange(space.n_sigma))
+        among = np.append(np.arange(space.n_variance, space.size), np.arange(space.n_sigma))
+        covariance[np.ix_(place, place)] = outer.covariance[np.ix_(among, among)]
+    return Parameters(coefficients.values, sigma, covariance)
 
 
 def _certificate(fit: GLMFit | GeneFit, min_eigenvalue: float) -> Row:
@@ -247,19 +269,11 @@ def _isoform_rows(gene: GeneInput) -> list[Row]:
     ]
 
 
-def _with_usage(rows: list[Row], fitted: _Fitted, prepared: PreparedJob) -> list[Row]:
-    """Add the fitted usage over the tissue and its change between levels of the covariates."""
-    usage = fitted.usage
-    for p, row in enumerate(rows):
-        row |= {
-            "mean_usage": float(usage[:, p].mean()),
-            "min_usage": float(usage[:, p].min()),
-            "max_usage": float(usage[:, p].max()),
-        }
-    for name, (low, high) in prepared.job.design.contrasts.items():
-        delta, error = delta_usage(fitted.coefficients, low, high)
-        for row, change, own in zip(rows, delta.tolist(), error.tolist(), strict=True):
-            row[f"delta_{name}"] = change
-            row[f"delta_{name}_low"] = max(-1.0, change - 1.96 * own)
-            row[f"delta_{name}_high"] = min(1.0, change + 1.96 * own)
-    return rows
+def _with_usage(rows: list[Row], usage: FloatArray) -> list[Row]:
+    """Add the fitted usage (S, P) over the tissue."""
+    names = "mean_usage", "min_usage", "max_usage"
+    found = zip(usage.mean(axis=0), usage.min(axis=0), usage.max(axis=0), strict=True)
+    return [
+        row | dict(zip(names, map(float, own), strict=True))
+        for row, own in zip(rows, found, strict=True)
+    ]

@@ -17,8 +17,8 @@ from splisosm_pyro.genes.result.table import WORDS
 from splisosm_pyro.maths.numeric.arrays import AnyArray
 
 META = "result.json"
-TABLES = ("table", "isoforms", "removed")
-FORMAT = 1
+TABLES = ("table", "isoforms", "effects", "removed")
+FORMAT = 2
 Params = dict[str, Any]
 
 

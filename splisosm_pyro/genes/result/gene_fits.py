@@ -16,7 +16,7 @@ from splisosm_pyro.genes.job import METHOD, Job, RunOptions
 from splisosm_pyro.genes.kept_usage import unpacked
 from splisosm_pyro.genes.result import folder as result_folder
 from splisosm_pyro.genes.result.anndata import Shown, as_anndata, into_anndata
-from splisosm_pyro.genes.result.table import gene_table, isoform_table
+from splisosm_pyro.genes.result.table import effect_table, gene_table, isoform_table
 from splisosm_pyro.maths.covariance.car import CARKernel
 from splisosm_pyro.maths.numeric.arrays import AnyArray, FloatArray
 from splisosm_pyro.model import MultinomGLM, MultinomGLMM
@@ -44,9 +44,14 @@ class GeneFits:
         ``gradient_norm``, ``min_eigenvalue``, ``seconds``, ``seed``.
     isoforms : DataFrame
         One row an isoform: ``reads``, mean and range over the tissue of the fitted usage,
-        ``delta_<contrast>`` with the ends of a 95 % interval: the change of usage, at random effect
-        0 and other covariates at their mean, from the reference to another level, or by one
-        standard deviation of a number (``+sd``).
+        ``delta_<contrast>`` with the ends of a 95 % interval, ``_low`` and ``_high``: the changes
+        of ``effects`` against the reference.
+    effects : DataFrame
+        One row an isoform and contrast: ``covariate``, ``level`` and the ``reference`` that it is
+        compared with (``+sd`` and nothing for a number); ``change`` of the usage, averaged over the
+        random effect and over the spots with their other covariates, with the ends ``low`` and
+        ``high`` of its 95 % interval; where the counts do not determine it, no change, -1 and 1,
+        and the ``reason``.
     removed : DataFrame
         Genes and isoforms that were not fitted, and why.
     slide : Slide
@@ -62,6 +67,7 @@ class GeneFits:
 
     table: pd.DataFrame
     isoforms: pd.DataFrame
+    effects: pd.DataFrame
     removed: pd.DataFrame
     slide: Slide
     options: RunOptions
@@ -83,6 +89,7 @@ class GeneFits:
         return cls(
             table=gene_table(ordered),
             isoforms=isoform_table(ordered),
+            effects=effect_table(ordered),
             removed=removed,
             slide=slide if complete else slide.take([one["index"] for one in ordered]),
             options=options,

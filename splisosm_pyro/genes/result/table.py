@@ -18,6 +18,10 @@ GENE_COLUMNS = (
 ISOFORM_COLUMNS = (
     *("gene", "isoform", "number", "reads", "mean_usage", "min_usage", "max_usage", "delta"),
 )
+EFFECT_COLUMNS = (
+    *("gene", "isoform", "number", "covariate", "level", "reference", "change", "low", "high"),
+    "reason",
+)
 WORDS = (
     "gene",
     "isoform",
@@ -28,6 +32,9 @@ WORDS = (
     "why",
     "sens_note",
     "smooth",
+    "covariate",
+    "level",
+    "reference",
 )
 
 
@@ -51,6 +58,13 @@ def isoform_table(outcomes: Iterable[Row]) -> pd.DataFrame:
     return _table([row for outcome in ordered for row in outcome["isoforms"]], ISOFORM_COLUMNS)
 
 
+def effect_table(outcomes: Iterable[Row]) -> pd.DataFrame:
+    """Return one row an isoform and contrast, genes by their index."""
+    ordered = sorted(outcomes, key=lambda outcome: outcome["index"])
+    rows = [row for outcome in ordered for row in outcome["effects"]]
+    return _table(rows, EFFECT_COLUMNS) if rows else pd.DataFrame(columns=list(EFFECT_COLUMNS))
+
+
 def _table(rows: list[Row], kinds: tuple[str, ...]) -> pd.DataFrame:
     """Put rows under each other, words empty and numbers missing where a row has none."""
     table = pd.DataFrame(rows)
@@ -65,5 +79,6 @@ def _place(column: str, kinds: tuple[str, ...]) -> tuple[int, list[str]]:
     """Return the sorting key of a column: its kind, then its name with numbers as numbers."""
     found = [kind for kind in kinds if column.startswith(f"{kind}_")]
     kind = column if column in kinds else max(found, key=len)
-    parts = re.split(r"(\d+)", column)
+    # the lower end of an interval before the upper one
+    parts = re.split(r"(\d+)", re.sub(r"_low$", "_1", re.sub(r"_high$", "_2", column)))
     return kinds.index(kind), [part.zfill(12) if part.isdecimal() else part for part in parts]

@@ -43,6 +43,7 @@ def fit_genes(
     rho: float = 0.99,
     reference: Mapping[str, str] | None = None,
     reference_isoform: str | Mapping[str, str] = "last",
+    contrasts: Literal["reference", "pairwise"] = "reference",
     standardise: bool = False,
     n_isos: int | None = None,
     min_counts: float = 0.0,
@@ -100,6 +101,8 @@ def fit_genes(
         one with the most reads, the one that a column of ``var`` marks (True, or its name at every
         isoform of the gene), the one of this name, or one for each gene. It is moved to the end.
         sigma, theta and usage of two isoforms do not depend on it.
+    contrasts : {'reference', 'pairwise'}
+        Which levels of a category ``effects`` compares: each with the reference, or every two.
     standardise : bool
         Kept for older scripts: covariates are fitted in standard units in any case, and estimates
         come back in the user's.
@@ -175,6 +178,7 @@ def fit_genes(
         standardise=standardise,
         seed=seed,
         fitting_configs=dict(fitting_configs or {}),
+        contrasts=contrasts,
         sensitivity=asked_sensitivity(sensitivity, var_prior_model, var_prior_model_params),
         keep_usage=keep_usage,
     )

@@ -27,7 +27,7 @@ from splisosm_pyro.maths.numeric.arrays import AnyArray
 from splisosm_pyro.paths import PathLike, made_folder
 
 NAME = "records.jsonl"
-FORMAT = 1
+FORMAT = 2
 # Raised when the same data and options give other numbers: records of before are not continued.
 NUMBERS = 2
 

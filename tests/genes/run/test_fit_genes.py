@@ -24,6 +24,7 @@ from splisosm_pyro.genes.run.fit_genes import fit_slide
 from splisosm_pyro.genes.run.records import NAME, Records
 from splisosm_pyro.genes.run.workers import batches
 from splisosm_pyro.maths.axes import SplisosmWarning
+from splisosm_pyro.maths.spot.mean_ratio import mean_ratio
 
 ROOT = Path(__file__).resolve().parents[3]
 GLM = RunOptions(model="glm")
@@ -139,23 +140,22 @@ def test_any_order_and_any_company(fits, slide):
     )
 
 
-def test_standardised_covariates_come_back_in_the_users_units(fits, slide):
-    moved = fit_slide(slide, RunOptions(standardise=True), progress=False)
-    np.testing.assert_allclose(moved.table["log_marginal"], fits.table["log_marginal"], rtol=1e-9)
-    names = [name for name in fits.table if name.startswith(("beta", "bias", "usage"))]
-    one, other = fits.table[names].to_numpy(), moved.table[names].to_numpy()
-    # how near a search comes to the optimum depends on the units
-    np.testing.assert_allclose(one, other, rtol=5e-3, atol=1e-4)
-    assert not np.array_equal(one, other)
-    # and the change from one level to another is that of the coefficients
+def test_the_change_of_usage_is_that_of_a_spot_at_random(fits, slide):
+    """Level against level: usage averaged over the random effect, and over the tissue's ages."""
     row = fits.table.set_index("gene").loc["a"]
-    age = slide.design["age"].mean()
-    low = row["bias_eta_0"] + row["beta_age_0"] * age
-    high = low + row["beta_region=layer 2_0"]
-    expected = 1 / (1 + np.exp(-high)) - 1 / (1 + np.exp(-low))
+    low = row["bias_eta_0"] + row["beta_age_0"] * slide.design["age"].to_numpy()
+    field = np.full((len(low), 1, 1), row["sigma"] ** 2)
+    usage = [
+        mean_ratio(eta[:, None], field)[:, 0].mean()
+        for eta in (low, low + row["beta_region=layer 2_0"])
+    ]
     own = fits.isoforms.set_index("isoform").loc["a0"]
-    assert own["delta_region=layer 2"] == pytest.approx(expected, rel=1e-9)
-    assert own["delta_region=layer 2_low"] < expected < own["delta_region=layer 2_high"]
+    assert own["delta_region=layer 2"] == pytest.approx(usage[1] - usage[0], abs=1e-3)
+    assert own["delta_region=layer 2_low"] < own["delta_region=layer 2"]
+    assert own["delta_region=layer 2"] < own["delta_region=layer 2_high"]
+    effect = fits.effects.query("isoform == 'a0' and level == 'layer 2'").iloc[0]
+    assert effect["change"] == own["delta_region=layer 2"]
+    assert effect["reference"] == "layer 1"
 
 
 def test_the_interval_of_a_change_of_usage_is_that_of_a_binomial(tissue):
@@ -174,7 +174,60 @@ def test_the_interval_of_a_change_of_usage_is_that_of_a_binomial(tissue):
     error = np.sqrt(sum(p[v] * (1 - p[v]) / n[v] for v in (0, 1)))
     row = result.isoforms.iloc[0]
     assert row["delta_side=r"] == pytest.approx(p[1] - p[0], rel=1e-6)
-    assert row["delta_side=r_high"] - row["delta_side=r"] == pytest.approx(1.96 * error, rel=1e-6)
+    ends = row[["delta_side=r_low", "delta_side=r_high"]].astype(float)
+    np.testing.assert_allclose((ends - row["delta_side=r"]) / error, [-1.96, 1.96], rtol=0.05)
+
+
+def test_what_counts_do_not_determine_is_blank_with_its_reason():
+    """The reference level has no read: the others are known against each other alone."""
+    rng = np.random.default_rng(1)
+    level = np.repeat(["A", "B", "C"], 20)
+    total = np.where(level == "A", 0, rng.integers(1, 9, 60))
+    first = rng.binomial(total, np.where(level == "B", 0.7, 0.3))
+    counts = np.stack([first, total - first], axis=1)[None]
+    found = [
+        fit_genes(
+            counts,
+            coords=rng.random((60, 2)),
+            covariates=pd.DataFrame({"c": level}),
+            reference={"c": reference},
+            contrasts="pairwise",
+            model="glm",
+            progress=False,
+        ).effects.query("number == 0")
+        for reference in "AC"
+    ]
+    for effects in found:
+        known = (effects["level"] != "A") & (effects["reference"] != "A")
+        assert known.tolist().count(True) == 1
+        assert effects.loc[known, ["change", "low", "high"]].notna().all(axis=None)
+        assert (effects.loc[known, "reason"] == "").all()
+        unknown = effects[~known]
+        assert unknown["change"].isna().all()
+        assert (unknown["low"] == -1.0).all()
+        assert (unknown["high"] == 1.0).all()
+        assert unknown["reason"].str.contains("do not determine").all()
+    between = [effects.query("level != 'A' and reference != 'A'").iloc[0] for effects in found]
+    assert abs(between[0]["change"]) == pytest.approx(abs(between[1]["change"]), rel=1e-6)
+
+
+def test_no_two_columns_of_the_isoforms_are_alike():
+    rng = np.random.default_rng(2)
+    changes = []
+    for last in ("tumour_low", "other"):
+        level = np.array(["healthy", "tumour", last])[np.arange(60) % 3]
+        counts = np.random.default_rng(3).poisson(4.0, (1, 60, 2))
+        table = fit_genes(
+            counts,
+            coords=rng.random((60, 2)),
+            covariates=pd.DataFrame({"region": level}),
+            model="glm",
+            progress=False,
+        ).isoforms
+        assert table.columns.is_unique
+        assert table.filter(like="delta").shape[1] == 6
+        changes.append(table[f"delta_region={last}"].to_numpy())
+    np.testing.assert_allclose(*changes, rtol=1e-9)
 
 
 def test_slides_are_independent_blocks(bare, tissue):
