@@ -18,7 +18,12 @@ import torch
 
 from splisosm_pyro import CARKernel, simulate_tissue
 from splisosm_pyro.fit.glm.standard_design import StandardDesign
-from splisosm_pyro.hypotheses.spatial import spatial_score_test
+from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, fit_gene
+from splisosm_pyro.fit.options import GLMMOptions
+from splisosm_pyro.hypotheses.covariates import covariate_tests, white_covariate_score_test
+from splisosm_pyro.hypotheses.spatial import spatial_score_test, untestable
+from splisosm_pyro.hypotheses.white_null import fit_white_null
+from splisosm_pyro.maths.priors import Priors
 
 LEVELS = (0.05, 0.01, 0.001)
 CLASSES = (0, 100, 300, 1000, np.inf)  # reads a gene
@@ -82,6 +87,50 @@ def space(options):
     return pd.DataFrame(rows, columns=["reads", "p", "seconds"])
 
 
+def covariates(options):
+    """Test covariates of no effect, ten a gene, given a field; a row each."""
+    real, coords, kernel = slide(options.data, options.genes)
+    configs = {"nugget": "quadrature", "smooth": "ep"}
+    spec = GLMMSpec(
+        kernel=kernel,
+        design=StandardDesign.of(np.empty((len(coords), 0))),
+        share_variance=True,
+        fix_sigma=False,
+        priors=Priors.of("none", None),
+        options=GLMMOptions.from_configs("marginal_newton", configs),
+    )
+    q, rows = options.isoforms - 1, []
+    start = {"beta": np.zeros((0, q)), "bias_eta": np.zeros(q)}
+    start |= {"sigma": np.ones(1), "theta_logit": np.zeros(1)}
+    for gene in range(options.genes):
+        rng = np.random.default_rng([options.seed, gene])
+        bias = 0.5 * rng.standard_normal(q)
+        nu = field(kernel, q, options.sigma, options.theta, rng)
+        effects = options.effect * covariate(options.covariate, coords, kernel, rng)[:, :1]
+        counts = draw(real[gene % len(real)].sum(axis=1), bias + nu, rng)
+        X = [covariate(options.covariate, coords, kernel, rng) for _ in range(10)]
+        if options.effect:
+            counts = draw(counts.sum(axis=1).astype(int), bias + nu + effects, rng)
+            X = [effects / options.effect]
+        if untestable(counts[:, counts.sum(0) > 0], np.flatnonzero(counts.sum(1)), kernel):
+            continue
+        began = time.perf_counter()
+        null = fit_gene(spec, counts, start, keep_end=True)
+        middle = time.perf_counter()
+        if options.white:
+            white = fit_white_null(counts[:, counts.sum(axis=0) > 0], spec.design)
+            tests = white_covariate_score_test(white, X)
+        else:
+            tests = covariate_tests(spec, counts, null, X, options.refit)
+        after = time.perf_counter() - middle
+        share = after / (middle - began)
+        rows += [(counts.sum(), one.p, after / len(X), one.kind, share) for one in tests]
+    table = pd.DataFrame(rows, columns=["reads", "p", "seconds", "kind", "share"])
+    print(f"refitted {(table['kind'] != 'score').mean():.3f}, of the null's time", end=" ")
+    print(f"{table['share'].median():.2f}")
+    return table
+
+
 def report(table):
     """Print how many are rejected at each level, overall and by depth."""
     table = table.assign(depth=pd.cut(table["reads"], CLASSES, right=False))
@@ -98,7 +147,7 @@ def report(table):
 def main():
     """Run one study."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("study", choices=("space",))
+    parser.add_argument("study", choices=("space", "covariates"))
     parser.add_argument("--data", type=Path)
     parser.add_argument("--genes", type=int, default=643)
     parser.add_argument("--isoforms", type=int, default=2)
@@ -107,6 +156,9 @@ def main():
     parser.add_argument(
         "--covariate", choices=("none", "smooth", "region", "noise"), default="none"
     )
+    parser.add_argument("--effect", type=float, default=0.0, help="of one covariate, logits")
+    parser.add_argument("--refit", type=float, default=0.0, help="score p below which to refit")
+    parser.add_argument("--white", action="store_true", help="at the null without a field")
     parser.add_argument("--permute", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
