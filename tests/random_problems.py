@@ -163,7 +163,7 @@ def findings(problem: RandomProblem) -> list[str]:
     if status == "max_epochs":
         return [] if "optim" in problem.arguments["fitting_configs"] else ["max_epochs"]
     spec, counts = arrays.spec, arrays.counts[0]
-    glm = fit_glm(counts, arrays.rows)
+    glm = fit_glm(counts, spec.design.rows)
     moving = spec.moving(glm)
     for name, value in trivial_points(spec, counts, params, glm, moving).items():
         if value > fit.value + LACKING + 1e-12 * abs(value):
@@ -177,7 +177,8 @@ def findings(problem: RandomProblem) -> list[str]:
 def trivial_points(spec, counts, params, glm, moving):
     """The objective at points that anyone can name, by what they are."""
     small = params["sigma"] if spec.fix_sigma else np.full_like(params["sigma"], 1e-4)
-    flat = {"beta": glm.B[:-1], "bias_eta": glm.B[-1]}
+    own = spec.design.back @ glm.B
+    flat = {"beta": own[:-1], "bias_eta": own[-1]}
     zero = {name: np.zeros_like(value) for name, value in flat.items()}
     ones, nu = np.ones_like(params["theta_logit"]), params["nu"]
     places = {
