@@ -112,6 +112,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     args = build_parser().parse_args(argv)
     try:
+        for name in {"out", "file"} & vars(args).keys():
+            setattr(args, name, expanded(getattr(args, name)))
         with warnings.catch_warnings():
             warnings.showwarning = partial(_warn, args.command)
             return int(args.run(args))
@@ -141,7 +143,7 @@ def _add_demo(commands: "argparse._SubParsersAction[_Parser]") -> None:
         epilog=DEMO_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    demo.add_argument("--out", type=expanded, default=Path("demo-output"), metavar="DIR")
+    demo.add_argument("--out", type=Path, default=Path("demo-output"), metavar="DIR")
     demo.add_argument("--genes", type=int, default=10, metavar="N", help="default 10")
     demo.add_argument("--spots", type=int, default=900, metavar="N", help="default 900")
     demo.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
@@ -158,10 +160,10 @@ def _add_fit(commands: "argparse._SubParsersAction[_Parser]") -> None:
         epilog=FIT_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    fit.add_argument("file", type=expanded, metavar="FILE", help=".npz or .h5ad")
+    fit.add_argument("file", type=Path, metavar="FILE", help=".npz or .h5ad")
     fit.add_argument(
         "--out",
-        type=expanded,
+        type=Path,
         required=True,
         metavar="PATH",
         help="a .csv, or a folder for everything",

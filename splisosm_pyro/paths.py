@@ -19,7 +19,10 @@ def expanded(path: PathLike) -> Path:
     >>> expanded("~/results") == Path.home() / "results"
     True
     """
-    return Path(path).expanduser()
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{path}: there is no home of such a user") from None
 
 
 def made_folder(path: PathLike) -> Path:

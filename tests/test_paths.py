@@ -51,6 +51,7 @@ def run(*argv):
         ("/proc/x", "--out: /proc/x cannot be written: "),
         (300 * "a" + ".csv", "cannot be written: File name too long"),
         (300 * "a", "cannot be written: File name too long"),
+        ("~no-such-user/x.csv", "~no-such-user/x.csv: there is no home of such a user"),
         ("nowhere/x.csv", "--out: there is no folder nowhere"),
         ("x.npz", "--out: x.npz is no folder; give one, or a name that ends in .csv"),
         ("x.npz/results", "--out: x.npz/results cannot be written: Not a directory"),
@@ -80,7 +81,7 @@ def test_a_check_leaves_things_as_they_are(tmp_path):
 
 
 def test_home_is_home_everywhere(home):
-    assert run("--out", "~/x.csv") == 0
+    assert main(["fit", "~/x.npz", "--out", "~/x.csv", "--model", "glm", "--quiet"]) == 0
     assert run("--out", "~/deep/results", "--figures", 0) == 0
     assert len(pd.read_csv(home / "x.csv")) == 3
     fits = GeneFits.load("~/deep/results")

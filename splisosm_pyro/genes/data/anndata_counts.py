@@ -13,6 +13,7 @@ from splisosm_pyro.maths.numeric.arrays import AnyArray, IndexArray, StrArray
 
 RAW = "raw"
 BLOCK_BYTES = 64e6  # of rows that are dense at one time
+ENTRIES = 100_000  # that are looked at together
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,19 +123,26 @@ def _whole(matrix: Any, some: bool = True) -> bool:
     """Whether a matrix holds whole numbers, none negative (and some that are not 0)."""
     if matrix.dtype.kind not in "biuf":
         return False
+    any_read = False
+    for part in _parts(matrix):
+        least, most = part.min(initial=0), part.max(initial=0)  # NaN if there is one
+        if not (least >= 0 and most < np.inf and (part == np.floor(part)).all()):
+            return False
+        any_read = any_read or bool(most > 0)
+    return any_read or not some
+
+
+def _parts(matrix: Any) -> Iterator[AnyArray]:
+    """Yield the entries that may differ from 0, so many at a time that they stay in the cache."""
     if hasattr(matrix, "tocsr"):
         parts: Iterator[AnyArray] = iter([matrix.data])
     elif isinstance(matrix, np.ndarray):
         parts = iter([matrix])
     else:
         parts = (block for _, block in _blocks(matrix))
-    any_read = False
     for part in parts:
-        counts = np.isfinite(part) & (part >= 0) & (part == np.floor(part))
-        if part.dtype.kind not in "bu" and not counts.all():
-            return False
-        any_read = any_read or bool(part.any())
-    return any_read or not some
+        flat = part.reshape(-1)
+        yield from (flat[start : start + ENTRIES] for start in range(0, flat.size, ENTRIES))
 
 
 def _check_room(matrix: Any, n_entries: int) -> None:

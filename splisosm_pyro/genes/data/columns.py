@@ -27,7 +27,7 @@ def as_column(name: str, values: Any) -> "pd.Series[Any]":
     >>> as_column("age", pd.Series([3, 4.5], dtype=object)).tolist()
     [3.0, 4.5]
     """
-    column = pd.Series(values if isinstance(values, pd.Series) else np.asarray(values))
+    column = pd.Series(values if hasattr(values, "dtype") else np.asarray(values))
     column = column.reset_index(drop=True)
     if getattr(column.dtype, "kind", "O") == "S":
         column = column.str.decode("utf-8")

@@ -94,6 +94,7 @@ def _category(name: str, column: "pd.Series[str]", reference: str | None) -> Cov
             f"covariate {name!r} must have fewer levels than there are spots, came one a spot: "
             "leave it out"
         )
+    reference = None if reference is None else str(reference)
     if reference is not None and reference not in levels:
         raise ValueError(
             f"the reference of {name!r} must be one of {', '.join(levels)}, came {reference!r}"

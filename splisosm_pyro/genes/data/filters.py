@@ -3,6 +3,7 @@
 import warnings
 from collections import defaultdict
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal
 
 import numpy as np
@@ -40,6 +41,9 @@ class Filters:
 
     def __post_init__(self) -> None:
         choose("rare", self.rare, ("drop", "merge"))
+        for name in ("min_counts", "min_spots", "min_share"):
+            if not isinstance(getattr(self, name), Real):
+                raise TypeError(f"{name} must be a number, came {getattr(self, name)!r}")
         if not 0.0 <= self.min_share < 1.0:
             raise ValueError(f"min_share must be in [0, 1), came {self.min_share}")
         for name in ("min_counts", "min_spots"):

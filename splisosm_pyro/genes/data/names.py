@@ -1,6 +1,7 @@
 """Names: what the parts of a slide are called, lists of them as users give them, none at all."""
 
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from splisosm_pyro.fit.options import positive_int
 from splisosm_pyro.maths.axes import SplisosmWarning
 from splisosm_pyro.maths.numeric.arrays import AnyArray, Mask
 
@@ -41,6 +43,8 @@ class SlideKeys:
             value = getattr(self, name)
             if not isinstance(value, str) and (value is not None or name == "layer"):
                 raise TypeError(f"{name} must be one name, came {value!r}")
+        if self.n_isos is not None:
+            positive_int("n_isos", self.n_isos)
 
 
 def is_missing(values: Any, words: Sequence[str] = NO_NAME) -> Mask:
@@ -80,8 +84,7 @@ def twice(names: Iterable[str]) -> list[str]:
     >>> twice(["a", "b", "a", "a"])
     ['a']
     """
-    column = pd.Series(list(names), dtype=object)
-    return list(map(str, column[column.duplicated()].unique()))
+    return [name for name, n in Counter(names).items() if n > 1]
 
 
 def listed(names: Sequence[Any] | AnyArray) -> str:

@@ -62,6 +62,13 @@ def test_words_of_any_kind(values):
     assert own.columns["kind=u"].tolist() == [1.0, 0.0, 1.0]
 
 
+def test_the_reference_of_numbered_levels_may_be_a_number():
+    assert list(covariate("cluster", pd.Categorical([0, 1, 2] * 2), reference=1).columns) == [
+        "cluster=0",
+        "cluster=2",
+    ]
+
+
 def test_matrices_dense_sparse_and_tables():
     dense = np.array([[1.0, 0.0], [0.0, 2.0], [0.0, 0.0]])
     for values in (dense, sparse.csr_matrix(dense), pd.DataFrame(dense, columns=[0, 1])):

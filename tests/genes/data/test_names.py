@@ -65,6 +65,8 @@ def test_genes_of_arrays_without_a_name_are_left_out_and_listed():
         ({"group_iso_by": "symbol"}, ValueError, "group_iso_by has no meaning .* are arrays"),
         ({"adj_key": "W"}, ValueError, "adj_key has no meaning where the data are arrays"),
         ({"library_key": ["slide"]}, TypeError, r"library_key must be one name, came \['slide'\]"),
+        ({"n_isos": "3"}, TypeError, "n_isos must be a whole number"),
+        ({"min_counts": "50"}, TypeError, "min_counts must be a number, came '50'"),
         ({"layer": None}, TypeError, "layer must be one name, came None"),
         ({"sensitivity": 3}, TypeError, "sensitivity must be True, False or"),
     ],
