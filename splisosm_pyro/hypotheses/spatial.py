@@ -97,7 +97,7 @@ def spatial_score_test(
     return SpatialTest(statistic, float(form.tail(value)), sigma=null.sigma)
 
 
-def untestable(counts: FloatArray, occupied: IndexArray, kernel: Kernel) -> str:
+def untestable(counts: FloatArray, occupied: IndexArray, kernel: Kernel | None = None) -> str:
     """Say why a gene, isoforms without reads left out, cannot be tested; empty if it can."""
     if not occupied.size:
         return "the gene has no reads"

@@ -29,6 +29,7 @@ from splisosm_pyro.maths.numeric.interrupts import interrupts_heard
 from splisosm_pyro.model.as_arrays import ModelArrays
 from splisosm_pyro.model.data import ModelData
 from splisosm_pyro.model.history import FitLog, few_threads, logger, param_history, seeded, spoken
+from splisosm_pyro.model.tested import WithTests
 from splisosm_pyro.posterior.arviz.diagnose import with_posterior
 
 GeneSolver = Callable[..., GeneFit]  # of gene g, and the kernel to use where there is one
@@ -36,7 +37,7 @@ GeneSolver = Callable[..., GeneFit]  # of gene g, and the kernel to use where th
 WRITTEN_TOGETHER = 256  # genes
 
 
-class BaseModel(nn.Module):
+class BaseModel(WithTests, nn.Module):
     """A model of isoform counts, fitted gene by gene.
 
     A subclass sets ``options_class`` and ``objective``, creates its parameters in ``setup_data`` by
