@@ -11,9 +11,9 @@ import pytest
 from scipy import stats
 
 from splisosm_pyro.fit.glm.standard_design import StandardDesign
-from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec
 from splisosm_pyro.fit.glmm.marginal_objective import MarginalObjective
 from splisosm_pyro.fit.glmm.outer_space import OuterSpace
+from splisosm_pyro.fit.glmm.specification import GLMMSpec
 from splisosm_pyro.fit.marginal.conditional_mode import cold_start, find_mode
 from splisosm_pyro.fit.marginal.latent_problem import GeneData, LatentProblem
 from splisosm_pyro.fit.marginal.variances import Variances

@@ -55,6 +55,8 @@ class GeneFit:
         A ``Status`` or ``failed(why)``.
     reason : str
         What is at a bound, or why the fit stopped short, with the remedy; empty if converged.
+    at_bound : tuple of str
+        The variance parameters that ended at a bound of the search, ``'theta = 1'`` for example.
     gradient_norm : float
         Euclidean norm of the objective's gradient in the free parameters at ``params``.
     min_eigenvalue : float
@@ -80,6 +82,7 @@ class GeneFit:
     epochs: int
     values: FloatArray
     params_path: Sequence[Mapping[str, FloatArray]] = field(default_factory=list)
+    at_bound: tuple[str, ...] = ()
     ended: Any = None
 
     @property

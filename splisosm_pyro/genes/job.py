@@ -9,7 +9,7 @@ import joblib
 import numpy as np
 from scipy.sparse import csc_array
 
-from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec
+from splisosm_pyro.fit.glmm.specification import GLMMSpec
 from splisosm_pyro.fit.options import SMOOTHS, GLMMOptions, boolean, choose, smooth_by_default
 from splisosm_pyro.genes.data.covariates import Design, design_of
 from splisosm_pyro.genes.data.places import graph_of

@@ -5,8 +5,8 @@ import base64
 import numpy as np
 
 from splisosm_pyro.fit.glm.coefficients import Coefficients
-from splisosm_pyro.fit.glmm.fit_gene import EvaluatedObjective, GLMMSpec
 from splisosm_pyro.fit.glmm.marginal_objective import MarginalObjective
+from splisosm_pyro.fit.glmm.specification import EvaluatedObjective, GLMMSpec
 from splisosm_pyro.fit.glmm.uncertainty import OuterUncertainty, usage_errors
 from splisosm_pyro.maths.numeric.arrays import AnyArray, FloatArray
 

@@ -15,7 +15,8 @@ from scipy.special import expit
 
 from splisosm_pyro.fit.glm.coefficients import Coefficients
 from splisosm_pyro.fit.glm.fit_gene import GLMFit, fit_glm
-from splisosm_pyro.fit.glmm.fit_gene import Params, fit_gene
+from splisosm_pyro.fit.glmm.fit_gene import fit_gene
+from splisosm_pyro.fit.glmm.specification import Params
 from splisosm_pyro.fit.glmm.starting_values import starting_values
 from splisosm_pyro.fit.glmm.uncertainty import OuterUncertainty, coefficients_of, outer_uncertainty
 from splisosm_pyro.fit.glmm.without_space import fit_white_noise
@@ -88,6 +89,7 @@ def fit_one(prepared: PreparedJob, gene: GeneInput) -> Row:
         row |= compared | fitted.certificate
         if not str(row["status"]).startswith("failed"):
             row |= fitted.variances | _flat(fitted, prepared)
+            row["unknown"] = _unknown(fitted, prepared)
             row["usage_range"] = float(np.ptp(fitted.usage, axis=0).max())
             isoforms = _with_usage(isoforms, fitted.usage)
             own, unknown = fitted.drawn, fitted.coefficients.unknown
@@ -119,7 +121,7 @@ def _fit(prepared: PreparedJob, gene: GeneInput) -> tuple[_Fitted, Row]:
         checked = as_counts(np.asarray(gene.counts, dtype=np.float64)[None])
     counts = checked.values[0].numpy()
     glm = fit_glm(counts, prepared.spec.design.rows, names=prepared.spec.names)
-    row: Row = {"loglik_glm": glm.log_lik, "status_glm": str(glm.status)}
+    row: Row = {"loglik_glm": glm.log_lik}
     if not prepared.job.options.glmm:
         return _of_glm(prepared, glm), row
     n_components = 1 if prepared.spec.share_variance else counts.shape[1] - 1
@@ -128,6 +130,7 @@ def _fit(prepared: PreparedJob, gene: GeneInput) -> tuple[_Fitted, Row]:
     start = {name: value[0].numpy() for name, value in begin.items()}
     fit, white = _with_and_without_space(prepared, counts, start)
     row |= {"log_marginal": fit.value, "smooth": prepared.spec.options.smooth}
+    row["at_bound"] = "; ".join(fit.at_bound)
     if fit.status != Status.NO_COUNTS:
         row |= {
             "log_marginal_white": white.value,
@@ -229,13 +232,21 @@ def _drawn(
 
 
 def _certificate(fit: GLMFit | GeneFit, min_eigenvalue: float) -> Row:
-    """Return status, reason and what certifies the optimum."""
+    """Return whether the fit is at its optimum, why not, and what certifies it."""
+    at_optimum = fit.status in (Status.CONVERGED, Status.BOUNDARY)
     return {
-        "status": str(fit.status),
+        "status": str(Status.CONVERGED if at_optimum else fit.status),
         "reason": fit.reason,
         "gradient_norm": float(fit.gradient_norm),
         "min_eigenvalue": float(min_eigenvalue),
     }
+
+
+def _unknown(fitted: _Fitted, prepared: PreparedJob) -> str:
+    """Name the coefficients that neither the counts nor a prior determine."""
+    own = fitted.coefficients.on_scale(prepared.spec.design.back)
+    names = [f"beta_{name}" for name in prepared.spec.names] + ["bias_eta"]
+    return "; ".join(name for name, one in zip(names, own.known, strict=True) if not one.all())
 
 
 def _numbered(name: str, values: FloatArray, *, se: bool = False) -> Row:

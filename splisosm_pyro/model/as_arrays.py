@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from splisosm_pyro.fit.glm.standard_design import StandardDesign
-from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, Params
+from splisosm_pyro.fit.glmm.specification import GLMMSpec, Params
 from splisosm_pyro.fit.result import GeneFit
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.posterior.draws.arguments import Labels, chosen_genes

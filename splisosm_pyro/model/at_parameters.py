@@ -11,7 +11,6 @@ import pandas as pd
 import torch
 
 from splisosm_pyro.fit.accelerator.lockstep_fit import each_gene
-from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, Params
 from splisosm_pyro.fit.glmm.marginal_error import (
     NOT_KNOWN,
     Conditional,
@@ -20,6 +19,7 @@ from splisosm_pyro.fit.glmm.marginal_error import (
     marginal_error,
     posterior_mean_ratio,
 )
+from splisosm_pyro.fit.glmm.specification import GLMMSpec, Params
 from splisosm_pyro.fit.glmm.uncertainty import GeneErrors, gene_errors, unknown_errors
 from splisosm_pyro.fit.options import positive_int
 from splisosm_pyro.fit.result import GeneFit

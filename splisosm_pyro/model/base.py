@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from splisosm_pyro.fit.accelerator.lockstep_fit import each_gene
 from splisosm_pyro.fit.accelerator.memory import check_fit_memory
-from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec
+from splisosm_pyro.fit.glmm.specification import GLMMSpec
 from splisosm_pyro.fit.options import FitOptions
 from splisosm_pyro.fit.result import GeneFit, broken_fit
 from splisosm_pyro.maths.covariance.kernel import Kernel

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from splisosm_pyro.fit.glm.standard_design import StandardDesign
-from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec
+from splisosm_pyro.fit.glmm.specification import GLMMSpec
 from splisosm_pyro.fit.options import NUGGETS, SMOOTHS, choose
 from splisosm_pyro.maths.covariance.kernel import Kernel
 from splisosm_pyro.maths.numeric.arrays import FloatArray

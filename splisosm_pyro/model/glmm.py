@@ -8,7 +8,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, Params, fit_gene
+from splisosm_pyro.fit.glmm.fit_gene import fit_gene
+from splisosm_pyro.fit.glmm.specification import GLMMSpec, Params
 from splisosm_pyro.fit.glmm.starting_values import INIT_RATIOS, starting_values
 from splisosm_pyro.fit.glmm.uncertainty import GeneErrors
 from splisosm_pyro.fit.options import FitOptions, GLMMOptions, boolean, choose

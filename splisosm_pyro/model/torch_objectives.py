@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec
 from splisosm_pyro.fit.glmm.marginal_error import Conditional
+from splisosm_pyro.fit.glmm.specification import GLMMSpec
 from splisosm_pyro.fit.marginal.laplace import log_marginal as value_at_mode
 from splisosm_pyro.maths.density.joint import log_joint as density
 from splisosm_pyro.maths.numeric.arrays import FloatArray

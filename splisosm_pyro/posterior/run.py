@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from splisosm_pyro.fit.glm.standard_design import StandardDesign
-from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec
+from splisosm_pyro.fit.glmm.specification import GLMMSpec
 from splisosm_pyro.fit.result import failed
 from splisosm_pyro.maths.covariance.kernel import Kernel
 from splisosm_pyro.maths.numeric.arrays import FloatArray

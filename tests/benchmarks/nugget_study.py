@@ -30,8 +30,9 @@ from threadpoolctl import threadpool_limits
 
 from splisosm_pyro import CARKernel
 from splisosm_pyro.fit.glm.standard_design import StandardDesign
-from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, fit_gene
+from splisosm_pyro.fit.glmm.fit_gene import fit_gene
 from splisosm_pyro.fit.glmm.marginal_error import Conditional, gene_generator, marginal_error
+from splisosm_pyro.fit.glmm.specification import GLMMSpec
 from splisosm_pyro.fit.glmm.without_space import fit_white_noise
 from splisosm_pyro.fit.options import GLMMOptions
 from splisosm_pyro.maths.priors import Priors

@@ -6,7 +6,7 @@ import torch
 from scipy.special import gammaln
 
 from splisosm_pyro.fit.glm.standard_design import StandardDesign
-from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec
+from splisosm_pyro.fit.glmm.specification import GLMMSpec
 from splisosm_pyro.fit.glmm.without_space import fit_white_noise
 from splisosm_pyro.fit.options import GLMMOptions
 from splisosm_pyro.hypotheses.exchangeable_noise import (

@@ -28,7 +28,7 @@ from typing import Self
 import numpy as np
 from scipy.special import expit
 
-from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, Params
+from splisosm_pyro.fit.glmm.specification import GLMMSpec, Params
 from splisosm_pyro.fit.marginal.conditional_mode import Mode
 from splisosm_pyro.fit.marginal.latent_problem import LatentProblem
 from splisosm_pyro.fit.marginal.variances import Variances

@@ -15,10 +15,10 @@ import numpy as np
 
 from splisosm_pyro.fit.glm.coefficients import Coefficients
 from splisosm_pyro.fit.glm.fit_gene import GLMFit, fit_glm
-from splisosm_pyro.fit.glmm.fit_gene import EvaluatedObjective, GLMMSpec, Params
 from splisosm_pyro.fit.glmm.joint_objective import JointObjective
 from splisosm_pyro.fit.glmm.marginal_objective import MarginalObjective
 from splisosm_pyro.fit.glmm.outer_space import OuterSpace
+from splisosm_pyro.fit.glmm.specification import EvaluatedObjective, GLMMSpec, Params
 from splisosm_pyro.fit.marginal.laplace import mode_push
 from splisosm_pyro.fit.marginal.latent_problem import LatentProblem
 from splisosm_pyro.fit.marginal.smooth_part import MarginalState

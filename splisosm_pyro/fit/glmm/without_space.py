@@ -5,7 +5,8 @@ What a fit with space gains over it, in nats, says how much the data ask for a s
 
 from dataclasses import replace
 
-from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, Params, fit_gene
+from splisosm_pyro.fit.glmm.fit_gene import fit_gene
+from splisosm_pyro.fit.glmm.specification import GLMMSpec, Params
 from splisosm_pyro.fit.result import GeneFit
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 

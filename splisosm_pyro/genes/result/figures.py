@@ -145,9 +145,15 @@ def _page(fits: GeneFits, maps: GeneMaps) -> Figure:
     figure = gene_figure(places_of(fits.slide), rows)
     reads = f"{row['reads']} reads at {row['occupied_spots']} spots"
     figure.suptitle(
-        f"{_shown(maps.title)}: {reads}, {row['status']}\n{variances(row)}", fontsize=10
+        f"{_shown(maps.title)}: {reads}, {row['status']}{_at_bound(row)}\n{variances(row)}",
+        fontsize=10,
     )
     return figure
+
+
+def _at_bound(row: "pd.Series[float]") -> str:
+    """Say which of sigma and theta ended at a bound."""
+    return f", {row['at_bound']}" if row.get("at_bound") else ""
 
 
 def _top(fits: GeneFits, genes: list[GeneMaps]) -> Figure:

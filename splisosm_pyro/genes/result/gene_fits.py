@@ -33,9 +33,12 @@ class GeneFits:
     Attributes
     ----------
     table : DataFrame
-        One row a gene: ``gene``, ``n_isos``, ``reads``, ``occupied_spots``; ``status`` and
-        ``reason``; ``sigma`` and ``theta`` (numbered where the variance is not shared), with their
-        errors on the scales where these are symmetric, ``log_sigma_se`` and ``theta_logit_se``,
+        One row a gene: ``gene``, ``n_isos``, ``reads``, ``occupied_spots``; ``status``, whether the
+        fit is at its optimum; ``at_bound``, which of sigma and theta ended at a bound there, as
+        theta does for most genes; ``unknown``, the coefficients that the counts do not determine;
+        ``reason`` in words; ``sigma`` and ``theta`` (numbered where the variance is not shared),
+        with their errors on the scales where these are symmetric, ``log_sigma_se`` and
+        ``theta_logit_se``,
         infinite at a bound; ``usage_p``, the mean over the spots of the fitted usage of isoform p,
         and ``usage_range``, the largest range over the tissue; ``bias_eta_q`` and
         ``beta_<covariate>_q`` (logits against the last isoform, the user's units) with ``_se``;
@@ -291,9 +294,16 @@ class GeneFits:
         return int(gene) % len(self.table)
 
     def summary(self) -> str:
-        """Return how many genes ended how, on one line."""
+        """Return how many genes ended how, and what is not known of them, on one line."""
         ends = self.table["status"].str.partition(":")[0].value_counts()
         found = ", ".join(f"{n} {end}" for end, n in ends.items())
+        limits = {
+            "at_bound": "with sigma or theta at a bound",
+            "unknown": "with coefficients that their counts do not determine",
+        }
+        for column, words in limits.items():
+            n = int((self.table[column] != "").sum()) if column in self.table else 0
+            found += f"; {n} {words}" if n else ""
         return f"{len(self.table)} genes: {found}" + ("" if self.complete else " (interrupted)")
 
     def __repr__(self) -> str:

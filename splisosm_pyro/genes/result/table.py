@@ -9,11 +9,11 @@ import pandas as pd
 Row = dict[str, Any]
 
 GENE_COLUMNS = (
-    *("gene", "n_isos", "reads", "occupied_spots", "status", "sigma", "theta"),
-    *("log_sigma", "theta_logit", "usage", "usage_range"),
+    *("gene", "n_isos", "reads", "occupied_spots", "status", "at_bound", "unknown", "reason"),
+    *("sigma", "theta", "log_sigma", "theta_logit", "usage", "usage_range"),
     *("bias_eta", "beta", "loglik_glm", "log_marginal_white", "log_marginal"),
     *("gain_over_white", "gain_over_glm", "sigma_white", "gradient_norm", "min_eigenvalue"),
-    *("sens", "sens_note", "smooth", "seconds", "seed", "status_glm", "reason", "isoforms"),
+    *("sens", "sens_note", "smooth", "isoforms", "seconds", "seed"),
 )
 ISOFORM_COLUMNS = (
     *("gene", "isoform", "number", "reads", "mean_usage", "min_usage", "max_usage", "delta"),
@@ -27,7 +27,8 @@ WORDS = (
     "isoform",
     "isoforms",
     "status",
-    "status_glm",
+    "at_bound",
+    "unknown",
     "reason",
     "why",
     "sens_note",

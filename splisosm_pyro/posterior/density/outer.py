@@ -16,8 +16,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from splisosm_pyro.fit.glm.fit_gene import fit_glm
-from splisosm_pyro.fit.glmm.fit_gene import START_SIGMAS, START_THETA_LOGITS, GLMMSpec
+from splisosm_pyro.fit.glmm.fit_gene import START_SIGMAS, START_THETA_LOGITS
 from splisosm_pyro.fit.glmm.marginal_objective import MarginalObjective
+from splisosm_pyro.fit.glmm.specification import GLMMSpec
 from splisosm_pyro.fit.marginal.conditional_mode import ModeError
 from splisosm_pyro.fit.marginal.smooth_part import MarginalState
 from splisosm_pyro.fit.options import NUGGETS, choose, smooth_by_default

@@ -27,9 +27,10 @@ import numpy as np
 
 from splisosm_pyro.fit.glm.fit_gene import fit_glm
 from splisosm_pyro.fit.glm.standard_design import StandardDesign
-from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, Params, fit_gene
+from splisosm_pyro.fit.glmm.fit_gene import fit_gene
 from splisosm_pyro.fit.glmm.marginal_error import Conditional
 from splisosm_pyro.fit.glmm.marginal_objective import MarginalObjective
+from splisosm_pyro.fit.glmm.specification import GLMMSpec, Params
 from splisosm_pyro.fit.glmm.uncertainty import OuterUncertainty
 from splisosm_pyro.fit.marginal.latent_problem import GeneData
 from splisosm_pyro.fit.marginal.smooth_part import MarginalState

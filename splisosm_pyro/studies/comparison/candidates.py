@@ -11,8 +11,9 @@ import numpy as np
 
 from splisosm_pyro.fit.glm.fit_gene import fit_glm
 from splisosm_pyro.fit.glm.standard_design import StandardDesign
-from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, Params, fit_gene
+from splisosm_pyro.fit.glmm.fit_gene import fit_gene
 from splisosm_pyro.fit.glmm.marginal_error import Conditional
+from splisosm_pyro.fit.glmm.specification import GLMMSpec, Params
 from splisosm_pyro.fit.glmm.without_space import without_space
 from splisosm_pyro.fit.options import as_names
 from splisosm_pyro.maths.numeric.arrays import FloatArray

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from splisosm_pyro.fit.glm.fit_gene import fit_glm
-from splisosm_pyro.fit.glmm.fit_gene import Params
 from splisosm_pyro.fit.glmm.outer_space import OuterSpace
+from splisosm_pyro.fit.glmm.specification import Params
 from splisosm_pyro.fit.result import failed
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.maths.numeric.interrupts import interrupts_heard

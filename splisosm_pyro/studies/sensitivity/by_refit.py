@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, Params, fit_gene
+from splisosm_pyro.fit.glmm.fit_gene import fit_gene
+from splisosm_pyro.fit.glmm.specification import GLMMSpec, Params
 from splisosm_pyro.fit.glmm.uncertainty import GeneErrors, gene_errors, unknown_errors
 from splisosm_pyro.fit.result import GeneFit, Status, broken_fit
 from splisosm_pyro.maths.numeric.arrays import FloatArray

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, Params
+from splisosm_pyro.fit.glmm.specification import GLMMSpec, Params
 from splisosm_pyro.fit.glmm.uncertainty import OuterUncertainty
 from splisosm_pyro.maths.numeric.arrays import Mask
 from splisosm_pyro.maths.priors import prior_from_name, stated_on

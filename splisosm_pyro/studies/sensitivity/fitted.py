@@ -10,7 +10,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, Params
+from splisosm_pyro.fit.glmm.specification import GLMMSpec, Params
 from splisosm_pyro.fit.options import choose
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.maths.priors import Variable, stated_on

@@ -21,9 +21,9 @@ import numpy as np
 from splisosm_pyro.fit.glm.coefficients import Coefficients
 from splisosm_pyro.fit.glm.fit_gene import GLMFit
 from splisosm_pyro.fit.glm.standard_design import StandardDesign
-from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, Params
 from splisosm_pyro.fit.glmm.marginal_objective import MarginalObjective
 from splisosm_pyro.fit.glmm.outer_space import OuterSpace
+from splisosm_pyro.fit.glmm.specification import GLMMSpec, Params
 from splisosm_pyro.fit.glmm.uncertainty import (
     OuterUncertainty,
     coefficients_of,

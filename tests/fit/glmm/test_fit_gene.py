@@ -9,7 +9,8 @@ import pytest
 from problems import kernel_of
 
 from splisosm_pyro.fit.glm.standard_design import StandardDesign
-from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, fit_gene
+from splisosm_pyro.fit.glmm.fit_gene import fit_gene
+from splisosm_pyro.fit.glmm.specification import GLMMSpec
 from splisosm_pyro.fit.options import GLMMOptions
 from splisosm_pyro.fit.result import Status
 from splisosm_pyro.maths.priors import Priors

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from splisosm_pyro.fit.glm.standard_design import StandardDesign
-from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, fit_gene
+from splisosm_pyro.fit.glmm.fit_gene import fit_gene
+from splisosm_pyro.fit.glmm.specification import GLMMSpec
 from splisosm_pyro.fit.glmm.without_space import fit_white_noise
 from splisosm_pyro.fit.options import GLMMOptions
 from splisosm_pyro.maths.covariance.as_kernel import DenseKernel

@@ -21,7 +21,7 @@ from problems import (
 )
 
 from splisosm_pyro.fit.glm.standard_design import StandardDesign
-from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, field_of, fit_gene
+from splisosm_pyro.fit.glmm.fit_gene import field_of, fit_gene
 from splisosm_pyro.fit.glmm.marginal_error import (
     Conditional,
     gene_generator,
@@ -29,6 +29,7 @@ from splisosm_pyro.fit.glmm.marginal_error import (
     marginal_error,
     posterior_mean_ratio,
 )
+from splisosm_pyro.fit.glmm.specification import GLMMSpec
 from splisosm_pyro.fit.glmm.uncertainty import field_posterior
 from splisosm_pyro.fit.marginal.conditional_mode import ModeError
 from splisosm_pyro.fit.marginal.expectation_propagation import ROUGH_TOLERANCE, SITE_TOLERANCE

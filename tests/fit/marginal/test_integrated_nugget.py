@@ -19,13 +19,14 @@ from problems import (
 )
 
 from splisosm_pyro.fit.glm.standard_design import StandardDesign
-from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, field_of, fit_gene
+from splisosm_pyro.fit.glmm.fit_gene import field_of, fit_gene
 from splisosm_pyro.fit.glmm.marginal_error import (
     Conditional,
     gene_generator,
     marginal_error,
     posterior_mean_ratio,
 )
+from splisosm_pyro.fit.glmm.specification import GLMMSpec
 from splisosm_pyro.fit.glmm.uncertainty import field_posterior
 from splisosm_pyro.fit.marginal.laplace import log_marginal, marginal_gradient
 from splisosm_pyro.fit.marginal.variances import Variances
