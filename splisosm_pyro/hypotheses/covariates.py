@@ -18,8 +18,9 @@ import numpy as np
 from scipy.stats import chi2
 
 from splisosm_pyro.fit.glm.standard_design import StandardDesign
-from splisosm_pyro.fit.glmm.fit_gene import EvaluatedObjective, GLMMSpec, fit_gene
+from splisosm_pyro.fit.glmm.fit_gene import fit_gene
 from splisosm_pyro.fit.glmm.marginal_objective import MarginalObjective
+from splisosm_pyro.fit.glmm.specification import EvaluatedObjective, GLMMSpec
 from splisosm_pyro.fit.marginal.conditional_mode import bordered
 from splisosm_pyro.fit.result import GeneFit
 from splisosm_pyro.hypotheses.white_null import WhiteNull

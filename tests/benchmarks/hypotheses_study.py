@@ -18,7 +18,8 @@ import torch
 
 from splisosm_pyro import CARKernel, simulate_tissue
 from splisosm_pyro.fit.glm.standard_design import StandardDesign
-from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, fit_gene
+from splisosm_pyro.fit.glmm.fit_gene import fit_gene
+from splisosm_pyro.fit.glmm.specification import GLMMSpec
 from splisosm_pyro.fit.options import GLMMOptions
 from splisosm_pyro.hypotheses.covariates import covariate_tests, white_covariate_score_test
 from splisosm_pyro.hypotheses.spatial import spatial_score_test, untestable

@@ -6,7 +6,8 @@ import torch
 from scipy import stats
 
 from splisosm_pyro.fit.glm.standard_design import StandardDesign
-from splisosm_pyro.fit.glmm.fit_gene import GLMMSpec, fit_gene
+from splisosm_pyro.fit.glmm.fit_gene import fit_gene
+from splisosm_pyro.fit.glmm.specification import GLMMSpec
 from splisosm_pyro.fit.options import GLMMOptions
 from splisosm_pyro.hypotheses.covariates import (
     covariate_score_test,
