@@ -97,6 +97,9 @@ class Parameters:
     def draws(self, n: int) -> tuple[FloatArray, FloatArray]:
         """Return n quasi-random draws of B (n, F+1, Q) and of sigma (n, Q)."""
         values, vectors = np.linalg.eigh(self.covariance)
+        # the sign of a vector is rounding's: its largest entry is positive
+        largest = np.abs(vectors).argmax(axis=0)
+        vectors *= np.sign(vectors[largest, np.arange(len(values))])
         root = vectors * np.sqrt(np.maximum(values, 0.0))
         # from the largest to the smallest, as the first coordinates are the most even
         z = ndtri(shifted_sobol(n, len(values), np.random.default_rng(0)))

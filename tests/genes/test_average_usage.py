@@ -87,3 +87,17 @@ def test_an_interval_stays_inside_and_agrees_with_the_coefficient():
         assert (low <= change).all()
         assert (change <= high).all()
         assert (low[0] > 0.0) == (z > 1.96)
+
+
+def test_the_sign_of_an_eigenvector_does_not_turn_the_draws(monkeypatch):
+    """It is rounding's, so that units of covariates would decide it."""
+    own, plain = parameters(2, 1), np.linalg.eigh
+
+    def turned(matrix):
+        values, vectors = plain(matrix)
+        return values, vectors * np.where(np.arange(len(values)) % 2, 1.0, -1.0)
+
+    truth = own.draws(16)
+    monkeypatch.setattr(np.linalg, "eigh", turned)
+    for ours, expected in zip(own.draws(16), truth, strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-12)
