@@ -15,7 +15,7 @@ from importlib import import_module
 
 import numpy as np
 
-N_PROBLEMS = 40
+N_PROBLEMS = 15
 
 
 def compiled_functions():
@@ -43,11 +43,10 @@ def run_all():
         model.fit(quiet=True)
         assert not model.status[0].startswith("failed"), random_problem(seed)
     for n_isos in (2, 3, 4):
-        tissue = simulate_tissue(90, 1, n_isos, depth=2.0, theta=0.7, seed=n_isos)
-        counts = tissue.counts.numpy().astype(float)
-        for factor in (1.0, 1e-3, 1e-300, 300.0):
-            table = fit_genes(counts * factor, coords=tissue.coords, progress=False).table
-            assert not table["status"].str.startswith("failed").any(), table["status"].tolist()
+        tissue = simulate_tissue(60, 1, n_isos, depth=2.0, theta=0.7, seed=n_isos)
+        counts = tissue.counts.numpy() * np.array([1.0, 1e-3, 1e-300, 300.0])[:, None, None]
+        table = fit_genes(counts, coords=tissue.coords, progress=False).table
+        assert not table["status"].str.startswith("failed").any(), table["status"].tolist()
         model = MultinomGLMM(var_fix_sigma=False, fitting_method="marginal_newton")
         model.setup_data(tissue.counts, tissue.kernel)
         model.fit(quiet=True)
@@ -55,7 +54,7 @@ def run_all():
         model.log_marginal_error(draws=30)
         model.get_isoform_ratio("posterior_mean")
         model.loo()
-        model.posterior("laplace", draws=20, chains=1, predictive=True)
+        model.posterior("laplace", draws=20, chains=1)
 
 
 def main():

@@ -19,7 +19,7 @@ from splisosm_pyro.utils import get_cov_sp
 
 METHODS = ("marginal_newton", "marginal_newton", "marginal_gd", "joint_newton", "joint_gd")
 KERNELS = ("identity", "no dependence", "car", "car matrix", "low rank", "rough", "dense", "sparse")
-PRIORS = ("none", "none", "gamma", "inv_gamma", "half_normal", "half_t", "exponential", "pc")
+PRIORS = ("none", "none", "gamma", "inv_gamma", "half_normal", "half_t", "exponential", "pc_usage")
 SHAPES = ("usual", "usual", "sparse", "one isoform", "all but one spot", "one spot", "fractional")
 # Nats that a fit may be below a point that is tried, or may still promise.
 LACKING, PROMISED = 1e-6, 1e-5

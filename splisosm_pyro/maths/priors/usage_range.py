@@ -3,7 +3,8 @@
 The range of an isoform's usage is its largest less its smallest value over the spots (``coverage``
 below 1: the width of the middle share of the spots). Drawn are fields from the model's own prior:
 ``nu_q = sigma (sqrt(theta) w_q + sqrt(1 - theta) e_q)`` around equal usage, theta uniform unless
-said otherwise. In each draw the range of the isoform that ranges most grows with sigma; let
+said otherwise; a spot that is alone ranges between two draws. In each draw the range of the
+isoform that ranges most grows with sigma; let
 ``t_i`` be the sigma at which draw i passes r. With ``sigma ~ Exponential(rate)``
 
     P(range > r) = E[P(sigma > t)] = mean_i exp(-rate t_i),
@@ -101,6 +102,8 @@ class PCUsagePrior(ExponentialScale):
 
     def _convert(self, kernel: Kernel, n_isos: int) -> float:
         fields = unit_fields(kernel, n_isos - 1, FIELDS, SEED)
+        if kernel.n_spots == 1:
+            fields = np.concatenate([fields, np.roll(fields, 1, axis=0)], axis=-1)
         passing = passing_sigma(fields, self.usage_range, self.coverage)
         passed = float(np.isfinite(passing).mean())
         if passed <= self.prob:

@@ -276,8 +276,14 @@ def test_the_usage_prior_is_converted_once_and_only_where_it_can_be():
     assert narrow.rate < prior.for_gene(KERNEL, 2).rate  # a larger sigma for a narrower range
     with pytest.raises(ValueError, match="only for a kernel"):
         prior.value(SIGMA)
-    with pytest.raises(ValueError, match=r"passed in 0 % of the draws on 1 spots"):
-        prior.for_gene(DenseKernel(torch.eye(1, dtype=torch.float64)), 2)
+    with pytest.raises(ValueError, match=r"passed in \d+ % of the draws on 1 spots, came 0.999"):
+        PCUsagePrior(0.99, 0.999).for_gene(DenseKernel(torch.eye(1, dtype=torch.float64)), 2)
+
+
+def test_a_spot_that_is_alone_is_as_two_that_know_nothing_of_each_other():
+    one, two = (DenseKernel(torch.eye(n, dtype=torch.float64)) for n in (1, 2))
+    rates = [PCUsagePrior(0.5, 0.2).for_gene(kernel, 3).rate for kernel in (one, two)]
+    assert rates[0] == pytest.approx(rates[1], rel=0.2)  # by 400 draws
 
 
 def test_powers_of_priors():
