@@ -14,6 +14,8 @@ import warnings
 from importlib import import_module
 
 import numpy as np
+import pandas as pd
+from scipy.spatial.distance import cdist
 
 N_PROBLEMS = 15
 
@@ -37,6 +39,7 @@ def run_all():
     from random_problems import random_problem
 
     from splisosm_pyro import MultinomGLMM, fit_genes, simulate_tissue
+    from splisosm_pyro.maths.spot.gaussian import log_counts_density
 
     for seed in range(N_PROBLEMS):
         model = random_problem(seed).model()
@@ -55,6 +58,25 @@ def run_all():
         model.get_isoform_ratio("posterior_mean")
         model.loo()
         model.posterior("laplace", draws=20, chains=1)
+        if n_isos == 2:
+            model.posterior("marginal_nuts", draws=10, chains=1, warmup=20)
+    with_covariate(simulate_tissue(60, 1, 2, depth=2.0, seed=5))
+    log_counts_density(np.ones((1, 7)), np.zeros((1, 6)), np.eye(6)[None])
+
+
+def with_covariate(tissue):
+    """Fit a gene of two isoforms under a dense kernel, and with a covariate."""
+    from splisosm_pyro import MultinomGLMM, fit_genes
+
+    steps = pd.DataFrame({"x": tissue.coords[:, 0] > np.median(tissue.coords[:, 0])})
+    fit_genes(
+        tissue.counts.numpy(), coords=tissue.coords, covariates=steps.astype(float), progress=False
+    )
+    model = MultinomGLMM(var_fix_sigma=False, fitting_method="marginal_newton")
+    model.setup_data(tissue.counts, np.exp(-cdist(tissue.coords, tissue.coords)))
+    model.fit(quiet=True)
+    model.standard_errors()
+    model.ratio_standard_errors()
 
 
 def main():
