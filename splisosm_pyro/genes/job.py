@@ -62,6 +62,8 @@ class RunOptions:
         Priors of sigma, by name and parameters, whose effect on the estimates is a column each.
     keep_usage : bool
         Keep the fitted usage of every isoform at every spot, and its error.
+    tests : bool
+        Test every gene for space, and for each covariate.
     """
 
     model: ModelName = "glmm"
@@ -78,6 +80,7 @@ class RunOptions:
     contrasts: str = "reference"
     sensitivity: tuple[tuple[str, dict[str, float]], ...] | None = None
     keep_usage: bool = False
+    tests: bool = True
 
     def __post_init__(self) -> None:
         choose("model", self.model, ("glmm", "glm"))
@@ -86,6 +89,7 @@ class RunOptions:
         boolean("share_variance", self.share_variance)
         boolean("standardise", self.standardise)
         boolean("keep_usage", self.keep_usage)
+        boolean("tests", self.tests)
         prior_from_name(self.prior, self.prior_params)
         if self.sensitivity is not None:
             # brings what takes a second to import, and workers do without

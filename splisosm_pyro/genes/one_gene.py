@@ -25,6 +25,7 @@ from splisosm_pyro.genes.average_usage import Parameters
 from splisosm_pyro.genes.effects import effect_rows, softmax, with_effects
 from splisosm_pyro.genes.job import PreparedJob, gene_seed
 from splisosm_pyro.genes.kept_usage import errors_where_it_ended, packed
+from splisosm_pyro.genes.tested import columns_of_tests
 from splisosm_pyro.maths.axes import LEAST_TOTAL, SplisosmWarning, as_counts
 from splisosm_pyro.maths.numeric.arrays import AnyArray, FloatArray
 from splisosm_pyro.maths.numeric.interrupts import interrupts_heard
@@ -123,7 +124,7 @@ def _fit(prepared: PreparedJob, gene: GeneInput) -> tuple[_Fitted, Row]:
     glm = fit_glm(counts, prepared.spec.design.rows, names=prepared.spec.names)
     row: Row = {"loglik_glm": glm.log_lik}
     if not prepared.job.options.glmm:
-        return _of_glm(prepared, glm), row
+        return _of_glm(prepared, glm), row | columns_of_tests(prepared, counts, None)
     n_components = 1 if prepared.spec.share_variance else counts.shape[1] - 1
     n_covariates = len(prepared.spec.names)
     begin = starting_values(checked, n_covariates, n_components, "uniform")
@@ -138,6 +139,7 @@ def _fit(prepared: PreparedJob, gene: GeneInput) -> tuple[_Fitted, Row]:
             "gain_over_glm": fit.value - glm.log_lik,
         }
         row |= _numbered("sigma_white", white.params["sigma"])
+    row |= columns_of_tests(prepared, counts, fit)
     return _of_glmm(prepared, glm, fit), row
 
 

@@ -211,7 +211,45 @@ def covariate_likelihood_ratio(
     fit = fit_gene(replace(spec, design=design, names=names), counts, start, warm=True)
     if not fit.settled:
         return score
-    statistic = max(2.0 * (fit.value - null.value), 0.0)
+    return _ratio(2.0 * (fit.value - null.value), score)
+
+
+def fitted_covariate_test(
+    spec: GLMMSpec, counts: FloatArray, full: GeneFit, own: slice
+) -> CovariateTest:
+    """Test a covariate that was fitted: the model is fitted without it, and compared.
+
+    Parameters
+    ----------
+    spec, counts, full
+        What was fitted to which gene (S, P), by a marginal method.
+    own
+        The covariate's columns among the F.
+
+    Returns
+    -------
+    CovariateTest
+        By likelihood ratio, with the degrees of freedom and ``score_p`` of the score test at the
+        fit without; by that alone where either fit did not settle.
+    """
+    given, kept = spec.design.given, np.ones(spec.design.given.shape[1], dtype=bool)
+    kept[own] = False
+    names = tuple(name for name, stays in zip(spec.names, kept, strict=True) if stays)
+    less = replace(spec, design=StandardDesign.of(given[:, kept]), names=names)
+    start = dict(full.params)
+    # at the covariate's mean, where it was
+    start["bias_eta"] = start["bias_eta"] + spec.design.centre[own] @ start["beta"][own]
+    start["beta"] = start["beta"][kept]
+    null = fit_gene(less, counts, start, warm=True, keep_end=True)
+    score = covariate_score_test(null.ended, [given[:, own]])[0]
+    if score.reason or not (null.settled and full.settled):
+        return score
+    return _ratio(2.0 * (full.value - null.value), score)
+
+
+def _ratio(statistic: float, score: CovariateTest) -> CovariateTest:
+    """Return the likelihood ratio test beside a score test."""
+    statistic = max(statistic, 0.0)
     p = float(chi2.sf(statistic, score.df))
     return CovariateTest(statistic, score.df, p, "", "likelihood ratio", score.p)
 

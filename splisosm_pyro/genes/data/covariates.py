@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise as pairwise_of
 from typing import Any
 
 import numpy as np
@@ -200,11 +201,14 @@ class Design:
     contrasts : tuple of Contrast
         Each level with the reference, or with every level before it; a number with one standard
         deviation less.
+    covariates : tuple of (str, slice)
+        The covariates by name, with their columns among the F.
     """
 
     standard: StandardDesign
     names: tuple[str, ...]
     contrasts: tuple[Contrast, ...]
+    covariates: tuple[tuple[str, slice], ...]
 
 
 def design_of(covariates: Sequence[Covariate], n_spots: int, *, pairwise: bool = False) -> Design:
@@ -235,7 +239,10 @@ def design_of(covariates: Sequence[Covariate], n_spots: int, *, pairwise: bool =
     frame = side_by_side(covariates, n_spots)
     standard = StandardDesign.of(frame.to_numpy(dtype=np.float64))
     contrasts = tuple(_contrasts(covariates, standard, pairwise))
-    return Design(standard, tuple(map(str, frame.columns)), contrasts)
+    ends = np.cumsum([0, *(one.columns.shape[1] for one in covariates)])
+    places = [slice(int(a), int(b)) for a, b in pairwise_of(ends)]
+    named = tuple((one.name, place) for one, place in zip(covariates, places, strict=True))
+    return Design(standard, tuple(map(str, frame.columns)), contrasts, named)
 
 
 def side_by_side(covariates: Sequence[Covariate], n_spots: int) -> pd.DataFrame:

@@ -44,6 +44,9 @@ class GeneFits:
         ``beta_<covariate>_q`` (logits against the last isoform, the user's units) with ``_se``;
         ``loglik_glm``, ``log_marginal_white`` (theta = 0), ``log_marginal`` and the gains of the
         spatial model over both (nats; with a prior on sigma the latter two hold its density);
+        ``sv_stat``, ``sv_p``, ``sv_q``, a test of spatial variation beyond covariates and noise,
+        and ``sv_reason`` where there is none; ``du_<covariate>_p``, ``_q``, all levels of a factor
+        together, and ``du_reason``;
         ``gradient_norm``, ``min_eigenvalue``, ``seconds``, ``seed``.
     isoforms : DataFrame
         One row an isoform: ``reads``, mean and range over the tissue of the fitted usage,

@@ -4,13 +4,16 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import pandas as pd
+
+from splisosm_pyro.hypotheses.many import false_discovery_rates
 
 Row = dict[str, Any]
 
 GENE_COLUMNS = (
     *("gene", "n_isos", "reads", "occupied_spots", "status", "at_bound", "unknown", "reason"),
-    *("sigma", "theta", "log_sigma", "theta_logit", "usage", "usage_range"),
+    *("sv", "du", "sigma", "theta", "log_sigma", "theta_logit", "usage", "usage_range"),
     *("bias_eta", "beta", "loglik_glm", "log_marginal_white", "log_marginal"),
     *("gain_over_white", "gain_over_glm", "sigma_white", "gradient_norm", "min_eigenvalue"),
     *("sens", "sens_note", "smooth", "isoforms", "seconds", "seed"),
@@ -33,6 +36,8 @@ WORDS = (
     "why",
     "sens_note",
     "smooth",
+    "sv_reason",
+    "du_reason",
     "covariate",
     "level",
     "reference",
@@ -50,7 +55,16 @@ def gene_table(outcomes: Iterable[Row]) -> pd.DataFrame:
     (['gene', 'status', 'theta'], ['a', 'b'])
     """
     ordered = sorted(outcomes, key=lambda outcome: outcome["index"])
-    return _table([outcome["row"] for outcome in ordered], GENE_COLUMNS)
+    return _with_q(_table([outcome["row"] for outcome in ordered], GENE_COLUMNS))
+
+
+def _with_q(table: pd.DataFrame) -> pd.DataFrame:
+    """Put the false discovery rate over the genes beside every test's p."""
+    for name in filter(re.compile(r"sv_p|du_.+_p").fullmatch, list(map(str, table))):
+        p = table[name].to_numpy(dtype=np.float64)
+        place = list(table).index(name) + 1
+        table.insert(place, f"{name.removesuffix('_p')}_q", false_discovery_rates(p))
+    return table
 
 
 def isoform_table(outcomes: Iterable[Row]) -> pd.DataFrame:

@@ -17,12 +17,15 @@ from scipy.sparse import csc_array
 from splisosm_pyro import MultinomGLM, MultinomGLMM, fit_genes
 from splisosm_pyro.fit.accelerator.memory import available_bytes
 from splisosm_pyro.fit.glm.fit_gene import fit_glm
+from splisosm_pyro.fit.glm.standard_design import StandardDesign
 from splisosm_pyro.genes.data.slide import GeneGroup
 from splisosm_pyro.genes.job import Job, RunOptions
 from splisosm_pyro.genes.run import workers
 from splisosm_pyro.genes.run.fit_genes import fit_slide
 from splisosm_pyro.genes.run.records import NAME, Records
 from splisosm_pyro.genes.run.workers import batches
+from splisosm_pyro.hypotheses.many import false_discovery_rates
+from splisosm_pyro.hypotheses.spatial import spatial_score_test
 from splisosm_pyro.maths.axes import SplisosmWarning
 from splisosm_pyro.maths.spot.mean_ratio import mean_ratio
 
@@ -33,6 +36,11 @@ GLM = RunOptions(model="glm")
 def numbers(fits, by="gene"):
     """The table without what may differ from run to run."""
     return fits.table.drop(columns="seconds").sort_values(by, ignore_index=True)
+
+
+def alone(table):
+    """What does not depend on which other genes there are, nor on the time."""
+    return table.drop(columns="seconds").filter(regex=r"^(?!(sv|du_.+)_q$)")
 
 
 def same(one, other):
@@ -128,14 +136,27 @@ def test_any_number_of_workers_and_batch_size(bare, n_jobs):
     assert one.table["seed"].nunique() == 6
 
 
+def test_every_gene_is_tested_for_space_and_for_each_covariate(fits, slide):
+    table = fits.table
+    assert (table["sv_reason"] == "").all()
+    names = ["sv", *(f"du_{one.name}" for one in slide.covariates)]
+    for name in names:
+        p, q = (table[f"{name}_{letter}"].to_numpy() for letter in "pq")
+        assert ((p >= 0.0) & (p <= 1.0)).all()
+        np.testing.assert_array_equal(q, false_discovery_rates(p))
+    kernel, design = fits.kernel, StandardDesign.of(slide.design.to_numpy())
+    test = spatial_score_test(fits.counts(0).astype(float), design, kernel)
+    assert (table["sv_p"][0], table["sv_stat"][0]) == (test.p, test.statistic)
+
+
 def test_any_order_and_any_company(fits, slide):
     two, three = slide.groups
     turned = slide.with_groups([three.take(np.array([3, 1, 0])), two.take(np.array([1]))])
     other = fit_slide(turned, progress=False, batch_size=3)
     kept = fits.table["gene"].isin(other.table["gene"])
     pd.testing.assert_frame_equal(
-        numbers(other),
-        fits.table[kept].drop(columns="seconds").sort_values("gene", ignore_index=True),
+        alone(other.table).sort_values("gene", ignore_index=True),
+        alone(fits.table[kept]).sort_values("gene", ignore_index=True),
         check_exact=True,
     )
 
@@ -266,9 +287,7 @@ def test_one_failure_is_a_row(bare, monkeypatch):
     bad = fit_slide(bare, GLM, progress=False)
     assert bad.table["status"].tolist()[2] == "failed: too much"
     others = bad.table["gene"] != "c"
-    pd.testing.assert_frame_equal(
-        bad.table[others].drop(columns="seconds"), good.table[others].drop(columns="seconds")
-    )
+    pd.testing.assert_frame_equal(alone(bad.table[others]), alone(good.table[others]))
     with pytest.raises(ValueError, match="gene 'c' has no fit: failed: too much"):
         bad.model("c")
 
