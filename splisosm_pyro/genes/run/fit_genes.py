@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any, Literal
 
 import pandas as pd
@@ -54,7 +55,6 @@ def fit_genes(
     iso_names: Sequence[Sequence[str]] | None = None,
     sensitivity: bool | str | Sequence[Any] = False,
     keep_usage: bool = False,
-    tests: bool = True,
     n_jobs: int = 1,
     batch_size: int | Literal["auto"] = "auto",
     seed: int = 0,
@@ -120,8 +120,6 @@ def fit_genes(
     keep_usage : bool
         Keep the fitted usage and its standard error, 8 bytes for each isoform and spot: `usage`,
         `to_anndata` and figures then read what they find again else. Takes a quarter more time.
-    tests : bool
-        Test every gene for spatial variation and for each covariate: columns ``sv_*``, ``du_*``.
     n_jobs : int
         Workers; -1 stands for all. Inside ``joblib.parallel_config`` they are those of its backend.
     batch_size : int or 'auto'
@@ -165,8 +163,8 @@ def fit_genes(
     >>> fits.table[["gene", "n_isos", "reads"]].values.tolist()
     [['gene_0', 3, 155], ['gene_1', 3, 169]]
     """
-    own = group_iso_by, layer, spatial_key, adj_key, library_key, reference, n_isos
-    keys = SlideKeys(*own, reference_isoform=reference_isoform)
+    keys = SlideKeys(group_iso_by, layer, spatial_key, adj_key, library_key, reference, n_isos)
+    keys = replace(keys, reference_isoform=reference_isoform)
     slide = slide_of(adata_or_counts, keys, covariates, coords, gene_names, iso_names)
     options = RunOptions(
         model=model,
@@ -183,7 +181,6 @@ def fit_genes(
         contrasts=contrasts,
         sensitivity=asked_sensitivity(sensitivity, var_prior_model, var_prior_model_params),
         keep_usage=keep_usage,
-        tests=tests,
     )
     filters = Filters(min_counts=min_counts, min_spots=min_spots, min_share=min_share, rare=rare)
     return fit_slide(slide, options, filters, n_jobs, batch_size, progress, resume)
