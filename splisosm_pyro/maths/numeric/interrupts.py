@@ -20,13 +20,15 @@ def interrupts_heard() -> Iterator[None]:
 
     Examples
     --------
-    >>> with interrupts_heard():
-    ...     try:
-    ...         signal.raise_signal(signal.SIGINT)
-    ...     except KeyboardInterrupt:
-    ...         pass  # as numba may do
-    Traceback (most recent call last):
-    KeyboardInterrupt
+    >>> try:
+    ...     with interrupts_heard():
+    ...         try:
+    ...             signal.raise_signal(signal.SIGINT)
+    ...         except KeyboardInterrupt:
+    ...             pass  # as numba may do
+    ... except KeyboardInterrupt:
+    ...     print("heard")
+    heard
     """
     own = signal.getsignal(signal.SIGINT)
     if not callable(own) or threading.current_thread() is not threading.main_thread():
