@@ -30,11 +30,15 @@ def az():
 
 
 def load(name):
-    """A module of the package by its file, with the one name it takes from its floor below."""
+    """A module of the package by its file, with the one name it takes from its floor below.
+
+    What it takes from files of the package that need the standard library alone is found.
+    """
     arrays = types.ModuleType("splisosm_pyro.maths.numeric.arrays")
     arrays.FloatArray = np.ndarray
     parents = ("splisosm_pyro", "splisosm_pyro.maths", "splisosm_pyro.maths.numeric")
     stubs = {parent: types.ModuleType(parent) for parent in parents}
+    stubs["splisosm_pyro"].__path__ = [str(FOLDER.parent)]
     stubs[arrays.__name__] = arrays
     before = {key: sys.modules.get(key) for key in stubs}
     sys.modules.update(stubs)
