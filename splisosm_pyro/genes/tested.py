@@ -9,11 +9,8 @@ import numpy as np
 from splisosm_pyro.fit.glm.standard_design import StandardDesign
 from splisosm_pyro.fit.result import GeneFit
 from splisosm_pyro.genes.job import PreparedJob
-from splisosm_pyro.hypotheses.covariates import (
-    CovariateTest,
-    fitted_covariate_test,
-    white_covariate_score_test,
-)
+from splisosm_pyro.hypotheses.covariates import CovariateTest, white_covariate_score_test
+from splisosm_pyro.hypotheses.refits import fitted_covariate_test
 from splisosm_pyro.hypotheses.spatial import SpatialTest, spatial_score_test, untestable
 from splisosm_pyro.hypotheses.white_null import fit_white_null
 from splisosm_pyro.maths.numeric.arrays import FloatArray
@@ -60,8 +57,11 @@ def _covariate(
     if fit is not None:
         return fitted_covariate_test(prepared.spec, counts, fit, own)
     given = prepared.spec.design.given
-    less = StandardDesign.of(np.delete(given, own, axis=1))
-    return white_covariate_score_test(fit_white_null(seen, less), [given[:, own]])[0]
+    less, tested = (
+        StandardDesign.of(np.delete(given, own, axis=1)),
+        StandardDesign.of(given[:, own]),
+    )
+    return white_covariate_score_test(fit_white_null(seen, less), [tested])[0]
 
 
 def _tried(test: Callable[[], Any], broken: Callable[[str], Any]) -> Any:

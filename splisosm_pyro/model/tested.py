@@ -8,15 +8,13 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from splisosm_pyro.fit.glm.standard_design import StandardDesign
 from splisosm_pyro.fit.glmm.fit_gene import fit_gene
 from splisosm_pyro.fit.glmm.specification import GLMMSpec, Params
 from splisosm_pyro.fit.options import smooth_by_default
-from splisosm_pyro.hypotheses.covariates import (
-    CovariateTest,
-    covariate_tests,
-    white_covariate_score_test,
-)
+from splisosm_pyro.hypotheses.covariates import CovariateTest, white_covariate_score_test
 from splisosm_pyro.hypotheses.many import false_discovery_rates
+from splisosm_pyro.hypotheses.refits import covariate_tests
 from splisosm_pyro.hypotheses.spatial import SpatialTest, spatial_score_test, untestable
 from splisosm_pyro.hypotheses.white_null import fit_white_null
 from splisosm_pyro.maths.axes import ArrayLike, DesignLike, as_design, covariate_names
@@ -142,7 +140,7 @@ class WithTests:
             raise ValueError(f"refit_below must be within 0 and 1, came {refit_below!r}")
         field = spatial and model.spec is not None
         tester = _with_field(model, refit_below) if field else _without_field(model)
-        columns = list(named.values())
+        columns = [StandardDesign.of(one) for one in named.values()]
 
         def broken(why: str) -> list[CovariateTest]:
             return [CovariateTest(reason=why)] * len(columns)
@@ -159,7 +157,7 @@ class WithTests:
 
 
 T = TypeVar("T")
-Tester = Callable[[FloatArray, list[FloatArray]], list[CovariateTest]]
+Tester = Callable[[FloatArray, list[StandardDesign]], list[CovariateTest]]
 
 
 def _kernel(model: ModelArrays, corr_sp: ArrayLike | Kernel | None) -> Kernel:
@@ -196,14 +194,14 @@ def _with_field(model: ModelArrays, refit_below: float) -> Tester:
     spec = marginal_spec(model.spec, model.counts.shape[2])
     start = _start(spec, model.counts.shape[2] - 1)
 
-    def tests(counts: FloatArray, columns: list[FloatArray]) -> list[CovariateTest]:
+    def tests(counts: FloatArray, columns: list[StandardDesign]) -> list[CovariateTest]:
         seen = counts[:, counts.sum(axis=0) > 0]
         if why := untestable(seen, np.flatnonzero(counts.sum(axis=1) > 0), None):
             return [CovariateTest(reason=why)] * len(columns)
         null = fit_gene(spec, counts, start, keep_end=True)
         if not null.settled:
             return [CovariateTest(reason=f"without it the fit is {null.status}")] * len(columns)
-        return covariate_tests(spec, counts, null, columns, refit_below)
+        return covariate_tests(spec.options, null.ended, columns, refit_below)
 
     return tests
 
@@ -211,7 +209,7 @@ def _with_field(model: ModelArrays, refit_below: float) -> Tester:
 def _without_field(model: ModelArrays) -> Tester:
     """Test at the white-noise fit."""
 
-    def tests(counts: FloatArray, columns: list[FloatArray]) -> list[CovariateTest]:
+    def tests(counts: FloatArray, columns: list[StandardDesign]) -> list[CovariateTest]:
         seen = counts[:, counts.sum(axis=0) > 0]
         if why := untestable(seen, np.flatnonzero(counts.sum(axis=1) > 0), None):
             return [CovariateTest(reason=why)] * len(columns)

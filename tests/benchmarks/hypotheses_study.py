@@ -21,7 +21,8 @@ from splisosm_pyro.fit.glm.standard_design import StandardDesign
 from splisosm_pyro.fit.glmm.fit_gene import fit_gene
 from splisosm_pyro.fit.glmm.specification import GLMMSpec
 from splisosm_pyro.fit.options import GLMMOptions
-from splisosm_pyro.hypotheses.covariates import covariate_tests, white_covariate_score_test
+from splisosm_pyro.hypotheses.covariates import white_covariate_score_test
+from splisosm_pyro.hypotheses.refits import covariate_tests
 from splisosm_pyro.hypotheses.spatial import spatial_score_test, untestable
 from splisosm_pyro.hypotheses.white_null import fit_white_null
 from splisosm_pyro.maths.priors import Priors
@@ -113,6 +114,7 @@ def covariates(options):
         if options.effect:
             counts = draw(counts.sum(axis=1).astype(int), bias + nu + effects, rng)
             X = [effects / options.effect]
+        X = [StandardDesign.of(one) for one in X]
         if untestable(counts[:, counts.sum(0) > 0], np.flatnonzero(counts.sum(1)), kernel):
             continue
         began = time.perf_counter()
@@ -122,7 +124,7 @@ def covariates(options):
             white = fit_white_null(counts[:, counts.sum(axis=0) > 0], spec.design)
             tests = white_covariate_score_test(white, X)
         else:
-            tests = covariate_tests(spec, counts, null, X, options.refit)
+            tests = covariate_tests(spec.options, null.ended, X, options.refit)
         after = time.perf_counter() - middle
         share = after / (middle - began)
         rows += [(counts.sum(), one.p, after / len(X), one.kind, share) for one in tests]

@@ -9,11 +9,8 @@ from splisosm_pyro.fit.glm.standard_design import StandardDesign
 from splisosm_pyro.fit.glmm.fit_gene import fit_gene
 from splisosm_pyro.fit.glmm.specification import GLMMSpec
 from splisosm_pyro.fit.options import GLMMOptions
-from splisosm_pyro.hypotheses.covariates import (
-    covariate_score_test,
-    covariate_tests,
-    white_covariate_score_test,
-)
+from splisosm_pyro.hypotheses import covariates as tests_of
+from splisosm_pyro.hypotheses.refits import covariate_tests, null_at
 from splisosm_pyro.hypotheses.white_null import fit_white_null
 from splisosm_pyro.maths.covariance.car import CARKernel
 from splisosm_pyro.maths.priors import Priors
@@ -27,6 +24,16 @@ OPTIONS = {
     "ep": {"nugget": "quadrature", "smooth": "ep"},
     "laplace": {"nugget": "laplace", "smooth": "laplace"},
 }
+
+
+def covariate_score_test(end, columns):
+    """The tests of plain columns (S, k)."""
+    return tests_of.covariate_score_test(end, [StandardDesign.of(one) for one in columns])
+
+
+def white_covariate_score_test(null, columns):
+    """The same without a field."""
+    return tests_of.white_covariate_score_test(null, [StandardDesign.of(one) for one in columns])
 
 
 def spec(smooth="ep", design=FITTED):
@@ -123,7 +130,8 @@ def test_likelihood_ratio_where_the_score_is_small_enough():
     counts, x = drawn(5, effect=1.0)
     one, idle = spec(), np.random.default_rng(1).normal(size=(N_SPOTS, 1))
     null = fitted(one, counts)
-    found, other = covariate_tests(one, counts, null, [x, idle], 0.05)
+    asked = [StandardDesign.of(own) for own in (x, idle)]
+    found, other = covariate_tests(one.options, null.ended, asked, 0.05)
     full = fitted(spec(design=np.column_stack([FITTED, x])), counts)
     assert (found.kind, other.kind) == ("likelihood ratio", "score")
     np.testing.assert_allclose(found.statistic, 2 * (full.value - null.value), rtol=1e-5)
@@ -162,3 +170,31 @@ def test_white_null_is_blind_to_which_isoform_is_the_reference(n_isos):
     ]
     for a, b in zip(*tests, strict=True):
         np.testing.assert_allclose([a.statistic, a.df], [b.statistic, b.df], rtol=1e-8)
+
+
+@pytest.mark.parametrize("smooth", OPTIONS)
+def test_a_null_is_rebuilt_where_its_fit_ended(smooth):
+    counts, x = drawn(8, n_isos=3)
+    null = fitted(spec(smooth), counts)
+    again = null_at(spec(smooth), counts, null.params)
+    assert again.at.value == pytest.approx(null.value, abs=1e-8)
+    a, b = (covariate_score_test(end, [x, region()]) for end in (null.ended, again))
+    np.testing.assert_allclose([one.p for one in b], [one.p for one in a], rtol=1e-6)
+
+
+@pytest.mark.parametrize("smooth", OPTIONS)
+def test_estimates_are_those_of_a_fit_with_the_covariate(smooth):
+    """A weak effect is a Newton step away, any other is where the fit with it ends."""
+    counts, x = drawn(9, effect=0.6)
+    one, tested = spec(smooth), StandardDesign.of(x)
+    null = fitted(one, counts)
+    score, ratio = (covariate_tests(one.options, null.ended, [tested], p)[0] for p in (0.0, 1.0))
+    full = fitted(spec(smooth, np.column_stack([x, FITTED])), counts)
+    truth = full.ended.at.state.mode.coefficients
+    np.testing.assert_allclose(ratio.estimate.coefficients, truth, rtol=0.02, atol=0.01)
+    np.testing.assert_allclose(score.estimate.coefficients[0], truth[0], rtol=0.25)
+    own, moves = ratio.estimate.covariance, ratio.estimate.moves
+    assert own[0, 0] == pytest.approx(score.estimate.covariance[0, 0], rel=0.5)
+    assert moves[0, 0, 0] == 1.0
+    z = truth[0, 0] / np.sqrt(own[0, 0])
+    assert z**2 == pytest.approx(ratio.statistic, rel=0.2)

@@ -95,16 +95,8 @@ def find_maximum(
 
 def _other_places(objective: GeneObjective, best: Evaluation[Any], glm: GLMFit) -> list[FloatArray]:
     """Return where other maxima tend to lie, seen from the one that was found."""
-    space, u = objective.space, best.u
-    box, places = space.box(), []
-    for i in range(space.n_sigma, space.n_variance):
-        if u[i] in (box.lower[i], box.upper[i]) and box.lower[i] < box.upper[i]:
-            other = u.copy()
-            other[i] = box.lower[i] + box.upper[i] - u[i]
-            places.append(other)
-    if space.n_sigma and (u[: space.n_sigma] <= box.lower[: space.n_sigma]).all():
-        ones = np.ones(space.n_components)
-        places += [space.start(glm.B, BUMP_SIGMA * ones, t * ones) for t in BUMP_THETA_LOGITS]
+    space, u, box = objective.space, best.u, objective.space.box()
+    places = other_side(space, u, glm.B)
     low = u.copy()
     low[: space.n_sigma] = box.lower[: space.n_sigma]
     if isinstance(objective, JointObjective):
@@ -114,6 +106,25 @@ def _other_places(objective: GeneObjective, best: Evaluation[Any], glm: GLMFit) 
         if glm.log_lik + space.log_prior(least, glm.B) > best.value + NOTABLE:
             theta_logit = low[space.n_sigma : space.n_variance]
             places.append(space.start(glm.B, np.exp(low[: space.n_sigma]), theta_logit))
+    return places
+
+
+def other_side(space: OuterSpace, u: FloatArray, coefficients: FloatArray) -> list[FloatArray]:
+    """Return the other end of every theta at a bound, and the bump beside a sigma of 0.
+
+    ``coefficients`` (F+1, Q) are those to look at there, of the GLM or nearly.
+    """
+    box, places = space.box(), []
+    for i in range(space.n_sigma, space.n_variance):
+        if u[i] in (box.lower[i], box.upper[i]) and box.lower[i] < box.upper[i]:
+            other = u.copy()
+            other[i] = box.lower[i] + box.upper[i] - u[i]
+            places.append(other)
+    if space.n_sigma and (u[: space.n_sigma] <= box.lower[: space.n_sigma]).all():
+        ones = np.ones(space.n_components)
+        places += [
+            space.start(coefficients, BUMP_SIGMA * ones, t * ones) for t in BUMP_THETA_LOGITS
+        ]
     return places
 
 
