@@ -22,25 +22,16 @@ from splisosm_pyro.fit.glmm.uncertainty import OuterUncertainty, coefficients_of
 from splisosm_pyro.fit.glmm.without_space import fit_white_noise
 from splisosm_pyro.fit.result import GeneFit, Status, failed
 from splisosm_pyro.genes.average_usage import Parameters
+from splisosm_pyro.genes.batches import GeneInput
 from splisosm_pyro.genes.effects import effect_rows, softmax, with_effects
 from splisosm_pyro.genes.job import PreparedJob, gene_seed
 from splisosm_pyro.genes.kept_usage import errors_where_it_ended, packed
 from splisosm_pyro.genes.tested import columns_of_tests
 from splisosm_pyro.maths.axes import LEAST_TOTAL, SplisosmWarning, as_counts
-from splisosm_pyro.maths.numeric.arrays import AnyArray, FloatArray
+from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.maths.numeric.interrupts import interrupts_heard
 
 Row = dict[str, Any]
-
-
-@dataclass(frozen=True, eq=False)
-class GeneInput:
-    """A gene as it goes to a worker: its place in the slide, its names, its counts (S, P)."""
-
-    index: int
-    name: str
-    isoforms: tuple[str, ...]
-    counts: AnyArray
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from splisosm_pyro.fit.accelerator.memory import available_bytes
+from splisosm_pyro.genes.batches import n_workers
 from splisosm_pyro.genes.data.filters import Filters, filtered
 from splisosm_pyro.genes.data.names import SlideKeys
 from splisosm_pyro.genes.data.places import warn_of_close_sections
@@ -17,7 +18,7 @@ from splisosm_pyro.genes.job import Job, ModelName, PriorName, RunOptions
 from splisosm_pyro.genes.kept_usage import BYTES
 from splisosm_pyro.genes.result.gene_fits import GeneFits
 from splisosm_pyro.genes.run.records import Records
-from splisosm_pyro.genes.run.workers import check_memory, fit_rest, n_workers
+from splisosm_pyro.genes.run.workers import check_memory, fit_rest
 from splisosm_pyro.maths.numeric.arrays import AnyArray
 from splisosm_pyro.paths import PathLike
 from splisosm_pyro.studies.sensitivity.columns import asked_sensitivity

@@ -18,12 +18,12 @@ from splisosm_pyro import MultinomGLM, MultinomGLMM, fit_genes
 from splisosm_pyro.fit.accelerator.memory import available_bytes
 from splisosm_pyro.fit.glm.fit_gene import fit_glm
 from splisosm_pyro.fit.glm.standard_design import StandardDesign
+from splisosm_pyro.genes.batches import batches
 from splisosm_pyro.genes.data.slide import GeneGroup
 from splisosm_pyro.genes.job import Job, RunOptions
 from splisosm_pyro.genes.run import workers
 from splisosm_pyro.genes.run.fit_genes import fit_slide
 from splisosm_pyro.genes.run.records import NAME, Records
-from splisosm_pyro.genes.run.workers import batches
 from splisosm_pyro.hypotheses.many import false_discovery_rates
 from splisosm_pyro.hypotheses.spatial import spatial_score_test
 from splisosm_pyro.maths.axes import SplisosmWarning
