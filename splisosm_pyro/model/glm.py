@@ -218,8 +218,9 @@ class MultinomGLM(BaseModel, nn.Module):
         InferenceData or DataTree
             As the installed ArviZ has it, with groups ``posterior``, ``sample_stats`` (``method``,
             ``status``, ``khat`` or ``r_hat`` by gene; what NUTS says of every draw), ``log_prior``,
-            ``log_likelihood`` (of every spot given its ``eta``, or summed where the draws of the
-            field are not kept), ``observed_data``, ``constant_data``. A gene that breaks is NaN and
+            ``log_likelihood`` (of every spot; of a GLMM summed over spots, those of every spot
+            given its ``eta`` in ``log_likelihood_given_field`` where the draws of the field are
+            kept), ``observed_data``, ``constant_data``. A gene that breaks is NaN and
             has the status ``'failed: ...'``.
 
         Raises

@@ -109,3 +109,17 @@ def test_a_posterior_of_the_other_arviz(az):
     summary = az.summary(tree, var_names=["sigma", "theta"])
     assert len(summary) == 4
     assert np.isfinite(az.psense(tree, var_names=["sigma"])["sigma"].values).all()
+
+
+def test_leave_one_out_densities_are_compared(az):
+    make = load("arviz/elpd").to_elpd_data
+    rng = np.random.default_rng(0)
+    worse = rng.normal(-2.0, 0.3, 30)
+    both = {
+        name: make(values, np.full(30, 0.1), range(30), 1.5, warning=False)
+        for name, values in (("worse", worse), ("better", worse + 0.5))
+    }
+    assert both["better"].kind == "loo"
+    assert both["better"].elpd == pytest.approx(worse.sum() + 15.0)
+    assert list(az.compare(both).index) == ["better", "worse"]
+    assert "30 observations" in str(both["worse"])

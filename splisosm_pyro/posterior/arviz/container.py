@@ -39,6 +39,15 @@ def to_container(groups: Mapping[str, xr.Dataset], arviz: Any = None) -> Any:
     return arviz.InferenceData(**groups)
 
 
+def dataset_of(container: Any, group: str) -> xr.Dataset:
+    """Return a group of either container as a dataset, which both know how to index."""
+    found = container[group]
+    if isinstance(found, xr.DataTree):
+        return found.to_dataset()
+    dataset: xr.Dataset = found
+    return dataset
+
+
 def read_posterior(path: PathLike) -> Any:
     """Read a posterior that its ``to_netcdf`` wrote, into memory.
 

@@ -19,7 +19,10 @@ from splisosm_pyro.posterior.field.summary import QUANTILES, cached_parts, ratio
 # Draws of eta and isoform_ratio together may take this many bytes; else their quantiles are kept.
 FIELD_BUDGET = 256 * 2**20
 SAMPLE = ("chain", "draw")
-# What the attributes of the group log_likelihood say.
+# Of every spot given its own latent field. Not under the name that arviz.loo takes, whose weights
+# cannot leave out a spot that has a latent variable of its own.
+GIVEN_FIELD = "log_likelihood_given_field"
+# What the attributes of the groups of likelihoods say.
 CONDITIONAL = (
     "log p(counts | eta) of every spot, or of a whole gene, given its own latent field: meant for "
     "power-scaling, unreliable for leave-one-out; use model.loo() for that"
@@ -103,10 +106,11 @@ class DrawStore:
     def _field_draws(self, place: int, eta: FloatArray, counts: FloatArray) -> None:
         """Keep the draws (S, Q, N), few spots at a time: nothing of their size is made beside."""
         sample = (self.request.chains, self.request.draws)
+        latent = len(self.labels.component) > 0
         kept = {
             ("posterior", "eta"): eta.shape[:2],
             ("posterior", "isoform_ratio"): counts.shape,
-            ("log_likelihood", "counts"): counts.shape[:1],
+            (GIVEN_FIELD if latent else "log_likelihood", "counts"): counts.shape[:1],
         }
         rows = []
         for (group, name), shape in kept.items():
@@ -120,6 +124,8 @@ class DrawStore:
             values = some, ratios(some), log_lik_by_spot(counts[part], some)
             for row, value in zip(rows, values, strict=True):
                 row[part] = value.reshape(*value.shape[:-1], *sample)
+        if latent:
+            self._put("log_likelihood", "counts", place, rows[-1].sum(axis=0).ravel())
 
     def _put(self, group: str, name: str, place: int, value: FloatArray) -> None:
         """Put (N, *) at the gene's place of (chain, draw, gene, *)."""
@@ -204,6 +210,6 @@ def as_datasets(
         plain = xr.Dataset(dict(variables))
         named = [dim for dim in plain.dims if dim in coords and dim not in plain.coords]
         used = {dim: coords[dim] for dim in named}
-        own = {"note": CONDITIONAL} if group == "log_likelihood" else {}
+        own = {"note": CONDITIONAL} if group.startswith("log_likelihood") else {}
         out[group] = plain.assign_coords(used).assign_attrs({**attrs, **own})
     return out

@@ -9,7 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from splisosm_pyro.maths.numeric.arrays import FloatArray, Mask, ObjectArray
-from splisosm_pyro.posterior.loo.table import spread_error, to_elpd_data
+from splisosm_pyro.posterior.arviz.elpd import spread_error, to_elpd_data
 
 # Models whose elpd differs by no more nats than this are equally good.
 TIED = 0.01

@@ -10,6 +10,7 @@ import xarray as xr
 from splisosm_pyro.fit.options import as_names
 from splisosm_pyro.fit.result import failed
 from splisosm_pyro.model import MultinomGLMM
+from splisosm_pyro.posterior.arviz.container import dataset_of
 from splisosm_pyro.studies.sensitivity.fitted import BROKEN, PriorSensitivity, Study
 from splisosm_pyro.studies.sensitivity.labelled import LabelledArrays, empty_arrays
 from splisosm_pyro.studies.sensitivity.power_scaling import (
@@ -67,7 +68,7 @@ def by_power(
 def _groups(posterior: Any, place: int) -> dict[str, xr.Dataset]:
     """Return one gene's draws, log priors and log marginal likelihood."""
     log_lik = posterior["sample_stats"]["log_marginal"].rename("counts").to_dataset()
-    groups = {"posterior": posterior["posterior"], "log_prior": posterior["log_prior"]}
+    groups = {name: dataset_of(posterior, name) for name in ("posterior", "log_prior")}
     groups["log_likelihood"] = log_lik
     return {name: group.isel(gene=place, drop=True) for name, group in groups.items()}
 

@@ -19,7 +19,7 @@ from splisosm_pyro.maths.priors import (
     PoweredPrior,
 )
 from splisosm_pyro.posterior import PosteriorPriors
-from splisosm_pyro.posterior.arviz.container import to_container
+from splisosm_pyro.posterior.arviz.container import dataset_of, to_container
 from splisosm_pyro.studies import prior_predictive, prior_sensitivity
 from splisosm_pyro.studies.sensitivity.directions import labelled
 from splisosm_pyro.studies.sensitivity.mode_shift import GeneMode
@@ -293,9 +293,10 @@ def test_the_model_is_left_as_it_was(model):
 
 def test_power_scaling_is_arvizs_own(draws, powers):
     arviz = pytest.importorskip("arviz")
-    log_lik = draws.sample_stats["log_marginal"].rename("counts").to_dataset()
+    log_lik = draws["sample_stats"]["log_marginal"].rename("counts").to_dataset()
     for gene in range(2):
-        groups = {"posterior": draws.posterior[["sigma", "theta"]], "log_prior": draws.log_prior}
+        groups = {"posterior": dataset_of(draws, "posterior")[["sigma", "theta"]]}
+        groups["log_prior"] = dataset_of(draws, "log_prior")
         groups["log_likelihood"] = log_lik
         container = to_container({k: v.isel(gene=gene, drop=True) for k, v in groups.items()})
         for component in ("prior", "likelihood"):
@@ -355,8 +356,10 @@ def test_a_planted_conflict_is_found_and_agreement_is_quiet():
 
 
 def test_draws_without_densities_are_refused(model):
-    drawn = model.posterior("laplace", draws=100, chains=1)
-    drawn.sample_stats = drawn.sample_stats.drop_vars("log_marginal")
+    whole = model.posterior("laplace", draws=100, chains=1)
+    groups = {name: dataset_of(whole, name) for name in ("posterior", "log_prior", "sample_stats")}
+    groups["sample_stats"] = groups["sample_stats"].drop_vars("log_marginal")
+    drawn = to_container(groups)
     with pytest.raises(ValueError, match="must hold log_prior and, in sample_stats, log_marginal"):
         prior_sensitivity(model, how="power_scaling", posterior=drawn)
 
