@@ -11,17 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from splisosm_pyro import __version__
+from splisosm_pyro.command_options import add_data_options, add_model_options
 from splisosm_pyro.paths import check_folder, check_results, expanded, made_folder
 
 if TYPE_CHECKING:
     from splisosm_pyro.genes.data.filters import Filters
     from splisosm_pyro.genes.data.slide import Slide
     from splisosm_pyro.genes.job import RunOptions
-
-# Those of maths.priors.PRIORS, which takes a second to import.
-PRIOR_NAMES = (
-    *("none", "gamma", "inv_gamma", "half_normal", "half_t", "exponential", "pc", "pc_usage"),
-)
 
 RECORDS = "records.jsonl"  # genes.run.records.NAME, likewise
 # What a folder of results holds, likewise.
@@ -168,8 +164,8 @@ def _add_fit(commands: "argparse._SubParsersAction[_Parser]") -> None:
         metavar="PATH",
         help="a .csv, or a folder for everything",
     )
-    _add_data_options(fit)
-    _add_model_options(fit)
+    add_data_options(fit)
+    add_model_options(fit)
     run = fit.add_argument_group("how it runs")
     run.add_argument("--n-jobs", type=int, default=1, metavar="N", help="workers; -1: all cores")
     run.add_argument("--batch-size", type=int, metavar="N", help="genes a worker gets at a time")
@@ -179,104 +175,6 @@ def _add_fit(commands: "argparse._SubParsersAction[_Parser]") -> None:
     run.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
     run.add_argument("--quiet", action="store_true", help="no progress bar")
     fit.set_defaults(run=_fit)
-
-
-def _add_data_options(fit: argparse.ArgumentParser) -> None:
-    """Declare what is read and what of it is left out."""
-    data = fit.add_argument_group("what is read")
-    data.add_argument("--n-isos", type=int, metavar="K", help="only genes with K isoforms")
-    data.add_argument(
-        "--covariates",
-        type=_names,
-        default=(),
-        metavar="A,B",
-        help="arrays of the .npz; columns of obs or matrices of obsm of the .h5ad; words become "
-        "indicators of all levels but the reference",
-    )
-    data.add_argument(
-        "--reference", type=_pairs, default={}, metavar="A=LEVEL", help="default: the first level"
-    )
-    data.add_argument(
-        "--contrasts",
-        default="reference",
-        choices=("reference", "pairwise"),
-        help="which levels effects.csv compares: each with the reference (default), or every two",
-    )
-    data.add_argument(
-        "--reference-isoform",
-        default="last",
-        metavar="WHICH",
-        help="of the logits: last (default), most reads, a column of var that marks it, a name",
-    )
-    data.add_argument(
-        "--layer",
-        default="counts",
-        metavar="NAME",
-        help="of the .h5ad; default counts, X: the main matrix, raw: that of raw",
-    )
-    data.add_argument(
-        "--group-iso-by",
-        default="gene_symbol",
-        metavar="COLUMN",
-        help="column of var of the .h5ad; default gene_symbol",
-    )
-    data.add_argument(
-        "--spatial-key", metavar="NAME", help="default: coords (.npz), spatial (.h5ad)"
-    )
-    data.add_argument("--adj-key", metavar="NAME", help="graph of the spots (obsp of the .h5ad)")
-    data.add_argument("--library-key", metavar="NAME", help="slide of each spot (obs of the .h5ad)")
-    left = fit.add_argument_group("what is left out")
-    left.add_argument("--min-counts", type=float, default=0.0, metavar="N", help="reads of a gene")
-    left.add_argument("--min-spots", type=int, default=0, metavar="N", help="spots with reads")
-    left.add_argument(
-        "--min-share", type=float, default=0.0, metavar="X", help="of the reads, of an isoform"
-    )
-    left.add_argument("--rare", choices=("drop", "merge"), default="drop", help="default drop")
-
-
-def _add_model_options(fit: argparse.ArgumentParser) -> None:
-    """Declare what is fitted."""
-    model = fit.add_argument_group("what is fitted")
-    model.add_argument("--model", choices=("glmm", "glm"), default="glmm", help="default glmm")
-    model.add_argument(
-        "--nugget",
-        choices=("quadrature", "laplace"),
-        default="quadrature",
-        help="how the white part of the random effect is integrated out: exactly (default), or by "
-        "a Laplace approximation, which misleads where spots have a read or two",
-    )
-    model.add_argument(
-        "--smooth",
-        choices=("auto", "ep", "laplace"),
-        default="auto",
-        help="how its smooth part is: by expectation propagation (ep), or by Laplace's method, "
-        "which makes theta too small; auto, the default: ep for genes of up to three isoforms",
-    )
-    model.add_argument("--k", type=int, default=6, metavar="K", help="neighbours a spot, default 6")
-    model.add_argument("--rho", type=float, default=0.99, help="of the CAR kernel, default 0.99")
-    model.add_argument("--prior", choices=PRIOR_NAMES, default="none", help="on sigma")
-    model.add_argument(
-        "--separate-variance", action="store_true", help="a sigma and theta for each logit"
-    )
-    model.add_argument(
-        "--standardise",
-        action="store_true",
-        help="kept for older scripts: covariates are fitted in standard units in any case, "
-        "estimates come back in yours",
-    )
-
-
-def _names(text: str) -> tuple[str, ...]:
-    """Split a list of names."""
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def _pairs(text: str) -> dict[str, str]:
-    """Split a list of name=level."""
-    pairs = dict(part.partition("=")[::2] for part in _names(text))
-    if not all(pairs.values()):
-        raise argparse.ArgumentTypeError(f"expected covariate=level, came {text!r}")
-    return pairs
 
 
 def _demo(args: argparse.Namespace) -> int:

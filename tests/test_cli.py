@@ -33,6 +33,7 @@ def fitted(model, *data):
 
 def marginal(nugget="quadrature", smooth="ep", **options):
     configs = {"nugget": nugget, "smooth": smooth}
+    options = {"var_prior_model": "half_normal"} | options
     options |= {"fitting_method": "marginal_newton", "fitting_configs": configs}
     return MultinomGLMM(var_fix_sigma=False, **options)
 

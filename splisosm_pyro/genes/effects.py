@@ -9,7 +9,6 @@ import numpy as np
 from splisosm_pyro.fit.glm.undetermined import Undetermined
 from splisosm_pyro.genes.average_usage import Parameters, Rows, change_of_usage
 from splisosm_pyro.genes.data.covariates import Contrast, Design
-from splisosm_pyro.maths.numeric.arrays import FloatArray
 
 Row = dict[str, Any]
 # Said where nothing is known of a change.
@@ -97,16 +96,3 @@ def with_effects(
                 ends = (effect[name] for name in ("change", "low", "high"))
                 row.update(zip(one.columns, ends, strict=True))
     return wide
-
-
-def softmax(eta: FloatArray) -> FloatArray:
-    """Return ratios (S, P) of the logits (S, Q) and the reference's 0.
-
-    Examples
-    --------
-    >>> softmax(np.array([[0.0, np.log(2.0)]])).round(3).tolist()
-    [[0.25, 0.5, 0.25]]
-    """
-    padded = np.column_stack([eta, np.zeros(len(eta))])
-    ratio = np.exp(padded - padded.max(axis=1, keepdims=True))
-    return np.asarray(ratio / ratio.sum(axis=1, keepdims=True))

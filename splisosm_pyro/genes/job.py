@@ -42,7 +42,7 @@ class RunOptions:
     share_variance : bool
         One sigma and theta for all logits of a gene.
     prior : str
-        Of sigma, by its name; see `MultinomGLMM`.
+        Of sigma, by its name; see `MultinomGLMM`. 'none': maximum likelihood.
     prior_params : dict, optional
         Of the prior; default as documented for `MultinomGLMM`.
     k : int
@@ -70,7 +70,7 @@ class RunOptions:
     nugget: str = "quadrature"
     smooth: str = "auto"
     share_variance: bool = True
-    prior: PriorName = "none"
+    prior: PriorName = "half_normal"
     prior_params: dict[str, float] | None = None
     k: int = 6
     rho: float = 0.99

@@ -16,16 +16,16 @@ from scipy.special import expit
 from splisosm_pyro.fit.glm.coefficients import Coefficients
 from splisosm_pyro.fit.glm.fit_gene import GLMFit, fit_glm
 from splisosm_pyro.fit.glmm.fit_gene import fit_gene
-from splisosm_pyro.fit.glmm.specification import Params
+from splisosm_pyro.fit.glmm.specification import GLMMSpec, Params
 from splisosm_pyro.fit.glmm.starting_values import starting_values
 from splisosm_pyro.fit.glmm.uncertainty import OuterUncertainty, coefficients_of, outer_uncertainty
 from splisosm_pyro.fit.glmm.without_space import fit_white_noise
 from splisosm_pyro.fit.result import GeneFit, Status, failed
 from splisosm_pyro.genes.average_usage import Parameters
 from splisosm_pyro.genes.batches import GeneInput
-from splisosm_pyro.genes.effects import effect_rows, softmax, with_effects
+from splisosm_pyro.genes.effects import effect_rows, with_effects
 from splisosm_pyro.genes.job import PreparedJob, gene_seed
-from splisosm_pyro.genes.kept_usage import errors_where_it_ended, packed
+from splisosm_pyro.genes.kept_usage import glm_usage, packed, softmax, usage_where_it_ended
 from splisosm_pyro.genes.tested import columns_of_tests
 from splisosm_pyro.maths.axes import LEAST_TOTAL, SplisosmWarning, as_counts
 from splisosm_pyro.maths.numeric.arrays import FloatArray
@@ -40,11 +40,11 @@ class _Fitted:
 
     coefficients: Coefficients
     drawn: Parameters
-    usage: FloatArray  # (S, P)
+    usage: FloatArray  # (S, P), as its error
+    usage_error: FloatArray
     certificate: Row
     variances: Row
     params: Row
-    usage_error: FloatArray | None = None  # (S, P), on ask
 
 
 @interrupts_heard()
@@ -82,7 +82,7 @@ def fit_one(prepared: PreparedJob, gene: GeneInput) -> Row:
         if not str(row["status"]).startswith("failed"):
             row |= fitted.variances | _flat(fitted, prepared)
             row["unknown"] = _unknown(fitted, prepared)
-            row["usage_range"] = float(np.ptp(fitted.usage, axis=0).max())
+            row["fitted_usage_range"] = float(np.ptp(fitted.usage, axis=0).max())
             isoforms = _with_usage(isoforms, fitted.usage)
             own, unknown = fitted.drawn, fitted.coefficients.unknown
             effects = effect_rows(isoforms, own, unknown, prepared.contrasts)
@@ -101,8 +101,7 @@ def _kept(prepared: PreparedJob, fitted: _Fitted) -> str | None:
     """Return usage and its error, packed, if they were asked for."""
     if not prepared.job.options.keep_usage:
         return None
-    nothing = np.full_like(fitted.usage, np.nan)
-    return packed(fitted.usage, nothing if fitted.usage_error is None else fitted.usage_error)
+    return packed(fitted.usage, fitted.usage_error)
 
 
 def _fit(prepared: PreparedJob, gene: GeneInput) -> tuple[_Fitted, Row]:
@@ -127,11 +126,20 @@ def _fit(prepared: PreparedJob, gene: GeneInput) -> tuple[_Fitted, Row]:
         row |= {
             "log_marginal_white": white.value,
             "gain_over_white": fit.value - white.value,
-            "gain_over_glm": fit.value - glm.log_lik,
+            "gain_over_glm": fit.value - _without_field(prepared.spec, glm, fit),
         }
         row |= _numbered("sigma_white", white.params["sigma"])
     row |= columns_of_tests(prepared, counts, fit)
     return _of_glmm(prepared, glm, fit), row
+
+
+def _without_field(spec: GLMMSpec, glm: GLMFit, fit: GeneFit) -> float:
+    """Return the GLM's value: what the objective tends to as sigma goes to 0.
+
+    Where the prior of sigma has no density there, the fit's own stands for it.
+    """
+    at_zero = spec.log_prior({**fit.params, "sigma": np.zeros_like(fit.params["sigma"])})
+    return glm.log_lik + (at_zero if np.isfinite(at_zero) else spec.log_prior(fit.params))
 
 
 def _with_and_without_space(
@@ -149,10 +157,12 @@ def _with_and_without_space(
 def _of_glm(prepared: PreparedJob, glm: GLMFit) -> _Fitted:
     """Lay out the fit of the GLM."""
     design = prepared.spec.design
+    usage, error = glm_usage(design, glm)
     return _Fitted(
         coefficients=glm.coefficients,
         drawn=Parameters(glm.B, np.empty(0), glm.covariance),
-        usage=softmax(design.with_intercept @ glm.B),
+        usage=usage,
+        usage_error=error,
         certificate=_certificate(glm, glm.min_eigenvalue),
         variances={},
         params={"coefficients": (design.back @ glm.B).tolist()},
@@ -182,15 +192,16 @@ def _of_glmm(prepared: PreparedJob, glm: GLMFit, fit: GeneFit) -> _Fitted:
 
         asked = prepared.job.options.sensitivity
         variances |= sensitivity_columns(spec, ~glm.held, params, outer, asked)
-    eta = spec.design.with_intercept @ B + params["nu"]
     least = outer.min_eigenvalue if outer is not None else np.inf
-    kept = None
-    if prepared.job.options.keep_usage:
-        kept = errors_where_it_ended(spec, coefficients, fit.ended, outer)
+    errors_too = prepared.job.options.keep_usage
+    usage = usage_where_it_ended(spec, coefficients, fit.ended, outer, errors=errors_too)
+    if usage is None:
+        at_mode = softmax(spec.design.with_intercept @ B + params["nu"])
+        usage = at_mode, np.full_like(at_mode, np.inf)
     return _Fitted(
         coefficients=coefficients,
         drawn=_drawn(coefficients, sigma, fit, outer),
-        usage=softmax(eta),
+        usage=usage[0],
         certificate=_certificate(fit, least),
         variances=variances,
         params={
@@ -198,7 +209,7 @@ def _of_glmm(prepared: PreparedJob, glm: GLMFit, fit: GeneFit) -> _Fitted:
             "sigma": sigma.tolist(),
             "theta_logit": theta_logit.tolist(),
         },
-        usage_error=kept,
+        usage_error=usage[1],
     )
 
 

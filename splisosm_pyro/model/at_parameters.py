@@ -17,7 +17,6 @@ from splisosm_pyro.fit.glmm.marginal_error import (
     MarginalError,
     gene_generator,
     marginal_error,
-    posterior_mean_ratio,
 )
 from splisosm_pyro.fit.glmm.specification import GLMMSpec, Params
 from splisosm_pyro.fit.glmm.uncertainty import GeneErrors, gene_errors, unknown_errors
@@ -72,7 +71,7 @@ def mean_ratios(
 ) -> FloatArray:  # (G, S, P)
     """Return the posterior mean of every gene's isoform ratios given its outer parameters."""
     ratios = [
-        posterior_mean_ratio(Conditional.of_gene(spec, one, own), spec.design.with_intercept)
+        Conditional.of_gene(spec, one, own).usage(spec.design.with_intercept).mean
         for one, own in zip(counts, params, strict=True)
     ]
     return np.stack(ratios)

@@ -311,10 +311,10 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
         }
 
     def ratio_standard_errors(self) -> Tensor:
-        """Return standard errors of ``get_isoform_ratio()``, (G, S, P), by the delta method.
+        """Return standard errors (G, S, P) of the isoform ratios about their posterior mean.
 
-        They hold the posterior variance of ``nu`` and, to first order, the uncertainty of all other
-        parameters that are not at a bound. A ValueError before the first fit.
+        They hold the posterior variance given all other parameters and, to first order, the
+        uncertainty of those that are not at a bound. A ValueError before the first fit.
         """
         return torch.stack([torch.as_tensor(e.ratio) for e in self._errors()]).to(self.nu)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from splisosm_pyro.genes.average_usage import Parameters, Rows, change_of_usage
-from splisosm_pyro.maths.spot.mean_ratio import mean_ratio
+from splisosm_pyro.maths.spot.usage import usage_given_counts
 
 
 def parameters(n_logits, n_scales, spread=0.3, seed=0):
@@ -29,7 +29,11 @@ def direct(coefficients, sigma, low, high):
     cov = np.broadcast_to(
         np.diag(np.broadcast_to(sigma, n_logits) ** 2), (len(low),) + (n_logits,) * 2
     )
-    usage = [mean_ratio(side @ coefficients, np.array(cov)).mean(axis=0) for side in (low, high)]
+    none = np.zeros((len(low), n_logits + 1))
+    usage = [
+        usage_given_counts(none, side @ coefficients, np.array(cov)).mean.mean(axis=0)
+        for side in (low, high)
+    ]
     return usage[1] - usage[0]
 
 

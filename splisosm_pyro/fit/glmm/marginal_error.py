@@ -31,11 +31,12 @@ from scipy.special import expit
 from splisosm_pyro.fit.glmm.specification import GLMMSpec, Params
 from splisosm_pyro.fit.marginal.conditional_mode import Mode
 from splisosm_pyro.fit.marginal.latent_problem import LatentProblem
+from splisosm_pyro.fit.marginal.usage import linear_predictor, usage_at_spots
 from splisosm_pyro.fit.marginal.variances import Variances
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.maths.numeric.psis import smoothed_weights
 from splisosm_pyro.maths.spot.integrated import QuadratureNugget
-from splisosm_pyro.maths.spot.mean_ratio import mean_ratio
+from splisosm_pyro.maths.spot.usage import Usage
 
 # A chunk of draws holds at most so many noise numbers (32 MB).
 CHUNK_ENTRIES = 4_000_000
@@ -79,33 +80,12 @@ class Conditional:
 
         Those of the smooth part's Gaussian plus a fresh nugget: the posterior at an empty spot.
         """
-        mode = self.mode
-        cov = mode.root[:, None] * mode.linearisation.factor.all_blocks() * mode.root
-        smooth = mode.root * self.problem.kernel.smooth(mode.alpha, self.problem.gene.occupied)
-        mean = design @ mode.coefficients + smooth
-        return mean, np.asarray(cov + np.diag(self.variances.nugget))
+        mean, cov = linear_predictor(self.problem, self.mode, design)
+        return mean, cov + np.diag(self.variances.nugget)
 
-
-def posterior_mean_ratio(
-    at: Conditional,
-    design: FloatArray,  # (S, F+1)
-) -> FloatArray:  # (S, P)
-    """Return the posterior mean of the isoform ratios at every spot, given the outer parameters.
-
-    The smooth part is Gaussian about its mode; the nugget is integrated out, by its posterior at
-    the occupied spots and by its prior at the empty ones.
-    """
-    mode, variances, occupied = at.mode, at.variances, at.problem.gene.occupied
-    mean, cov = at.predictor(design)
-    empty = np.ones(len(design), dtype=np.bool_)
-    empty[occupied] = False
-    ratio = np.empty((len(design), variances.n_logits + 1))
-    ratio[empty] = mean_ratio(mean[empty], cov[empty])
-    if occupied.size:
-        smooth = cov[occupied] - np.diag(variances.nugget)
-        spots = at.integrated_spots()
-        ratio[occupied] = spots.posterior_ratio(mode.terms.x, variances.nugget, smooth)
-    return ratio
+    def usage(self, design: FloatArray) -> Usage:
+        """Return the posterior of the usage at every spot, given the outer parameters."""
+        return usage_at_spots(self.problem, self.mode, self.variances, design)
 
 
 @dataclass(frozen=True)

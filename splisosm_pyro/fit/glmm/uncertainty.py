@@ -22,6 +22,7 @@ from splisosm_pyro.fit.glmm.specification import EvaluatedObjective, GLMMSpec, P
 from splisosm_pyro.fit.marginal.laplace import mode_push
 from splisosm_pyro.fit.marginal.latent_problem import LatentProblem
 from splisosm_pyro.fit.marginal.smooth_part import MarginalState
+from splisosm_pyro.fit.marginal.usage import usage_at_spots
 from splisosm_pyro.fit.search.quasi_newton import DIFFERENCE_STEP, Evaluation, differenced_hessian
 from splisosm_pyro.maths.numeric.arrays import FloatArray, Mask
 
@@ -75,12 +76,12 @@ class FieldPosterior:
     covariance: FloatArray
     response: FloatArray
 
-    def total_covariance(self, outer: FloatArray | None) -> FloatArray:
-        """Return the covariance (S, Q, Q) with the outer parameters' part, where it is known."""
+    def outer_covariance(self, outer: FloatArray | None) -> FloatArray:
+        """Return the outer parameters' part of the covariance (S, Q, Q), nothing where unknown."""
         if outer is None:
-            return self.covariance
+            return np.zeros_like(self.covariance)
         pushed = np.einsum("sqk,kl->sql", self.response, outer)
-        return np.asarray(self.covariance + np.einsum("sqk,spk->sqp", pushed, self.response))
+        return np.asarray(np.einsum("sqk,spk->sqp", pushed, self.response))
 
 
 def field_posterior(
@@ -160,18 +161,6 @@ def _directions(
     return moves
 
 
-def ratio_standard_errors(eta: FloatArray, covariance: FloatArray) -> FloatArray:
-    """Return standard errors (S, P) of ``softmax([eta, 0])`` by the delta method."""
-    padded = np.column_stack([eta, np.zeros(len(eta))])
-    ratio = np.exp(padded - padded.max(axis=1, keepdims=True))
-    ratio /= ratio.sum(axis=1, keepdims=True)
-    n_logits = eta.shape[1]
-    slope = -ratio[:, :, None] * ratio[:, None, :n_logits]
-    slope[:, np.arange(n_logits), np.arange(n_logits)] += ratio[:, :n_logits]
-    variance = np.einsum("spa,sab,spb->sp", slope, covariance, slope)
-    return np.asarray(np.sqrt(np.maximum(variance, 0.0)))
-
-
 @dataclass(frozen=True, eq=False)
 class GeneErrors:
     """Standard errors of the parameters by name, of the ratios (S, P), and the least curvature."""
@@ -206,24 +195,28 @@ def gene_errors(spec: GLMMSpec, counts: FloatArray, params: Params) -> GeneError
     else:
         raise TypeError(f"no standard errors for a {type(here.objective).__name__}")
     own = coefficients_of(spec, marginal.space, at.state.mode.coefficients, outer, glm)
-    ratio = usage_errors(spec, marginal, at, outer, own)
+    ratio = usage_posterior(spec, marginal, at, outer, own)[1]
     errors = own.on_scale(spec.design.back).standard_errors()
     return GeneErrors(_by_name(marginal.space, outer, errors), ratio, outer.min_eigenvalue)
 
 
-def usage_errors(
+def usage_posterior(
     spec: GLMMSpec,
     objective: MarginalObjective,
     at: Evaluation[MarginalState],
     outer: OuterUncertainty,
     own: Coefficients,
-) -> FloatArray:
-    """Return standard errors of usage (S, P); infinite where it is not determined."""
-    design = spec.design.with_intercept
-    posterior = field_posterior(objective, at, design)
-    ratio = ratio_standard_errors(posterior.eta, posterior.total_covariance(outer.covariance))
-    ratio[own.unknown.moves_usage(design)] = np.inf
-    return ratio
+) -> tuple[FloatArray, FloatArray]:
+    """Return posterior means of usage (S, P) and their standard errors, infinite where unknown.
+
+    The outer parameters' part of the errors is to first order.
+    """
+    design, state = spec.design.with_intercept, at.state
+    usage = usage_at_spots(objective.problem, state.mode, state.variances, design)
+    moved = field_posterior(objective, at, design).outer_covariance(outer.covariance)
+    errors = usage.standard_errors(moved)
+    errors[own.unknown.moves_usage(design)] = np.inf
+    return usage.mean, errors
 
 
 def outer_uncertainty(here: EvaluatedObjective) -> OuterUncertainty:

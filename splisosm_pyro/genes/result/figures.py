@@ -31,7 +31,7 @@ def top_genes(fits: GeneFits, n: int = 6) -> list[str]:
     more variance, and the Laplace approximation says nothing there. Of a run of GLMs, those whose
     fitted usage varies most.
     """
-    by = "gain_over_white" if "gain_over_white" in fits.table else "usage_range"
+    by = "gain_over_white" if "gain_over_white" in fits.table else "fitted_usage_range"
     if by not in fits.table:
         return []
     known = fits.table.dropna(subset=[by])

@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from splisosm_pyro.fit.glm.fit_gene import fit_glm
 from splisosm_pyro.fit.options import as_names
 from splisosm_pyro.fit.result import GeneFit
 from splisosm_pyro.genes.data.slide import Slide
 from splisosm_pyro.genes.job import METHOD, Job, RunOptions
-from splisosm_pyro.genes.kept_usage import unpacked
+from splisosm_pyro.genes.kept_usage import glm_usage, unpacked
 from splisosm_pyro.genes.result import folder as result_folder
 from splisosm_pyro.genes.result.anndata import Shown, as_anndata, into_anndata
 from splisosm_pyro.genes.result.table import effect_table, gene_table, isoform_table
@@ -38,9 +39,9 @@ class GeneFits:
         theta does for most genes; ``unknown``, the coefficients that the counts do not determine;
         ``reason`` in words; ``sigma`` and ``theta`` (numbered where the variance is not shared),
         with their errors on the scales where these are symmetric, ``log_sigma_se`` and
-        ``theta_logit_se``,
-        infinite at a bound; ``usage_p``, the mean over the spots of the fitted usage of isoform p,
-        and ``usage_range``, the largest range over the tissue; ``bias_eta_q`` and
+        ``theta_logit_se``, infinite at a bound; ``usage_p``, the mean over the spots of the usage
+        of isoform p (posterior means), and ``fitted_usage_range``, the largest range of them over
+        the tissue; ``bias_eta_q`` and
         ``beta_<covariate>_q`` (logits against the last isoform, the user's units) with ``_se``;
         ``loglik_glm``, ``log_marginal_white`` (theta = 0), ``log_marginal`` and the gains of the
         spatial model over both (nats; with a prior on sigma the latter two hold its density);
@@ -49,9 +50,9 @@ class GeneFits:
         together, and ``du_reason``;
         ``gradient_norm``, ``min_eigenvalue``, ``seconds``, ``seed``.
     isoforms : DataFrame
-        One row an isoform: ``reads``, mean and range over the tissue of the fitted usage,
-        ``delta_<contrast>`` with the ends of a 95 % interval, ``_low`` and ``_high``: the changes
-        of ``effects`` against the reference.
+        One row an isoform: ``reads``, mean and range over the tissue of its usage (posterior
+        means), ``delta_<contrast>`` with the ends of a 95 % interval, ``_low`` and ``_high``: the
+        changes of ``effects`` against the reference.
     effects : DataFrame
         One row an isoform and contrast: ``covariate``, ``level`` and the ``reference`` that it is
         compared with (``+sd`` and nothing for a number); ``change`` of the usage, averaged over the
@@ -170,20 +171,26 @@ class GeneFits:
         return model
 
     def usage(self, gene: str | int, *, errors: bool = True) -> tuple[FloatArray, FloatArray]:
-        """Return the fitted usage (S, P) of a gene and its standard error.
+        """Return the usage (S, P) of a gene, its posterior mean, and its standard error.
 
-        The error of the GLM, and without ``errors``, is NaN. What the fit has kept is read;
-        otherwise the random effect is found again.
+        The mean is over random effect and nugget at the fitted parameters; the error has these
+        parameters' part too, and is infinite where the counts do not determine the usage. Without
+        ``errors`` it is NaN. What the fit has kept is read; otherwise the random effect is found
+        again.
         """
         kept = self.kept[self._place(gene)] if self.kept else None
         if kept is not None:
             ratio, error = kept.astype(np.float64)
             return ratio, error if errors else np.full_like(ratio, np.nan)
         model = self.model(gene)
-        ratio = model.get_isoform_ratio()[0].detach().numpy()
-        if errors and isinstance(model, MultinomGLMM):
-            return ratio, model.ratio_standard_errors()[0].detach().numpy()
-        return ratio, np.full_like(ratio, np.nan)
+        if isinstance(model, MultinomGLMM):
+            ratio = model.get_isoform_ratio("posterior_mean")[0].numpy()
+            error = model.ratio_standard_errors()[0].numpy() if errors else None
+        else:
+            design = Job.of(self.slide, self.options).prepared().spec.design
+            counts = self.counts(gene).astype(np.float64)
+            ratio, error = glm_usage(design, fit_glm(counts, design.rows))
+        return ratio, error if errors and error is not None else np.full_like(ratio, np.nan)
 
     def to_anndata(
         self,

@@ -13,7 +13,7 @@ Row = dict[str, Any]
 
 GENE_COLUMNS = (
     *("gene", "n_isos", "reads", "occupied_spots", "status", "at_bound", "unknown", "reason"),
-    *("sv", "du", "sigma", "theta", "log_sigma", "theta_logit", "usage", "usage_range"),
+    *("sv", "du", "sigma", "theta", "log_sigma", "theta_logit", "usage", "fitted_usage_range"),
     *("bias_eta", "beta", "loglik_glm", "log_marginal_white", "log_marginal"),
     *("gain_over_white", "gain_over_glm", "sigma_white", "gradient_norm", "min_eigenvalue"),
     *("sens", "sens_note", "smooth", "isoforms", "seconds", "seed"),

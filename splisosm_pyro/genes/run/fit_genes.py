@@ -37,7 +37,7 @@ def fit_genes(
     nugget: Literal["quadrature", "laplace"] = "quadrature",
     smooth: Literal["auto", "ep", "laplace"] = "auto",
     share_variance: bool = True,
-    var_prior_model: PriorName = "none",
+    var_prior_model: PriorName = "half_normal",
     var_prior_model_params: Mapping[str, float] | None = None,
     fitting_configs: Mapping[str, Any] | None = None,
     k: int = 6,
@@ -92,7 +92,9 @@ def fit_genes(
         Laplace's method. 'auto': by the first for genes of up to three isoforms where the white
         part is integrated. The table's ``smooth`` says which one a gene had.
     share_variance, var_prior_model, var_prior_model_params, fitting_configs
-        As for `MultinomGLMM`, fitted by 'marginal_newton' with free sigma.
+        As for `MultinomGLMM`, fitted by 'marginal_newton' with free sigma. The prior of sigma is
+        half normal of scale 1 unless another is named; 'none' is maximum likelihood, by which a
+        gene of few reads often has a sigma without bound.
     k, rho : int, float
         Neighbours of a spot and strength of the dependence, of the CAR kernel.
     reference : mapping of str to str, optional

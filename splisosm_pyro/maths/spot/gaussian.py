@@ -88,14 +88,28 @@ def log_kernel_density(counts: FloatArray, mean: FloatArray, cov: FloatArray) ->
     n_logits = mean.shape[1]
     if n_logits in DENSITY_ERROR:
         return blur_spots(counts, mean, cov, AUTO, DENSITY_ERROR[n_logits])[0]
-    points = _points(n_logits)
-    return np.array([sampled(*spot, points) for spot in zip(counts, mean, cov, strict=True)])
+    return sampled_spots(counts, mean, cov, standard_points(n_logits, POINTS))[0]
 
 
 @cache
-def _points(n_logits: int) -> FloatArray:
-    """Return standard normal points (POINTS, Q), the same for every spot, gene and model."""
-    return np.ascontiguousarray(ndtri(shifted_sobol(POINTS, n_logits, np.random.default_rng(0))))
+def standard_points(n_logits: int, n: int) -> FloatArray:
+    """Return standard normal points (n, Q), the same for every spot, gene and model."""
+    return np.ascontiguousarray(ndtri(shifted_sobol(n, n_logits, np.random.default_rng(0))))
+
+
+@compiled
+def sampled_spots(
+    counts: FloatArray,  # (n, P)
+    mean: FloatArray,  # (n, Q)
+    cov: FloatArray,  # (n, Q, Q)
+    points: FloatArray,  # (N, Q)
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Give g (n,), mean (n, P) and covariance (n, P, P) of the usages by importance sampling."""
+    n, n_isos = counts.shape
+    value, share, spread = np.empty(n), np.empty((n, n_isos)), np.empty((n, n_isos, n_isos))
+    for s in range(n):
+        value[s] = sampled(counts[s], mean[s], cov[s], points, share[s], spread[s])
+    return value, share, spread
 
 
 def blur_spots(

@@ -18,7 +18,6 @@ import numpy as np
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.maths.numeric.compiled import compiled
 from splisosm_pyro.maths.spot.gaussian import blur_spots
-from splisosm_pyro.maths.spot.mean_ratio import normal_nodes, square_root
 from splisosm_pyro.maths.spot.quadrature.cumulants import (
     covariance,
     derive,
@@ -50,8 +49,6 @@ PLANE_AUTO: Rule = (0.92, 1.25, 23.0, 0)
 PLANE_HALVED: Rule = (0.46, 0.625, 40.0, 0)
 # In a plane of smaller cells a lattice is dearer than a star without a table (measured).
 SMALLEST_CELL = 0.12
-# Gauss-Hermite nodes a dimension for the smooth part in ``posterior_ratio``.
-SMOOTH_NODES = {1: 21, 2: 11, 3: 7}
 
 
 class QuadratureNugget:
@@ -164,35 +161,6 @@ class QuadratureNugget:
             rough = _evaluate_spots(self._counts, x, nugget, *self._rules, table)[0]
             fine = _evaluate_spots(self._counts, x, nugget, *self._finer, without_table(table))[0]
         return float(np.abs(rough - fine).sum())
-
-    def posterior_ratio(self, x: FloatArray, nugget: FloatArray, cov_x: FloatArray) -> FloatArray:
-        """Give the posterior mean of the isoform ratios, smooth part and nugget both integrated.
-
-        Given ``x`` the mean over the nugget is exact, ``E~[pi] = (y - g'(x)) / m``, since ``g'`` is
-        the mean of ``l' = y - m pi``. Its mean over ``x ~ N(x, cov_x)`` is by Gauss-Hermite: 21
-        nodes for P = 2, 11 and 7 a dimension for P = 3 and 4, 3 beyond.
-
-        Parameters
-        ----------
-        x, nugget
-            Posterior mean of the smooth part (n, Q), nugget variances (Q,).
-        cov_x
-            (n, Q, Q) its posterior covariance, positive semi-definite.
-
-        Returns
-        -------
-        FloatArray
-            (n, P), rows sum to one.
-        """
-        n_logits = x.shape[1]
-        z, weights = normal_nodes(n_logits, SMOOTH_NODES.get(n_logits, 3))
-        root = square_root(cov_x)
-        totals = self._counts.sum(axis=1, keepdims=True)
-        ratio = np.zeros_like(x)
-        for step, weight in zip(z, weights, strict=True):
-            score = self.evaluate(x + root @ step, nugget).score
-            ratio += weight * (self._counts[:, :-1] - score) / totals
-        return np.concatenate([ratio, 1.0 - ratio.sum(axis=1, keepdims=True)], axis=1)
 
 
 def _rules(nodes: int | str) -> tuple[Rule, Rule]:

@@ -26,13 +26,13 @@ from splisosm_pyro.maths.covariance.low_rank import LowRankKernel
 from splisosm_pyro.maths.covariance.sparse import SparseKernel
 from splisosm_pyro.maths.covariance.sparse_factor import SparsePosterior
 from splisosm_pyro.maths.numeric.arrays import FloatArray, SingleArray
+from splisosm_pyro.maths.numeric.symmetric_root import symmetric_root
 from splisosm_pyro.posterior.field.noise import Noise
 
 # Up to so many logits at occupied spots their covariance is formed and factorised whole.
 WHOLE = 800
 # Added to its diagonal, as a share of the largest entry, so that it has a root.
 JITTER = 1e-12
-SMALLEST = 1e-300
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,21 +196,6 @@ def eta_means(
         out[m] = design @ mode.coefficients + mode.root * smooth[:, m]
         out[m, occupied] += state.variances.nugget * mode.terms.score
     return out
-
-
-def symmetric_root(blocks: FloatArray) -> FloatArray:
-    """Return the symmetric square roots of positive semi-definite blocks (n, Q, Q)."""
-    if blocks.shape[1] == 1:
-        return np.asarray(np.sqrt(np.maximum(blocks, 0.0)))
-    if blocks.shape[1] == 2:  # Cayley and Hamilton: (A + sqrt|A| I) / sqrt(tr A + 2 sqrt|A|)
-        det = blocks[:, 0, 0] * blocks[:, 1, 1] - blocks[:, 0, 1] * blocks[:, 1, 0]
-        det_root = np.sqrt(np.maximum(det, 0.0))
-        square = blocks[:, 0, 0] + blocks[:, 1, 1] + 2.0 * det_root
-        share = np.where(square > 0.0, 1.0 / np.sqrt(np.maximum(square, SMALLEST)), 0.0)
-        return np.asarray((blocks + det_root[:, None, None] * np.eye(2)) * share[:, None, None])
-    values, vectors = np.linalg.eigh(0.5 * (blocks + blocks.transpose(0, 2, 1)))
-    scaled = vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]
-    return np.asarray(scaled @ vectors.transpose(0, 2, 1))
 
 
 def normals(shape: tuple[int, ...], generator: torch.Generator) -> FloatArray:

@@ -8,7 +8,7 @@ from scipy.special import expit, ndtri
 
 from splisosm_pyro.maths.numeric.arrays import AnyArray, FloatArray
 from splisosm_pyro.maths.numeric.sobol import shifted_sobol
-from splisosm_pyro.posterior.field.gaussian_draws import symmetric_root
+from splisosm_pyro.maths.numeric.symmetric_root import symmetric_root
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 # Two isoforms: moments by the trapezoidal rule on so many nodes between -END and END sd.

@@ -32,6 +32,7 @@ from splisosm_pyro.fit.glmm.marginal_error import Conditional
 from splisosm_pyro.fit.glmm.marginal_objective import MarginalObjective
 from splisosm_pyro.fit.glmm.specification import GLMMSpec, Params
 from splisosm_pyro.fit.glmm.uncertainty import OuterUncertainty
+from splisosm_pyro.fit.marginal.cavity import Cavity, smooth_cavity, smooth_covariance
 from splisosm_pyro.fit.marginal.latent_problem import GeneData
 from splisosm_pyro.fit.marginal.smooth_part import MarginalState
 from splisosm_pyro.fit.search.quasi_newton import DIFFERENCE_STEP, Evaluation
@@ -39,7 +40,6 @@ from splisosm_pyro.maths.numeric.arrays import FloatArray, IndexArray
 from splisosm_pyro.maths.numeric.interrupts import interrupts_heard
 from splisosm_pyro.maths.numeric.psis import KHAT_TRUSTED
 from splisosm_pyro.maths.spot.gaussian import log_coefficient, log_counts_density
-from splisosm_pyro.posterior.loo.cavity import Cavity, smooth_cavity, smooth_covariance
 
 OUTER = ("one_step", "refit", "plug_in")
 # A spot whose Gaussian factor is off by more than this many nats is not approximated well.

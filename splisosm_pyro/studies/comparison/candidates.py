@@ -15,10 +15,10 @@ from splisosm_pyro.fit.glmm.fit_gene import fit_gene
 from splisosm_pyro.fit.glmm.marginal_error import Conditional
 from splisosm_pyro.fit.glmm.specification import GLMMSpec, Params
 from splisosm_pyro.fit.glmm.without_space import without_space
+from splisosm_pyro.fit.marginal.cavity import smooth_cavity
 from splisosm_pyro.fit.options import as_names
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.model.as_arrays import ModelArrays
-from splisosm_pyro.posterior.loo.cavity import smooth_cavity
 from splisosm_pyro.posterior.loo.gene import GeneLoo, glm_loo, glmm_loo
 
 CANDIDATES = ("glm", "white", "spatial")

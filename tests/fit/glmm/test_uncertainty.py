@@ -9,7 +9,6 @@ from problems import central, kernel_of, objective_of, pairs_of_case_and_form
 from splisosm_pyro.fit.glmm.uncertainty import (
     OuterUncertainty,
     field_posterior,
-    ratio_standard_errors,
 )
 from splisosm_pyro.fit.search.quasi_newton import differenced_hessian
 
@@ -42,7 +41,7 @@ def test_the_field_posterior_is_that_of_the_dense_inversion(name, form):
     diagonal = np.stack([blocks[s, :, s] for s in range(n_spots)])
     scale = np.abs(diagonal).max()
     np.testing.assert_allclose(posterior.covariance, diagonal, rtol=1e-8, atol=1e-9 * scale)
-    np.testing.assert_array_equal(posterior.total_covariance(None), posterior.covariance)
+    assert not posterior.outer_covariance(None).any()
 
 
 @pytest.mark.parametrize(
@@ -63,16 +62,15 @@ def test_the_response_to_the_outer_parameters(name, form, fix_sigma):
         np.testing.assert_allclose(posterior.response[..., i], slope, rtol=1e-6, atol=1e-6)
 
 
-def test_the_total_covariance_adds_what_the_outer_parameters_bring():
+def test_what_the_outer_parameters_add_to_the_covariance():
     case, kernel = cases.CASES["covariates"], kernel_of("covariates", "dense")
     objective, u = objective_of(case, kernel)
     posterior = posterior_at(objective, u, case)
     root = np.random.default_rng(0).normal(size=(u.size, u.size))
-    total = posterior.total_covariance(root @ root.T)
+    added = posterior.outer_covariance(root @ root.T)
     for s in range(case.shape[1]):
         J = posterior.response[s]
-        expected = posterior.covariance[s] + J @ root @ root.T @ J.T
-        np.testing.assert_allclose(total[s], expected, rtol=1e-12)
+        np.testing.assert_allclose(added[s], J @ root @ root.T @ J.T, rtol=1e-12)
 
 
 @pytest.mark.parametrize("form", ["dense", "car_sparse"])
@@ -118,47 +116,6 @@ def test_where_the_curvature_is_wrong_nothing_is_known():
     nothing = OuterUncertainty.from_hessian(np.eye(2), np.ones(2, dtype=bool))
     assert nothing.min_eigenvalue == np.inf
     np.testing.assert_array_equal(nothing.standard_errors(), np.inf)
-
-
-# ---- ratios
-
-
-@pytest.mark.parametrize("n_logits", [1, 2, 4])
-def test_ratio_standard_errors_by_differences_of_the_ratios(n_logits):
-    rng = np.random.default_rng(2)
-    eta = rng.normal(0.0, 2.0, (5, n_logits))
-    root = rng.normal(size=(5, n_logits, n_logits))
-    covariance = root @ root.swapaxes(1, 2)
-    errors = ratio_standard_errors(eta, covariance)
-    for s in range(5):
-        slopes = np.stack(
-            [
-                central(lambda v: oracles.softmax_ratio(v[None])[0], eta[s], q)
-                for q in range(n_logits)
-            ],
-            axis=1,
-        )
-        expected = np.sqrt(np.diag(slopes @ covariance[s] @ slopes.T))
-        np.testing.assert_allclose(errors[s], expected, rtol=1e-8)
-
-
-def test_ratio_standard_errors_by_draws():
-    """Small covariances, where the delta method holds; 4 standard errors of 40,000 draws."""
-    rng = np.random.default_rng(3)
-    eta, root = rng.normal(size=(1, 3)), 0.02 * rng.normal(size=(3, 3))
-    draws = eta + rng.normal(size=(40_000, 3)) @ root.T
-    spread = oracles.softmax_ratio(draws[:4000]).std(axis=0)
-    errors = ratio_standard_errors(eta, (root @ root.T)[None])[0]
-    np.testing.assert_allclose(errors, spread, rtol=4 / np.sqrt(2 * 4000) + 0.01)
-
-
-def test_ratio_standard_errors_at_extreme_logits():
-    eta = np.array([[800.0, -800.0], [0.0, 0.0]])
-    errors = ratio_standard_errors(eta, np.tile(np.eye(2), (2, 1, 1)))
-    assert np.isfinite(errors).all()
-    np.testing.assert_allclose(errors[0], 0.0, atol=1e-12)
-    # at equal ratios 1/3: var of each of the first two = (4 + 1)/81, of the reference 2/81
-    np.testing.assert_allclose(errors[1] ** 2, np.array([5, 5, 2]) / 81, rtol=1e-12)
 
 
 def test_what_the_objective_does_not_feel_does_not_spoil_the_rest():

@@ -27,7 +27,6 @@ from splisosm_pyro.fit.glmm.marginal_error import (
     gene_generator,
     log_weights,
     marginal_error,
-    posterior_mean_ratio,
 )
 from splisosm_pyro.fit.glmm.specification import GLMMSpec
 from splisosm_pyro.fit.glmm.uncertainty import field_posterior
@@ -211,7 +210,7 @@ def test_the_field_and_the_ratios_are_posterior_means(sigma, theta):
         nu = (at.mode.root * kernel.smooth(at.mode.alpha, at.problem.gene.occupied))[:, 0]
         nu[at.problem.gene.occupied] += at.variances.nugget[0] * at.mode.terms.score[:, 0]
         far.append(np.abs(nu - truth.nu).max())
-        ratio = posterior_mean_ratio(at, np.ones((30, 1)))
+        ratio = at.usage(np.ones((30, 1))).mean
         far.append(np.abs(ratio - truth.ratio).max())
     assert far[0] < 0.25 * far[2]
     assert far[1] < 0.006

@@ -24,7 +24,6 @@ from splisosm_pyro.fit.glmm.marginal_error import (
     Conditional,
     gene_generator,
     marginal_error,
-    posterior_mean_ratio,
 )
 from splisosm_pyro.fit.glmm.specification import GLMMSpec
 from splisosm_pyro.fit.glmm.uncertainty import field_posterior
@@ -85,7 +84,7 @@ def test_nu_is_the_posterior_mean_where_the_field_is_white(n_isos):
     np.testing.assert_allclose(posterior.eta - offset_of(case), truth.mean, atol=1e-7)
     np.testing.assert_allclose(posterior.covariance, truth.covariance, atol=1e-7)
     conditional = Conditional(objective.problem, at.state.mode, at.state.variances)
-    np.testing.assert_allclose(posterior_mean_ratio(conditional, design), truth.ratio, atol=1e-6)
+    np.testing.assert_allclose(conditional.usage(design).mean, truth.ratio, atol=1e-6)
 
 
 # ---- the limits where Laplace's nugget is right
@@ -196,7 +195,7 @@ def test_nu_and_the_mean_ratios_are_near_their_posterior_means(sigma, theta):
         smooth = (mode.root * problem.kernel.smooth(mode.alpha, problem.gene.occupied))[:, 0]
         smooth[problem.gene.occupied] += variances.nugget[0] * mode.terms.score[:, 0]
         far.append(np.sqrt(np.mean((smooth - truth.nu) ** 2)))
-        ratio = posterior_mean_ratio(Conditional(problem, mode, variances), np.ones((30, 1)))
+        ratio = Conditional(problem, mode, variances).usage(np.ones((30, 1))).mean
         far.append(np.abs(ratio - truth.ratio).max())
     assert far[0] < 0.6 * far[2]
     assert far[1] < 0.02

@@ -35,7 +35,7 @@ def test_models_are_at_the_optimum(fits):
     assert model.sigma.item() == pytest.approx(row["sigma"], rel=1e-5)
     assert model.beta[0, 0, 1].item() == pytest.approx(row["beta_region=layer 2_1"], rel=1e-4)
     usage, error = fits.usage(3)
-    np.testing.assert_allclose(usage, model.get_isoform_ratio()[0].detach(), rtol=1e-6)
+    np.testing.assert_allclose(usage, model.get_isoform_ratio("posterior_mean")[0], rtol=1e-6)
     np.testing.assert_allclose(error, model.ratio_standard_errors()[0].detach(), rtol=1e-4)
     assert "4 genes" in repr(fits)
     with pytest.raises(ValueError, match="there is no gene 'z' among the 4 fitted"):
@@ -78,9 +78,14 @@ def test_usage_that_does_not_fit_is_refused_before_the_fits(slide, monkeypatch):
 def test_glm_run(slide):
     fits = fit_slide(replace(slide, covariates=()), RunOptions(model="glm"), progress=False)
     assert type(fits.model("a")) is MultinomGLM
-    assert np.isnan(fits.usage("a")[1]).all()
     counts = slide.groups[0].counts[0].sum(0)
-    np.testing.assert_allclose(fits.usage("a")[0][0], counts / counts.sum(), rtol=1e-6)
+    usage, error = fits.usage("a")
+    share = counts / counts.sum()
+    np.testing.assert_allclose(usage, np.tile(share, (len(usage), 1)), rtol=1e-6)
+    # all spots share one binomial
+    binomial = np.sqrt(share[0] * share[1] / counts.sum())
+    np.testing.assert_allclose(error, np.full_like(usage, binomial), rtol=1e-4)
+    assert np.isnan(fits.usage("a", errors=False)[1]).all()
 
 
 def test_saved_and_loaded(fits, saved):

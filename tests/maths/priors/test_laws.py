@@ -382,6 +382,6 @@ def test_the_flat_prior_of_coefficients_is_nothing():
 
 
 def test_the_command_line_knows_every_prior():
-    from splisosm_pyro.__main__ import PRIOR_NAMES
+    from splisosm_pyro.command_options import PRIOR_NAMES
 
     assert tuple(PRIORS) == PRIOR_NAMES

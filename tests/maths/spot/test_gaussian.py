@@ -2,15 +2,20 @@
 
 import numpy as np
 import pytest
-from scipy.special import gammaln, logsumexp, ndtri, roots_hermitenorm
+from scipy.special import gammaln, logsumexp, roots_hermitenorm
 
-from splisosm_pyro.maths.numeric.sobol import shifted_sobol
-from splisosm_pyro.maths.spot.gaussian import LATTICE, blur_spots, coarser, log_counts_density
+from splisosm_pyro.maths.spot.gaussian import (
+    LATTICE,
+    blur_spots,
+    coarser,
+    log_counts_density,
+    sampled_spots,
+    standard_points,
+)
 from splisosm_pyro.maths.spot.integrated import QuadratureNugget
 from splisosm_pyro.maths.spot.quadrature.lattice import integrate
 from splisosm_pyro.maths.spot.quadrature.line import AUTO, fixed_rule
 from splisosm_pyro.maths.spot.quadrature.plane import plane, plane_mode, plane_sums, plane_value
-from splisosm_pyro.maths.spot.quadrature.sampled import sampled
 from splisosm_pyro.maths.spot.quadrature.wide_plane import wide
 
 FINE = (0.5, 0.7, 35.0, 0)
@@ -234,8 +239,7 @@ def test_sampled_points_come_near_the_lattice():
     y, x, cov = draw(3, (1, 3, 12, 200), 1.5, seed=6)
     expected = by_lattice(y, x, cov, (0.8, 1.1, 30.0, 0))[0]
     for n, tolerance in ((256, 6e-2), (8192, 6e-3)):
-        points = np.ascontiguousarray(ndtri(shifted_sobol(n, 3, np.random.default_rng(0))))
-        found = [sampled(y[s], x[s], cov[s], points) for s in range(len(y))]
+        found = sampled_spots(y, x, cov, standard_points(3, n))[0]
         np.testing.assert_allclose(found, expected, atol=tolerance)
 
 

@@ -8,7 +8,6 @@ from scipy.special import gammaln, logsumexp, roots_hermitenorm
 
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.maths.spot.integrated import QuadratureNugget
-from splisosm_pyro.maths.spot.mean_ratio import mean_ratio
 from splisosm_pyro.maths.spot.quadrature.poisson_star_table import ALIASING, longest_steps
 from splisosm_pyro.maths.spot.terms import SpotTerms
 
@@ -326,36 +325,6 @@ def test_calls_leave_no_trace() -> None:
     again = spots.evaluate(x, nugget)
     assert first.value == again.value
     np.testing.assert_array_equal(first.neg_hessian, again.neg_hessian)
-
-
-def test_posterior_ratio_is_that_of_the_joint_posterior() -> None:
-    y, x = draw(1, 4, 3, 16)
-    nugget, cov = np.array([1.3]), np.full((4, 1, 1), 0.5)
-    ratio = QuadratureNugget(y).posterior_ratio(x, nugget, cov)
-    z, w = np.polynomial.hermite_e.hermegauss(80)
-    for s in range(4):
-        at = x[s, 0] + np.sqrt(0.5) * z
-        eta = at[:, None] + np.sqrt(1.3) * z[None, :]
-        lik = np.exp(y[s, 0] * eta - y[s].sum() * np.logaddexp(0.0, eta)) * w
-        mean = (lik / (1.0 + np.exp(-eta))).sum(axis=1) / lik.sum(axis=1)
-        assert abs(ratio[s, 0] - mean @ w / w.sum()) < 1e-7
-    np.testing.assert_allclose(ratio.sum(axis=1), 1.0, atol=1e-14)
-
-
-@pytest.mark.parametrize(("n_logits", "tolerance"), [(1, 1e-8), (2, 1e-7), (3, 1e-6), (4, 1e-4)])
-def test_mean_ratio_agrees_with_gauss_hermite(n_logits: int, tolerance: float) -> None:
-    rng = np.random.default_rng(17)
-    mean = rng.normal(size=(3, n_logits))
-    root = 0.6 * rng.normal(size=(3, n_logits, n_logits))
-    nodes = {1: 100, 2: 60, 3: 40, 4: 22}[n_logits]
-    z, w = np.polynomial.hermite_e.hermegauss(nodes)
-    grid = np.stack(np.meshgrid(*[z] * n_logits, indexing="ij"), axis=-1).reshape(-1, n_logits)
-    weight = np.array(list(product(w / w.sum(), repeat=n_logits))).prod(axis=1)
-    found = mean_ratio(mean, root @ root.swapaxes(1, 2))
-    for s in range(3):
-        eta = np.concatenate([mean[s] + grid @ root[s].T, np.zeros((len(grid), 1))], axis=1)
-        truth = weight @ np.exp(eta - logsumexp(eta, axis=1, keepdims=True))
-        np.testing.assert_allclose(found[s], truth, atol=tolerance)
 
 
 def test_bad_arguments_are_named() -> None:

@@ -9,6 +9,7 @@ import torch
 from problems import FORMS, kernel_of, objective_of
 
 from splisosm_pyro.fit.glmm.uncertainty import field_posterior
+from splisosm_pyro.maths.numeric.symmetric_root import symmetric_root
 from splisosm_pyro.maths.spot.integrated import QuadratureNugget
 from splisosm_pyro.posterior.field.gaussian_draws import (
     FieldDraws,
@@ -16,7 +17,6 @@ from splisosm_pyro.posterior.field.gaussian_draws import (
     gaussian_draws,
     singles,
     smooth_draws,
-    symmetric_root,
 )
 from splisosm_pyro.posterior.field.nearest_modes import coefficient_response
 from splisosm_pyro.posterior.field.spot_sampler import refine
@@ -33,23 +33,6 @@ def test_smooth_draws_have_the_smooth_covariance(form):
     smooth = kernel.dense().numpy() - kernel.residual * np.eye(kernel.n_spots)
     assert np.abs(np.corrcoef(draws[0])[0, 1]) < 0.05  # logits are independent
     np.testing.assert_allclose(np.cov(draws.reshape(len(draws), -1)), smooth, atol=0.05)
-
-
-@pytest.mark.parametrize("n_logits", [1, 2, 3])
-def test_symmetric_roots_also_of_singular_blocks(n_logits):
-    rng = np.random.default_rng(0)
-    left = (
-        rng.normal(size=(5, n_logits, n_logits))
-        * np.array([1e-6, 1.0, 1e6, 1.0, 0.0])[:, None, None]
-    )
-    left[3, :, 1:] = 0.0  # rank one
-    blocks = left @ left.transpose(0, 2, 1)
-    blocks[4] -= 1e-18 * np.eye(n_logits)  # rounding below zero is zero
-    root = symmetric_root(blocks)
-    scale = np.abs(blocks).max(axis=(1, 2), keepdims=True) + 1e-12
-    np.testing.assert_allclose(root @ root / scale, blocks / scale, atol=1e-6)
-    np.testing.assert_allclose(root, root.transpose(0, 2, 1), rtol=1e-12)
-    assert (np.linalg.eigvalsh(root / np.sqrt(scale)) > -1e-7).all()
 
 
 @pytest.mark.parametrize("form", FORMS)

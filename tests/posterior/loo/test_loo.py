@@ -11,9 +11,9 @@ from splisosm_pyro.fit.glm.standard_design import StandardDesign
 from splisosm_pyro.fit.glmm.fit_gene import fit_gene
 from splisosm_pyro.fit.glmm.marginal_error import Conditional
 from splisosm_pyro.fit.glmm.without_space import fit_white_noise, without_space
+from splisosm_pyro.fit.marginal.cavity import Cavity
 from splisosm_pyro.maths.spot.gaussian import log_counts_density
 from splisosm_pyro.model import loo_of as checks
-from splisosm_pyro.posterior.loo.cavity import Cavity
 from splisosm_pyro.posterior.loo.gene import glm_loo, glmm_loo
 
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from splisosm_pyro.fit.marginal.conditional_mode import Mode
 from splisosm_pyro.maths.numeric.arrays import FloatArray
-from splisosm_pyro.posterior.field.gaussian_draws import symmetric_root
+from splisosm_pyro.maths.numeric.symmetric_root import symmetric_root
 
 
 @dataclass(frozen=True, eq=False)
