@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
@@ -31,6 +31,7 @@ PART_OF_THE_REST = 4
 WAVE = 4
 
 Outcome = dict[str, Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +44,8 @@ class GeneInput:
     counts: AnyArray
 
 
-Work = Callable[[list[GeneInput]], list[Outcome]]
+# Of a batch of genes, as they come and whatever else is known of them.
+Work = Callable[[list[Any]], list[Outcome]]
 
 
 def genes_of(slide: Slide) -> Iterator[GeneInput]:
@@ -78,9 +80,7 @@ def n_workers(n_jobs: int) -> int:
     return 1 if n_jobs == 1 else int(effective_n_jobs(n_jobs))
 
 
-def batches(
-    genes: Sequence[GeneInput], batch_size: int | str, workers: int
-) -> Iterator[list[GeneInput]]:
+def batches(genes: Sequence[T], batch_size: int | str, workers: int) -> Iterator[list[T]]:
     """Cut genes into batches; 'auto' takes up to 16, and fewer towards the end.
 
     Raises
@@ -100,7 +100,7 @@ def batches(
     raise ValueError(f"batch_size must be 'auto' or a whole number above 0, came {batch_size!r}")
 
 
-def _cut(genes: Sequence[GeneInput], largest: int, parts: int) -> Iterator[list[GeneInput]]:
+def _cut(genes: Sequence[T], largest: int, parts: int) -> Iterator[list[T]]:
     """Yield lists of ``largest`` genes, or of the ``parts``-th part of what is left."""
     start = 0
     while start < len(genes):
@@ -111,7 +111,7 @@ def _cut(genes: Sequence[GeneInput], largest: int, parts: int) -> Iterator[list[
 
 def work_off(
     work: Work,
-    genes: Sequence[GeneInput],
+    genes: Sequence[Any],
     n_jobs: int,
     batch_size: int | str,
     bar: "tqdm[Any]",
@@ -171,7 +171,7 @@ def work_off(
     return outcomes, True
 
 
-def _run(work: Work, parts: Iterator[list[GeneInput]], n_jobs: int) -> Generator[list[Outcome]]:
+def _run(work: Work, parts: Iterator[list[Any]], n_jobs: int) -> Generator[list[Outcome]]:
     """Yield the outcomes of batch after batch, in the order in which they end."""
     owner, options = os.getpid(), {"n_jobs": n_jobs, "batch_size": 1, **worker_options()}
     if n_jobs == 1:
@@ -189,7 +189,7 @@ def _run(work: Work, parts: Iterator[list[GeneInput]], n_jobs: int) -> Generator
     yield from pool(tasks)
 
 
-def _with_one_thread(work: Work, genes: list[GeneInput], owner: int) -> list[Outcome]:
+def _with_one_thread(work: Work, genes: list[Any], owner: int) -> list[Outcome]:
     """Do the work of a batch; ``owner`` is the process that asked for it."""
     leave_interrupts_to(owner)
     with threadpool_limits(limits=1):

@@ -124,8 +124,8 @@ class Remainder:
     def stepped(self, null: FloatArray, free: Mask, sigma: FloatArray) -> Estimate:
         """Return the estimate a Newton step away from the null's coefficients (k+F+1, Q)."""
         found = self.estimate(null, free, sigma)
-        step = np.tensordot(self.inverse @ self.score, found.moves, axes=1)
-        return replace(found, coefficients=null + step)
+        step = self.inverse @ self.score @ found.moves.reshape(len(self.score), -1)
+        return replace(found, coefficients=null + step.reshape(null.shape))
 
 
 def chi_square_tail(statistic: float, df: int) -> float:

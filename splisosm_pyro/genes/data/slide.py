@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from scipy.sparse import csc_array
 from splisosm_pyro.genes.data.covariates import Covariate, side_by_side
 from splisosm_pyro.genes.data.names import is_missing, listed, twice, warn_of_nameless
 from splisosm_pyro.maths.axes import MOST_READS, SplisosmWarning, expected_of_count
-from splisosm_pyro.maths.numeric.arrays import AnyArray, FloatArray, StrArray
+from splisosm_pyro.maths.numeric.arrays import AnyArray, FloatArray, IndexArray, StrArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +93,29 @@ class Slide:
         if self.spot_names is not None:
             return self.spot_names
         return np.array([f"spot {s}" for s in range(self.n_spots)])
+
+    def rows_in(self, names: "pd.Index[Any]", what: str, where: str) -> IndexArray:
+        """Return the row of each spot of ``what``, whose rows are named; without names, the order.
+
+        Raises
+        ------
+        ValueError
+            If spots are not there, or names come twice.
+        """
+        if self.spot_names is None:
+            if len(names) != self.n_spots:
+                raise ValueError(f"{what} must have {self.n_spots} spots, came {len(names)}")
+            return np.arange(self.n_spots)
+        if not names.is_unique:
+            raise ValueError(f"{what} must have different names of spots: obs_names_make_unique")
+        rows = names.astype(str).get_indexer(pd.Index(self.spot_names.tolist()))
+        lacking = self.spot_names[rows < 0]
+        if len(lacking):
+            raise ValueError(
+                f"{what} must hold the spots of the fit, {len(lacking)} of {self.n_spots} are not "
+                f"in {where} ({listed(lacking)})"
+            )
+        return np.asarray(rows, dtype=np.intp)
 
     def where_counts_are(self) -> str:
         """Say which layers hold counts, where those that were read are none."""

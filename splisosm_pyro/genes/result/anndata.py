@@ -139,20 +139,7 @@ def _spots_in(adata: Any, slide: Slide) -> IndexArray:
     """Return the row of each spot of the fit in the AnnData."""
     if not hasattr(adata, "obsm") or not hasattr(adata, "var"):
         raise TypeError(f"adata must be an AnnData, came {type(adata).__name__}")
-    if slide.spot_names is None:
-        if adata.n_obs != slide.n_spots:
-            raise ValueError(f"adata must have {slide.n_spots} spots, came {adata.n_obs}")
-        return np.arange(slide.n_spots)
-    if not adata.obs_names.is_unique:
-        raise ValueError("adata must have different names of spots: obs_names_make_unique")
-    rows = adata.obs_names.astype(str).get_indexer(pd.Index(slide.spot_names.tolist()))
-    lacking = slide.spot_names[rows < 0]
-    if len(lacking):
-        raise ValueError(
-            f"adata must hold the spots of the fit, {len(lacking)} of {slide.n_spots} are not in "
-            f"obs_names ({listed(lacking)})"
-        )
-    return np.asarray(rows, dtype=np.intp)
+    return slide.rows_in(adata.obs_names, "adata", "obs_names")
 
 
 def _isoforms_in(adata: Any, names: list[str]) -> tuple[IndexArray, IndexArray]:

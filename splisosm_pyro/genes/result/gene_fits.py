@@ -13,6 +13,7 @@ from splisosm_pyro.fit.glm.fit_gene import fit_glm
 from splisosm_pyro.fit.options import as_names
 from splisosm_pyro.fit.result import GeneFit
 from splisosm_pyro.genes.data.slide import Slide
+from splisosm_pyro.genes.differential.of_fits import WithDifferentialUsage
 from splisosm_pyro.genes.job import METHOD, Job, RunOptions
 from splisosm_pyro.genes.kept_usage import glm_usage, unpacked
 from splisosm_pyro.genes.result import folder as result_folder
@@ -28,7 +29,7 @@ Outcome = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
-class GeneFits:
+class GeneFits(WithDifferentialUsage):
     """What `fit_genes` found.
 
     Attributes

@@ -1,0 +1,1 @@
+"""Covariates that a run was not fitted with: what is asked, one gene's tests, the table."""
