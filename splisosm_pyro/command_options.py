@@ -25,9 +25,11 @@ def add_data_options(fit: argparse.ArgumentParser) -> None:
     )
     data.add_argument(
         "--contrasts",
+        type=_contrasts,
         default="reference",
-        choices=("reference", "pairwise"),
-        help="which levels effects.csv compares: each with the reference (default), or every two",
+        metavar="WHICH",
+        help="what effects.csv compares: reference (default), each level with it; pairwise, every "
+        "two; or by name, region:B:A,age:60:30",
     )
     data.add_argument(
         "--reference-isoform",
@@ -97,6 +99,24 @@ def add_model_options(fit: argparse.ArgumentParser) -> None:
 def _names(text: str) -> tuple[str, ...]:
     """Split a list of names."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _contrasts(text: str) -> str | list[tuple[str, str | float, str | float]]:
+    """Split a list of covariate:level:level, or return the word."""
+    if ":" not in text:
+        return text
+    parts = [tuple(part.rsplit(":", 2)) for part in _names(text)]
+    if any(len(part) != 3 for part in parts):
+        raise argparse.ArgumentTypeError(f"expected covariate:level:level, came {text!r}")
+    return [(name, _value(high), _value(low)) for name, high, low in parts]
+
+
+def _value(word: str) -> str | float:
+    """Return a number where a word is one."""
+    try:
+        return float(word)
+    except ValueError:
+        return word
 
 
 def _pairs(text: str) -> dict[str, str]:

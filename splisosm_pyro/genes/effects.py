@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from splisosm_pyro.fit.glm.standard_design import StandardDesign
 from splisosm_pyro.fit.glm.undetermined import Undetermined
 from splisosm_pyro.genes.average_usage import Parameters, Rows, change_of_usage
-from splisosm_pyro.genes.data.covariates import Contrast, Design
+from splisosm_pyro.genes.contrasts import Contrast
 
 Row = dict[str, Any]
 # Said where nothing is known of a change.
@@ -24,13 +25,14 @@ class PreparedContrast:
     columns: tuple[str, str, str]
 
     @classmethod
-    def all_of(cls, design: Design) -> "tuple[PreparedContrast, ...]":
+    def all_of(
+        cls, contrasts: Sequence[Contrast], design: StandardDesign
+    ) -> "tuple[PreparedContrast, ...]":
         """Prepare the contrasts of a design."""
-        columns = delta_columns([one.name for one in design.contrasts])
-        spots = design.standard.with_intercept
+        columns = delta_columns([one.name for one in contrasts])
+        spots = design.with_intercept
         return tuple(
-            cls(one, Rows.of_spots(*one.at_spots(spots)), columns[one.name])
-            for one in design.contrasts
+            cls(one, Rows.of_spots(*one.at_spots(spots)), columns[one.name]) for one in contrasts
         )
 
 
@@ -90,7 +92,7 @@ def with_effects(
     """Add the changes against the reference to the isoforms' rows, three columns each."""
     wide = [dict(row) for row in isoforms]
     for k, one in enumerate(contrasts):
-        if one.contrast.with_first:
+        if one.contrast.against_first:
             own = effects[k * len(wide) : (k + 1) * len(wide)]
             for row, effect in zip(wide, own, strict=True):
                 ends = (effect[name] for name in ("change", "low", "high"))

@@ -11,6 +11,7 @@ from scipy.sparse import csc_array
 
 from splisosm_pyro.fit.glmm.specification import GLMMSpec
 from splisosm_pyro.fit.options import SMOOTHS, GLMMOptions, boolean, choose, smooth_by_default
+from splisosm_pyro.genes.contrasts import Asked, Contrast, checked_contrasts, contrasts_of
 from splisosm_pyro.genes.data.covariates import Design, design_of
 from splisosm_pyro.genes.data.places import graph_of
 from splisosm_pyro.genes.data.slide import Slide
@@ -56,8 +57,8 @@ class RunOptions:
         From which each gene's own seed is derived.
     fitting_configs : dict
         Further options of the fit, see `MultinomGLMM`.
-    contrasts : {'reference', 'pairwise'}
-        Which levels of a category are compared: each with the reference, or every two.
+    contrasts : {'reference', 'pairwise'} or sequence of (str, str or float, str or float)
+        What is compared, see `contrasts_of`.
     sensitivity : tuple of (str, dict), optional
         Priors of sigma, by name and parameters, whose effect on the estimates is a column each.
     keep_usage : bool
@@ -77,7 +78,7 @@ class RunOptions:
     standardise: bool = False
     seed: int = 0
     fitting_configs: dict[str, Any] = field(default_factory=dict)
-    contrasts: str = "reference"
+    contrasts: str | tuple[Asked, ...] = "reference"
     sensitivity: tuple[tuple[str, dict[str, float]], ...] | None = None
     keep_usage: bool = False
     tests: bool = True
@@ -85,7 +86,7 @@ class RunOptions:
     def __post_init__(self) -> None:
         choose("model", self.model, ("glmm", "glm"))
         choose("smooth", self.smooth, ("auto", *SMOOTHS))
-        choose("contrasts", self.contrasts, ("reference", "pairwise"))
+        object.__setattr__(self, "contrasts", checked_contrasts(self.contrasts))
         boolean("share_variance", self.share_variance)
         boolean("standardise", self.standardise)
         boolean("keep_usage", self.keep_usage)
@@ -132,26 +133,27 @@ class Job:
     ----------
     options : RunOptions
     design : Design
+    contrasts : tuple of Contrast
     graph : csc_array, shape (S, S)
     places : ndarray, shape (S, d), optional
     """
 
     options: RunOptions
     design: Design
+    contrasts: tuple[Contrast, ...]
     graph: csc_array
     places: FloatArray | None
 
     @classmethod
     def of(cls, slide: Slide, options: RunOptions) -> "Job":
         """Read what is the same for all genes off a slide; a bad design raises here."""
-        design = design_of(
-            slide.covariates, slide.n_spots, pairwise=options.contrasts == "pairwise"
-        )
+        design = design_of(slide.covariates, slide.n_spots)
+        contrasts = contrasts_of(slide.covariates, design, options.contrasts)
         _check_design(slide)
         if not 0.0 <= options.rho < 1.0:
             raise ValueError(f"rho must be in [0, 1), came {options.rho}")
         graph, places = graph_of(slide, options.k)
-        return cls(options, design, graph, places)
+        return cls(options, design, contrasts, graph, places)
 
     @cached_property
     def digest(self) -> str:
@@ -200,7 +202,7 @@ class PreparedJob:
             options=options.glmm_options(),
             names=design.names,
         )
-        return cls(job, kernel, spec, PreparedContrast.all_of(design))
+        return cls(job, kernel, spec, PreparedContrast.all_of(job.contrasts, design.standard))
 
     def for_isoforms(self, n_isos: int) -> "PreparedJob":
         """Return it with priors and options as they stand for a gene of P isoforms."""

@@ -1,6 +1,6 @@
-"""Covariates of the spots: words to indicators, side by side, and what is compared."""
+"""Covariates of the spots: words to indicators, side by side."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise as pairwise_of
 from typing import Any
@@ -10,7 +10,6 @@ import pandas as pd
 
 from splisosm_pyro.fit.glm.standard_design import StandardDesign
 from splisosm_pyro.genes.data.columns import as_column, as_matrix
-from splisosm_pyro.maths.numeric.arrays import FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,49 +147,8 @@ def check_references(names: Sequence[str], reference: Mapping[str, str] | None) 
 
 
 @dataclass(frozen=True, eq=False)
-class Contrast:
-    """What is compared over all spots, whatever their other covariates are.
-
-    Attributes
-    ----------
-    name : str
-        Of columns, ``region=B`` or ``age+sd``.
-    covariate, level, reference : str
-        ``level`` is compared with ``reference``; of a number ``'+sd'`` with nothing.
-    columns : slice
-        The covariate's columns of the design.
-    levels : tuple of (ndarray, ndarray), optional
-        What these columns hold at the reference and at the level.
-    step : float
-        Of a number: what is added to what a spot has.
-    """
-
-    name: str
-    covariate: str
-    level: str
-    reference: str
-    columns: slice
-    levels: tuple[FloatArray, FloatArray] | None = None
-    step: float = 0.0
-
-    @property
-    def with_first(self) -> bool:
-        """Whether it compares with the covariate's own reference level, or is of a number."""
-        return self.levels is None or self.name == f"{self.covariate}={self.level}"
-
-    def at_spots(self, rows: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return the spots' rows (S, F+1) with the covariate as compared with, and as compared."""
-        low, high = rows.copy(), rows.copy()
-        if self.levels is None:
-            high[:, self.columns] += self.step
-        else:
-            low[:, self.columns], high[:, self.columns] = self.levels
-        return low, high
-
-
-@dataclass(frozen=True, eq=False)
 class Design:
-    """The design that is fitted, and what is compared.
+    """The design that is fitted.
 
     Attributes
     ----------
@@ -198,20 +156,16 @@ class Design:
         The user's columns, the standard ones, and the way between them.
     names : tuple of str
         Of the F columns.
-    contrasts : tuple of Contrast
-        Each level with the reference, or with every level before it; a number with one standard
-        deviation less.
     covariates : tuple of (str, slice)
         The covariates by name, with their columns among the F.
     """
 
     standard: StandardDesign
     names: tuple[str, ...]
-    contrasts: tuple[Contrast, ...]
     covariates: tuple[tuple[str, slice], ...]
 
 
-def design_of(covariates: Sequence[Covariate], n_spots: int, *, pairwise: bool = False) -> Design:
+def design_of(covariates: Sequence[Covariate], n_spots: int) -> Design:
     """Put covariates side by side.
 
     Parameters
@@ -219,8 +173,6 @@ def design_of(covariates: Sequence[Covariate], n_spots: int, *, pairwise: bool =
     covariates : sequence of Covariate
     n_spots : int
         S.
-    pairwise : bool
-        Compare every two levels of a category, not only those with the reference.
 
     Returns
     -------
@@ -232,48 +184,16 @@ def design_of(covariates: Sequence[Covariate], n_spots: int, *, pairwise: bool =
     >>> age = Covariate("age", pd.DataFrame({"age": [10.0, 20.0, 30.0]}))
     >>> design_of([age], 3).standard.back.round(3).tolist()
     [[0.122, 0.0], [-2.449, 1.0]]
-    >>> region = covariate("region", ["A", "B", "C", "A"])
-    >>> [one.name for one in design_of([region], 4, pairwise=True).contrasts]
-    ['region=B', 'region=C', 'region=C-B']
     """
     frame = side_by_side(covariates, n_spots)
     standard = StandardDesign.of(frame.to_numpy(dtype=np.float64))
-    contrasts = tuple(_contrasts(covariates, standard, pairwise))
     ends = np.cumsum([0, *(one.columns.shape[1] for one in covariates)])
     places = [slice(int(a), int(b)) for a, b in pairwise_of(ends)]
     named = tuple((one.name, place) for one, place in zip(covariates, places, strict=True))
-    return Design(standard, tuple(map(str, frame.columns)), contrasts, named)
+    return Design(standard, tuple(map(str, frame.columns)), named)
 
 
 def side_by_side(covariates: Sequence[Covariate], n_spots: int) -> pd.DataFrame:
     """Put the columns of S spots side by side; none give shape (S, 0)."""
     columns = [one.columns.reset_index(drop=True) for one in covariates]
     return pd.concat([pd.DataFrame(index=range(n_spots)), *columns], axis=1)
-
-
-def _contrasts(
-    covariates: Sequence[Covariate], design: StandardDesign, pairwise: bool
-) -> Iterator[Contrast]:
-    """Yield what is compared, covariate by covariate."""
-    start = 0
-    for one in covariates:
-        own = slice(start, start + one.columns.shape[1])
-        start = own.stop
-        if one.levels:
-            yield from _of_levels(one, own, design, pairwise)
-            continue
-        for i, name in enumerate(map(str, one.columns), start=own.start):
-            step = float(design.columns[:, i].std())
-            yield Contrast(f"{name}+sd", name, "+sd", "", slice(i, i + 1), step=step)
-
-
-def _of_levels(
-    one: Covariate, own: slice, design: StandardDesign, pairwise: bool
-) -> Iterator[Contrast]:
-    """Yield the levels against the first, then against each other."""
-    none = -design.centre[own] / design.scale[own]  # of the indicators is 1
-    at = [none, *(none + np.diag(1.0 / design.scale[own]))]
-    for j in range(len(one.levels) if pairwise else 1):
-        for i in range(j + 1, len(one.levels)):
-            name = f"{one.name}={one.levels[i]}" + (f"-{one.levels[j]}" if j else "")
-            yield Contrast(name, one.name, one.levels[i], one.levels[j], own, (at[j], at[i]))

@@ -9,6 +9,7 @@ import pandas as pd
 
 from splisosm_pyro.fit.accelerator.memory import available_bytes
 from splisosm_pyro.genes.batches import n_workers
+from splisosm_pyro.genes.contrasts import Asked, checked_contrasts
 from splisosm_pyro.genes.data.filters import Filters, filtered
 from splisosm_pyro.genes.data.names import SlideKeys
 from splisosm_pyro.genes.data.places import warn_of_close_sections
@@ -44,7 +45,7 @@ def fit_genes(
     rho: float = 0.99,
     reference: Mapping[str, str] | None = None,
     reference_isoform: str | Mapping[str, str] = "last",
-    contrasts: Literal["reference", "pairwise"] = "reference",
+    contrasts: str | Sequence[Asked] = "reference",
     standardise: bool = False,
     n_isos: int | None = None,
     min_counts: float = 0.0,
@@ -104,8 +105,10 @@ def fit_genes(
         one with the most reads, the one that a column of ``var`` marks (True, or its name at every
         isoform of the gene), the one of this name, or one for each gene. It is moved to the end.
         sigma, theta and usage of two isoforms do not depend on it.
-    contrasts : {'reference', 'pairwise'}
-        Which levels of a category ``effects`` compares: each with the reference, or every two.
+    contrasts : {'reference', 'pairwise'} or sequence of (str, str or float, str or float)
+        What ``effects`` compares: each level of a category with the reference, or every two, and
+        numbers by one standard deviation; or by name, ``[("region", "B", "A"), ("age", 60, 30)]``:
+        B against A, age 60 against 30.
     standardise : bool
         Kept for older scripts: covariates are fitted in standard units in any case, and estimates
         come back in the user's.
@@ -181,7 +184,7 @@ def fit_genes(
         standardise=standardise,
         seed=seed,
         fitting_configs=dict(fitting_configs or {}),
-        contrasts=contrasts,
+        contrasts=checked_contrasts(contrasts),
         sensitivity=asked_sensitivity(sensitivity, var_prior_model, var_prior_model_params),
         keep_usage=keep_usage,
     )
