@@ -22,22 +22,27 @@ MOST_ISOFORMS = 5
 DPI = 150
 LONGEST_TITLE = 40  # letters of a name
 NORMAL_95 = 1.96
+NO_DOUBT = 1e-8  # a p below which genes are not ranked by it
 
 
 def top_genes(fits: GeneFits, n: int = 6) -> list[str]:
-    """Return the genes with the largest gain of the spatial over the white-noise model.
+    """Return the genes that vary most surely in space: by the p of their test, then by their gain.
 
-    Those whose sigma is at the upper bound of the search come last: a few reads can ask for ever
-    more variance, and the Laplace approximation says nothing there. Of a run of GLMs, those whose
-    fitted usage varies most.
+    Below a p of 1e-8 there is no doubt, and the gain of the spatial over the white-noise model says
+    more; without tests it says all. Those whose sigma is at the upper bound of the search come
+    last: a few reads can ask for ever more variance. Of a run of GLMs, those whose fitted usage
+    varies most.
     """
     by = "gain_over_white" if "gain_over_white" in fits.table else "fitted_usage_range"
     if by not in fits.table:
         return []
     known = fits.table.dropna(subset=[by])
     sigma = known.filter(regex=r"^sigma(_\d+)?$").max(axis=1)
-    known = known.assign(unbounded=sigma > (1 - 1e-6) * SIGMA_RANGE[1])
-    ordered = known.sort_values(["unbounded", by], ascending=[True, False], kind="stable")
+    known = known.assign(unbounded=sigma > (1 - 1e-6) * SIGMA_RANGE[1], doubt=1.0)
+    if "sv_p" in known:
+        known["doubt"] = known["sv_p"].clip(lower=NO_DOUBT).fillna(1.0)
+    keys = ["unbounded", "doubt", by]
+    ordered = known.sort_values(keys, ascending=[True, True, False], kind="stable")
     return [str(gene) for gene in ordered["gene"][:n]]
 
 
@@ -173,7 +178,7 @@ def _top(fits: GeneFits, genes: list[GeneMaps]) -> Figure:
 
 
 def variances(row: "pd.Series[float]", *, short: bool = False) -> str:
-    """Say sigma and theta with their 95 % intervals, or that they are at a bound.
+    """Say sigma and theta with their 95 % intervals, or that they are at a bound; gain and q.
 
     Examples
     --------
@@ -186,6 +191,9 @@ def variances(row: "pd.Series[float]", *, short: bool = False) -> str:
     gain = row.get("gain_over_white")
     if gain is not None and np.isfinite(gain):
         parts.append(f"gain over white noise {gain:.1f} nats")
+    q = row.get("sv_q")
+    if q is not None:
+        parts.append(f"space q {q:.2g}" if np.isfinite(q) else "space not tested")
     if short:
         parts = [part.replace("at a bound or unknown", "at a bound") for part in parts]
         parts = [part.replace("gain over white noise", "gain") for part in parts]

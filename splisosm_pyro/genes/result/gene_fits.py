@@ -18,6 +18,7 @@ from splisosm_pyro.genes.job import METHOD, Job, RunOptions
 from splisosm_pyro.genes.kept_usage import glm_usage, unpacked
 from splisosm_pyro.genes.result import folder as result_folder
 from splisosm_pyro.genes.result.anndata import Shown, as_anndata, into_anndata
+from splisosm_pyro.genes.result.figures_of_tests import WithTestFigures
 from splisosm_pyro.genes.result.table import effect_table, gene_table, isoform_table
 from splisosm_pyro.maths.covariance.car import CARKernel
 from splisosm_pyro.maths.numeric.arrays import AnyArray, FloatArray
@@ -29,7 +30,7 @@ Outcome = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
-class GeneFits(WithDifferentialUsage):
+class GeneFits(WithDifferentialUsage, WithTestFigures):
     """What `fit_genes` found.
 
     Attributes

@@ -240,7 +240,7 @@ def test_a_sigma_without_bound_is_no_top_gene(fits):
 
 
 def test_figures(fits, tmp_path):
-    ordered = fits.table.sort_values("gain_over_white", ascending=False)["gene"].tolist()
+    ordered = fits.table.sort_values("sv_p")["gene"].tolist()
     assert top_genes(fits, 2) == ordered[:2]
     page = gene_page(fits, "c")
     maps = [ax for ax in page.axes if ax.collections and ax.get_aspect() == 1.0]
