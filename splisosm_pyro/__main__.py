@@ -1,4 +1,4 @@
-"""The command line: ``python -m splisosm_pyro demo`` and ``python -m splisosm_pyro fit FILE``."""
+"""The command line: ``python -m splisosm_pyro`` with ``demo``, ``fit FILE`` or ``test FOLDER``."""
 
 import argparse
 import os
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from splisosm_pyro import __version__
 from splisosm_pyro.command_options import add_data_options, add_model_options
+from splisosm_pyro.command_test import add_test
 from splisosm_pyro.paths import check_folder, check_results, expanded, made_folder
 
 if TYPE_CHECKING:
@@ -86,9 +87,10 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = _Parser(prog="python -m splisosm_pyro", description=DESCRIPTION)
     parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{demo,fit}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{demo,fit,test}")
     _add_demo(commands)
     _add_fit(commands)
+    add_test(commands)
     return parser
 
 
@@ -108,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     args = build_parser().parse_args(argv)
     try:
-        for name in {"out", "file"} & vars(args).keys():
+        for name in {"out", "file", "folder"} & vars(args).keys():
             setattr(args, name, expanded(getattr(args, name)))
         with warnings.catch_warnings():
             warnings.showwarning = partial(_warn, args.command)
@@ -172,6 +174,7 @@ def _add_fit(commands: "argparse._SubParsersAction[_Parser]") -> None:
     run.add_argument("--resume", action="store_true", help="go on with the records in the folder")
     run.add_argument("--figures", type=int, default=6, metavar="N", help="top genes, default 6")
     run.add_argument("--keep-usage", action="store_true", help="of every isoform at every spot")
+    run.add_argument("--no-tests", action="store_true", help="of space and of the covariates")
     run.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
     run.add_argument("--quiet", action="store_true", help="no progress bar")
     fit.set_defaults(run=_fit)
@@ -255,7 +258,7 @@ def _asked_for(args: argparse.Namespace) -> "tuple[Slide, RunOptions, Filters]":
         prior=args.prior,
         k=args.k,
         rho=args.rho,
-        standardise=args.standardise,
+        tests=not args.no_tests,
         contrasts=args.contrasts,
         seed=args.seed,
         keep_usage=args.keep_usage,

@@ -318,3 +318,35 @@ def test_as_a_process(tmp_path):
     assert done.returncode == 2
     assert done.stderr.startswith("splisosm_pyro fit: error: no such file")
     assert done.stderr.count("\n") == 1
+
+
+def test_covariates_are_tested_after_a_run(tissue, tmp_path, capsys):
+    anndata = pytest.importorskip("anndata")
+    names = [f"s{s}" for s in range(91)]
+    counts = tissue.counts.numpy().transpose(1, 0, 2).reshape(91, 9)
+    symbols = pd.DataFrame({"gene_symbol": np.repeat(list("cde"), 3)}, index=list("abcdefghi"))
+    adata = anndata.AnnData(counts, pd.DataFrame({"region": tissue.layers}, index=names), symbols)
+    adata.obsm["spatial"] = tissue.coords
+    adata.write_h5ad(tmp_path / "x.h5ad")
+    out, results = tmp_path / "du.csv", tmp_path / "results"
+    options = ("--layer", "X", "--no-tests", "--figures", 0, "--quiet")
+    assert run("fit", tmp_path / "x.h5ad", "--out", results, *options) == 0
+    assert "sv_p" not in pd.read_csv(results / "table.csv")
+    command = ("test", results, "--from", tmp_path / "x.h5ad", "--quiet")
+    assert run(*command, "--covariates", "region", "--genes", "c,e", "--out", out) == 0
+    fits = GeneFits.load(results)
+    truth = fits.differential_usage("region", adata, genes=["c", "e"], progress=False)
+    pd.testing.assert_frame_equal(
+        pd.read_csv(out, keep_default_na=False, na_values=[""])[["gene", "p", "change"]],
+        truth[["gene", "p", "change"]],
+    )
+    assert "2 tests in 2 genes; wrote" in capsys.readouterr().out
+    score = ("--refit-below", 0, "--no-space")
+    assert run(*command, *score, "--out", out) == 0
+    table = pd.read_csv(out)
+    assert len(table) == 27
+    assert (table["kind"] == "score").all()
+    assert run(*command, "--out", tmp_path / "du.txt") == 2
+    assert "--out must end in .csv" in capsys.readouterr().err
+    assert run("test", tmp_path, "--from", tmp_path / "x.h5ad", "--out", out) == 2
+    assert "holds no result" in capsys.readouterr().err

@@ -27,7 +27,7 @@ def read_h5ad(path: Path, keys: SlideKeys) -> Slide:
     OSError, ValueError
         If the file cannot be read, or something asked for is not in it.
     """
-    adata = _open(path)
+    adata = open_h5ad(path)
     return slide_of_anndata(adata, keys)
 
 
@@ -106,8 +106,10 @@ def _reference(
     return reference_of_column(layer.var[chosen], genes, layer.var_names)
 
 
-def _open(path: Path) -> Any:
+def open_h5ad(path: Path) -> Any:
     """Read an AnnData file, or say what is missing to do so."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {path}")
     try:
         import anndata
     except ImportError:

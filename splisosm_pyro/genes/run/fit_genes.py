@@ -57,6 +57,7 @@ def fit_genes(
     iso_names: Sequence[Sequence[str]] | None = None,
     sensitivity: bool | str | Sequence[Any] = False,
     keep_usage: bool = False,
+    tests: bool = True,
     n_jobs: int = 1,
     batch_size: int | Literal["auto"] = "auto",
     seed: int = 0,
@@ -126,6 +127,9 @@ def fit_genes(
     keep_usage : bool
         Keep the fitted usage and its standard error, 8 bytes for each isoform and spot: `usage`,
         `to_anndata` and figures then read what they find again else. Takes a quarter more time.
+    tests : bool
+        Test every gene for space and for each covariate: ``sv_p``, ``du_<covariate>_p`` and their
+        q. Takes a further fit for each covariate.
     n_jobs : int
         Workers; -1 stands for all. Inside ``joblib.parallel_config`` they are those of its backend.
     batch_size : int or 'auto'
@@ -181,12 +185,12 @@ def fit_genes(
         prior_params=None if var_prior_model_params is None else dict(var_prior_model_params),
         k=k,
         rho=rho,
-        standardise=standardise,
         seed=seed,
         fitting_configs=dict(fitting_configs or {}),
         contrasts=checked_contrasts(contrasts),
         sensitivity=asked_sensitivity(sensitivity, var_prior_model, var_prior_model_params),
         keep_usage=keep_usage,
+        tests=tests,
     )
     filters = Filters(min_counts=min_counts, min_spots=min_spots, min_share=min_share, rare=rare)
     return fit_slide(slide, options, filters, n_jobs, batch_size, progress, resume)
