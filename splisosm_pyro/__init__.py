@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from splisosm_pyro.collapsed import CollapsedCounts
     from splisosm_pyro.genes.result.gene_fits import GeneFits
     from splisosm_pyro.genes.run.fit_genes import fit_genes
     from splisosm_pyro.maths.covariance.as_kernel import DenseKernel, LowRankKernel
@@ -20,6 +21,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CARKernel",
+    "CollapsedCounts",
     "DenseKernel",
     "GeneFits",
     "LowRankKernel",
@@ -33,6 +35,7 @@ __all__ = [
 
 _HOME = {
     "CARKernel": "splisosm_pyro.maths.covariance.car",
+    "CollapsedCounts": "splisosm_pyro.collapsed",
     "DenseKernel": "splisosm_pyro.maths.covariance.as_kernel",
     "GeneFits": "splisosm_pyro.genes.result.gene_fits",
     "LowRankKernel": "splisosm_pyro.maths.covariance.as_kernel",

@@ -5,7 +5,7 @@ of shape (G,); spots, logits and components are event axes. The distributions ca
 ``maths``, so the trace's log-probability is the ``log_joint`` that the solvers maximise.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import pyro
 import pyro.distributions as dist
@@ -14,6 +14,7 @@ from pyro.distributions import constraints
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
+from splisosm_pyro.collapsed import CollapsedCounts
 from splisosm_pyro.maths.axes import ArrayLike, Counts, DesignLike, as_counts, as_design
 from splisosm_pyro.maths.covariance.kernel import Kernel
 from splisosm_pyro.maths.density.joint import field_variances
@@ -155,13 +156,79 @@ def multinomial_glmm(
     with _gene_plate(totals):
         fixed = _fixed_effects(covariates, n_logits, beta_prior, bias_prior)
         own = Priors(prior or "none", theta_prior).for_gene(checked, n_logits + 1)
-        scale = _scale(own.sigma, sigma, totals.shape[0], n_components)
-        of_theta = own.theta.distribution().expand([n_components])
-        theta = pyro.sample("theta", dist.Independent(of_theta, 1))
-        pyro.deterministic("theta_logit", torch.logit(theta), event_dim=1)
+        scale, theta = _variances(own, sigma, totals.shape[0], n_components)
         spatial, nugget = field_variances(scale, theta, n_logits)
         nu = pyro.sample("nu", SpatialField(checked, spatial, nugget))
         return _observe(fixed + nu, totals, observed)
+
+
+def multinomial_glmm_collapsed(
+    counts: ArrayLike | Counts | None,
+    design: DesignLike | None = None,
+    kernel: Kernel | None = None,
+    *,
+    prior: Prior | None = None,
+    theta_prior: ThetaPrior | None = None,
+    share_variance: bool = True,
+    sigma: Tensor | float | None = None,
+    totals: Tensor | None = None,
+    n_isos: int | None = None,
+    beta_prior: TorchDistribution | None = None,
+    bias_prior: TorchDistribution | None = None,
+    nugget: Literal["quadrature", "laplace"] = "quadrature",
+    smooth: Literal["auto", "ep", "laplace"] = "auto",
+) -> Tensor:
+    """State the GLMM with its random effect integrated out, for any inference of Pyro.
+
+    Parameters
+    ----------
+    counts, design, kernel, prior, theta_prior, share_variance, sigma, totals, n_isos
+        As in ``multinomial_glmm``, and so are ``beta_prior`` and ``bias_prior``.
+    nugget, smooth
+        How the field is integrated out, see `CollapsedCounts`.
+
+    Returns
+    -------
+    Tensor, shape (G, S, P)
+        The counts.
+
+    Raises
+    ------
+    TypeError, ValueError, NotImplementedError
+        On input that is not legal.
+
+    Notes
+    -----
+    The sites of ``multinomial_glmm`` but ``nu`` and ``eta``. Genes are independent, and costs a run
+    those of ``CollapsedCounts`` a gene.
+
+    Examples
+    --------
+    >>> from pyro import poutine
+    >>> from splisosm_pyro.maths.covariance.as_kernel import DenseKernel
+    >>> half = torch.full((1, 1), 0.5, dtype=torch.float64)
+    >>> values = {"beta": torch.zeros(1, 0, 1), "bias_eta": torch.zeros(1, 1), "theta": half}
+    >>> program = poutine.condition(multinomial_glmm_collapsed, data=values)
+    >>> counts = torch.tensor([[2, 1], [0, 0]])
+    >>> trace = poutine.trace(program).get_trace(counts, None, DenseKernel(torch.eye(2)), sigma=1.0)
+    >>> round(trace.log_prob_sum().item(), 4)
+    -1.1714
+    """
+    observed, totals, n_logits = _observation(counts, totals, n_isos)
+    n_spots = totals.shape[-1]
+    checked = _check_kernel(kernel, n_spots)
+    covariates = as_design(design, n_spots)
+    n_components = 1 if share_variance else n_logits
+    with _gene_plate(totals):
+        sizes = covariates.shape[1], n_logits
+        beta, bias_eta = _coefficient_sites(*sizes, beta_prior, bias_prior)
+        own = Priors(prior or "none", theta_prior).for_gene(checked, n_logits + 1)
+        scale, theta = _variances(own, sigma, totals.shape[0], n_components)
+        fixed = beta, bias_eta, scale, theta
+        of_counts = CollapsedCounts(
+            checked, totals, covariates, *fixed, nugget=nugget, smooth=smooth
+        )
+        return pyro.sample("counts", of_counts, obs=observed)
 
 
 def _observation(
@@ -209,9 +276,22 @@ def _fixed_effects(
     bias_prior: TorchDistribution | None,
 ) -> Tensor:  # (*,S,Q)
     """Return X beta + bias_eta and state their sites."""
-    beta = pyro.sample("beta", _coefficients(beta_prior, (covariates.shape[1], n_logits)))
-    bias_eta = pyro.sample("bias_eta", _coefficients(bias_prior, (n_logits,)))
+    beta, bias_eta = _coefficient_sites(covariates.shape[1], n_logits, beta_prior, bias_prior)
     return covariates @ beta.to(covariates.dtype) + bias_eta[..., None, :]
+
+
+def _coefficient_sites(
+    n_covariates: int,
+    n_logits: int,
+    beta_prior: TorchDistribution | None,
+    bias_prior: TorchDistribution | None,
+) -> tuple[Tensor, Tensor]:  # (*,F,Q), (*,Q)
+    """State the sites of beta and bias_eta; without covariates beta is nothing to draw."""
+    if n_covariates == 0:
+        beta = pyro.deterministic("beta", torch.zeros(0, n_logits), event_dim=2)
+    else:
+        beta = pyro.sample("beta", _coefficients(beta_prior, (n_covariates, n_logits)))
+    return beta, pyro.sample("bias_eta", _coefficients(bias_prior, (n_logits,)))
 
 
 def _coefficients(prior: TorchDistribution | None, shape: tuple[int, ...]) -> TorchDistribution:
@@ -219,6 +299,17 @@ def _coefficients(prior: TorchDistribution | None, shape: tuple[int, ...]) -> To
     if prior is None:
         return Flat(constraints.real, (), shape)
     return dist.Independent(prior.expand(shape), len(shape))
+
+
+def _variances(
+    own: Priors, fixed: Tensor | float | None, n_genes: int, n_components: int
+) -> tuple[Tensor, Tensor]:  # (*,C), (*,C)
+    """State the sites of sigma and theta."""
+    scale = _scale(own.sigma, fixed, n_genes, n_components)
+    of_theta = own.theta.distribution().expand([n_components])
+    theta = pyro.sample("theta", dist.Independent(of_theta, 1))
+    pyro.deterministic("theta_logit", torch.logit(theta), event_dim=1)
+    return scale, theta
 
 
 def _scale(prior: Prior, fixed: Tensor | float | None, n_genes: int, n_components: int) -> Tensor:

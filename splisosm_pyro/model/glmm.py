@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from splisosm_pyro.collapsed import log_marginal
 from splisosm_pyro.fit.glmm.fit_gene import fit_gene
 from splisosm_pyro.fit.glmm.specification import GLMMSpec, Params
 from splisosm_pyro.fit.glmm.starting_values import INIT_RATIOS, starting_values
@@ -30,7 +31,7 @@ from splisosm_pyro.model.at_parameters import marginal_errors, mean_ratios, stan
 from splisosm_pyro.model.base import BaseModel, GeneSolver
 from splisosm_pyro.model.data import ModelData
 from splisosm_pyro.model.glm import MultinomGLM
-from splisosm_pyro.model.torch_objectives import log_joint, log_marginal
+from splisosm_pyro.model.torch_objectives import log_joint
 
 
 class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
