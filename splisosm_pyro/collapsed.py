@@ -61,6 +61,8 @@ class CollapsedCounts(TorchDistribution):
         How the white part of the field is integrated out.
     smooth : {'auto', 'ep', 'laplace'}
         How its smooth part is; 'auto': by expectation propagation up to three isoforms.
+    coding : {'reference', 'symmetric'}
+        Whether every logit has its own field or every isoform.
 
     Raises
     ------
@@ -110,6 +112,7 @@ class CollapsedCounts(TorchDistribution):
         *,
         nugget: Literal["quadrature", "laplace"] = "quadrature",
         smooth: Literal["auto", "ep", "laplace"] = "auto",
+        coding: str = "reference",
         validate_args: bool | None = None,
     ) -> None:
         if not isinstance(kernel, Kernel):
@@ -132,7 +135,7 @@ class CollapsedCounts(TorchDistribution):
         self.beta, self.bias_eta = beta.expand(*batch, *own), bias_eta.expand(*batch, n_logits)
         self.sigma = sigma.expand(*batch, sigma.shape[-1])
         self.theta = theta.expand(*batch, theta.shape[-1])
-        self.nugget, self.smooth = nugget, smooth
+        self.nugget, self.smooth, self.coding = nugget, smooth, coding
         event = torch.Size((kernel.n_spots, n_logits + 1))
         super().__init__(batch, event, validate_args=validate_args)
 
@@ -151,6 +154,7 @@ class CollapsedCounts(TorchDistribution):
             self.theta.expand(*wide, *self.theta.shape[-1:]),
             nugget=self.nugget,
             smooth=self.smooth,
+            coding=self.coding,
             validate_args=False,
         )
 
@@ -167,6 +171,7 @@ class CollapsedCounts(TorchDistribution):
             fix_sigma=False,
             priors=Priors.of("none", None),
             options=GLMMOptions.from_configs("marginal_newton", configs),
+            coding=self.coding,
         )
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -190,7 +195,7 @@ class CollapsedCounts(TorchDistribution):
         """Draw the field, then counts given it; totals must be whole numbers."""
         with torch.no_grad():
             variances = field_variances(self.sigma, self.theta, self.bias_eta.shape[-1])
-            nu = SpatialField(self.kernel, *variances).sample(torch.Size(sample_shape))
+            nu = SpatialField(self.kernel, *variances, self.coding).sample(torch.Size(sample_shape))
             fixed = self.design @ self.beta.to(self.design.dtype) + self.bias_eta[..., None, :]
             return MultinomialLogits(fixed + nu, self.totals).sample()
 
@@ -255,6 +260,7 @@ def _one_gene(
 ) -> tuple[float, Slopes | None]:
     """Value and, where needed, gradient in (beta, bias_eta, sigma, theta_logit)."""
     params = {"beta": beta, "bias_eta": bias_eta, "sigma": sigma, "theta_logit": theta_logit}
+    spec = spec.of_gene(counts)
     try:
         at = Conditional.of_gene(spec, counts, params)
     except ModeError:
@@ -267,5 +273,6 @@ def _one_gene(
     by_sigma, by_theta = at.variances.pull_back(gradient.log_spatial, gradient.nugget)
     stated = spec.priors.coefficients.stated(spec.design.back)
     prior = spec.priors.slopes(sigma, at.variances.theta, stated @ at.mode.coefficients)
-    by_all = spec.design.there.T @ (gradient.coefficients + stated.T @ prior[2])
+    by_turned = gradient.coefficients + stated.T @ prior[2]
+    by_all = spec.turn.slope_in_logits(spec.design.there.T @ by_turned)
     return value, (by_all[:-1], by_all[-1], (by_sigma + prior[0]) / sigma, by_theta + prior[1])

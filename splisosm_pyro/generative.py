@@ -16,11 +16,13 @@ from torch import Tensor
 
 from splisosm_pyro.collapsed import CollapsedCounts
 from splisosm_pyro.maths.axes import ArrayLike, Counts, DesignLike, as_counts, as_design
+from splisosm_pyro.maths.coding import turns
 from splisosm_pyro.maths.covariance.kernel import Kernel
 from splisosm_pyro.maths.density.joint import field_variances
 from splisosm_pyro.maths.density.pyro_distributions import MultinomialLogits, SpatialField
 from splisosm_pyro.maths.priors import Prior, Priors, ThetaPrior
 from splisosm_pyro.maths.priors.pyro_improper import Flat
+from splisosm_pyro.maths.priors.symmetric import check_coding, symmetric_normal
 
 GENES = "genes"  # the plate's name
 
@@ -96,6 +98,7 @@ def multinomial_glmm(
     n_isos: int | None = None,
     beta_prior: TorchDistribution | None = None,
     bias_prior: TorchDistribution | None = None,
+    coding: str = "reference",
 ) -> Tensor:
     """State the GLMM: the GLM's logits plus a random effect ``nu`` with spatial correlation.
 
@@ -117,6 +120,9 @@ def multinomial_glmm(
         One variance for all logits (C = 1), or one each (C = Q).
     sigma : float or Tensor, shape (G, C), optional
         Fixes sigma; its prior is then a constant and left out.
+    coding : {'reference', 'symmetric'}
+        Whether every logit against the last isoform has a field of its own, or every isoform: then
+        ``nu`` has the covariance ``(I + 11') / 2`` over the logits, and so has a normal prior.
 
     Returns
     -------
@@ -153,12 +159,13 @@ def multinomial_glmm(
     checked = _check_kernel(kernel, n_spots)
     covariates = as_design(design, n_spots)
     n_components = 1 if share_variance else n_logits
+    check_coding(coding, share_variance=share_variance, priors=Priors())
     with _gene_plate(totals):
-        fixed = _fixed_effects(covariates, n_logits, beta_prior, bias_prior)
+        fixed = _fixed_effects(covariates, n_logits, beta_prior, bias_prior, coding)
         own = Priors(prior or "none", theta_prior).for_gene(checked, n_logits + 1)
         scale, theta = _variances(own, sigma, totals.shape[0], n_components)
         spatial, nugget = field_variances(scale, theta, n_logits)
-        nu = pyro.sample("nu", SpatialField(checked, spatial, nugget))
+        nu = pyro.sample("nu", SpatialField(checked, spatial, nugget, coding))
         return _observe(fixed + nu, totals, observed)
 
 
@@ -177,6 +184,7 @@ def multinomial_glmm_collapsed(
     bias_prior: TorchDistribution | None = None,
     nugget: Literal["quadrature", "laplace"] = "quadrature",
     smooth: Literal["auto", "ep", "laplace"] = "auto",
+    coding: str = "reference",
 ) -> Tensor:
     """State the GLMM with its random effect integrated out, for any inference of Pyro.
 
@@ -186,6 +194,8 @@ def multinomial_glmm_collapsed(
         As in ``multinomial_glmm``, and so are ``beta_prior`` and ``bias_prior``.
     nugget, smooth
         How the field is integrated out, see `CollapsedCounts`.
+    coding
+        As in ``multinomial_glmm``.
 
     Returns
     -------
@@ -219,14 +229,15 @@ def multinomial_glmm_collapsed(
     checked = _check_kernel(kernel, n_spots)
     covariates = as_design(design, n_spots)
     n_components = 1 if share_variance else n_logits
+    check_coding(coding, share_variance=share_variance, priors=Priors())
     with _gene_plate(totals):
         sizes = covariates.shape[1], n_logits
-        beta, bias_eta = _coefficient_sites(*sizes, beta_prior, bias_prior)
+        beta, bias_eta = _coefficient_sites(*sizes, beta_prior, bias_prior, coding)
         own = Priors(prior or "none", theta_prior).for_gene(checked, n_logits + 1)
         scale, theta = _variances(own, sigma, totals.shape[0], n_components)
         fixed = beta, bias_eta, scale, theta
         of_counts = CollapsedCounts(
-            checked, totals, covariates, *fixed, nugget=nugget, smooth=smooth
+            checked, totals, covariates, *fixed, nugget=nugget, smooth=smooth, coding=coding
         )
         return pyro.sample("counts", of_counts, obs=observed)
 
@@ -274,9 +285,12 @@ def _fixed_effects(
     n_logits: int,
     beta_prior: TorchDistribution | None,
     bias_prior: TorchDistribution | None,
+    coding: str = "reference",
 ) -> Tensor:  # (*,S,Q)
     """Return X beta + bias_eta and state their sites."""
-    beta, bias_eta = _coefficient_sites(covariates.shape[1], n_logits, beta_prior, bias_prior)
+    beta, bias_eta = _coefficient_sites(
+        covariates.shape[1], n_logits, beta_prior, bias_prior, coding
+    )
     return covariates @ beta.to(covariates.dtype) + bias_eta[..., None, :]
 
 
@@ -285,19 +299,24 @@ def _coefficient_sites(
     n_logits: int,
     beta_prior: TorchDistribution | None,
     bias_prior: TorchDistribution | None,
+    coding: str,
 ) -> tuple[Tensor, Tensor]:  # (*,F,Q), (*,Q)
     """State the sites of beta and bias_eta; without covariates beta is nothing to draw."""
     if n_covariates == 0:
         beta = pyro.deterministic("beta", torch.zeros(0, n_logits), event_dim=2)
     else:
-        beta = pyro.sample("beta", _coefficients(beta_prior, (n_covariates, n_logits)))
-    return beta, pyro.sample("bias_eta", _coefficients(bias_prior, (n_logits,)))
+        beta = pyro.sample("beta", _coefficients(beta_prior, (n_covariates, n_logits), coding))
+    return beta, pyro.sample("bias_eta", _coefficients(bias_prior, (n_logits,), coding))
 
 
-def _coefficients(prior: TorchDistribution | None, shape: tuple[int, ...]) -> TorchDistribution:
+def _coefficients(
+    prior: TorchDistribution | None, shape: tuple[int, ...], coding: str
+) -> TorchDistribution:
     """Make the distribution of coefficients that are one event, flat without a prior."""
     if prior is None:
         return Flat(constraints.real, (), shape)
+    if turns(coding, shape[-1] + 1):
+        return symmetric_normal(prior, shape)
     return dist.Independent(prior.expand(shape), len(shape))
 
 

@@ -105,9 +105,14 @@ def spot_major(blocks):
     return out
 
 
-def dense_field_covariance(V, sigma, theta, n_logits):
-    """Covariance of nu, spot-major, S Q x S Q."""
+def dense_field_covariance(V, sigma, theta, n_logits, coding="reference"):
+    """Covariance of nu, spot-major, S Q x S Q: its logits independent, or its isoforms."""
     n_spots = len(V)
+    if coding == "symmetric":
+        isoforms = np.kron(field_covariance(V, sigma, theta, 0) / 2, np.eye(n_logits + 1))
+        against_last = np.hstack([np.eye(n_logits), -np.ones((n_logits, 1))])
+        to_logits = np.kron(np.eye(n_spots), against_last)
+        return to_logits @ isoforms @ to_logits.T
     out = np.zeros((n_spots * n_logits, n_spots * n_logits))
     for q in range(n_logits):
         out[q::n_logits, q::n_logits] = field_covariance(V, sigma, theta, q)
@@ -126,14 +131,14 @@ class LaplaceTruth:
     covariance: np.ndarray  # (S Q, S Q) of nu at the mode, spot-major
 
 
-def log_marginal(counts, design, B, sigma, theta, V):
+def log_marginal(counts, design, B, sigma, theta, V, coding="reference"):
     """Laplace approximation of log p(Y | B, sigma, theta), dense, without the prior on sigma.
 
     The covariance C may be singular: nu = C a, log|-Hessian| + log|C| = log|I + C W|.
     """
     n_spots, n_logits = len(counts), counts.shape[1] - 1
     offset = linear_predictor(B, design, n_spots)
-    cov = dense_field_covariance(V, sigma, theta, n_logits)
+    cov = dense_field_covariance(V, sigma, theta, n_logits, coding)
     size = n_spots * n_logits
 
     def objective(a):

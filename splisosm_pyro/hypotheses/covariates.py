@@ -23,6 +23,7 @@ from splisosm_pyro.fit.glmm.specification import EvaluatedObjective
 from splisosm_pyro.fit.marginal.conditional_mode import Mode, bordered
 from splisosm_pyro.fit.marginal.latent_problem import LatentProblem
 from splisosm_pyro.hypotheses.white_null import WhiteNull
+from splisosm_pyro.maths.coding import NOTHING, Turn
 from splisosm_pyro.maths.numeric.arrays import FloatArray, Mask
 
 # Columns that are looked at together: their border is kept small.
@@ -46,12 +47,15 @@ class Estimate:
         (kQ, k+F+1, Q) how all coefficients go with each of those tested.
     sigma
         (C,) standard deviation of the random effect.
+    turn
+        Of what coordinates the coefficients are, and the random effect.
     """
 
     coefficients: FloatArray
     covariance: FloatArray
     moves: FloatArray
     sigma: FloatArray
+    turn: Turn = NOTHING
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,7 +191,8 @@ def _scores(
         test, still = rest.test(), np.zeros((rest.score.size // n_logits, n_logits))
         if not test.reason:
             null = np.vstack([still, mode.coefficients])
-            test = replace(test, estimate=rest.stepped(null, free, sigma))
+            stepped = replace(rest.stepped(null, free, sigma), turn=objective.problem.turn)
+            test = replace(test, estimate=stepped)
         tests.append(test)
     return tests
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from splisosm_pyro.fit.glm.fit_gene import fit_glm
 from splisosm_pyro.fit.glm.standard_design import StandardDesign
 from splisosm_pyro.fit.glmm.fit_gene import fit_gene
 from splisosm_pyro.fit.glmm.marginal_objective import MarginalObjective
@@ -49,7 +48,8 @@ def null_at(spec: GLMMSpec, counts: FloatArray, params: Params) -> EvaluatedObje
         Documented parameters at its end; ``nu`` is not read, and what is not quite at the maximum
         is brought there.
     """
-    free = spec.moving(fit_glm(counts, spec.design.rows))
+    spec = spec.of_gene(counts)
+    free = spec.moving(spec.glm(counts))
     here = spec.evaluation_at(counts, params, free)
     end = maximise(here.objective, here.at, None, _climbing(spec.options, spec.options.tol))
     return EvaluatedObjective(here.objective, end.best)
@@ -155,7 +155,8 @@ class _Wider:
         alone = np.einsum("sf,sqq->fq", design**2, mode.linearisation.neg_hessian)[free]
         size = self.k * free.shape[1]
         rest = remainders(np.zeros(len(alone)), information, alone, [size])[0]
-        return rest.estimate(mode.coefficients, free[self.k :], at.state.variances.sigma)
+        found = rest.estimate(mode.coefficients, free[self.k :], at.state.variances.sigma)
+        return replace(found, turn=self.objective.problem.turn)
 
 
 def _climbing(options: GLMMOptions, tol: float) -> GLMMOptions:

@@ -27,6 +27,7 @@ from splisosm_pyro.maths.covariance.as_kernel import Kernel, as_kernel
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.maths.numeric.interrupts import interrupts_heard
 from splisosm_pyro.maths.priors import Priors
+from splisosm_pyro.maths.priors.symmetric import check_coding
 from splisosm_pyro.model.at_parameters import marginal_errors, mean_ratios, standard_errors
 from splisosm_pyro.model.base import BaseModel, GeneSolver
 from splisosm_pyro.model.data import ModelData
@@ -68,6 +69,8 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
         ``'nugget'`` (``'laplace'`` or ``'quadrature'``: how the field's white part is integrated
         out), ``'nugget_nodes'`` (``'auto'`` or an int) and ``'smooth'`` (``'laplace'`` or ``'ep'``:
         its smooth part). What is left out takes a value that reaches the optimum.
+    coding : {'reference', 'symmetric'}
+        Each logit against the last isoform has its own field, or each isoform (docs/model.md).
 
     Attributes
     ----------
@@ -124,6 +127,8 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
             "joint_gd", "joint_newton", "marginal_gd", "marginal_newton"
         ] = "joint_gd",
         fitting_configs: Mapping[str, Any] | None = None,
+        *,
+        coding: Literal["reference", "symmetric"] = "reference",
     ) -> None:
         share = boolean("share_variance", share_variance)
         fix = boolean("var_fix_sigma", var_fix_sigma)
@@ -137,6 +142,8 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
         self.var_prior_model_params: dict[str, float] = priors.sigma.params
         self.priors: Priors = priors
         self.init_ratio: str = init_ratio
+        check_coding(coding, share_variance=share, priors=priors)
+        self.coding: str = coding
 
     @interrupts_heard()
     def setup_data(  # type: ignore[override]  # documented with corr_sp in second place
@@ -274,7 +281,7 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
     def var_total(self) -> Tensor:
         """Total variance ``sigma^2`` in force, (G, C).
 
-        The ``joint_*`` methods hold it at 1e-2 or more, whatever ``sigma`` says.
+        The ``joint_*`` methods hold it at 1e-2 or more.
         """
         return self._sigma_in_force().detach() ** 2
 
@@ -350,15 +357,15 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
 
     def _spec(self) -> GLMMSpec:
         """Say what is fitted."""
-        options = GLMMOptions.from_configs(self.fitting_method, self.fitting_configs)
         return GLMMSpec(
             kernel=self.data.kernel,
             design=self.data.standard,
             share_variance=self.share_variance,
             fix_sigma=self.var_fix_sigma,
             priors=self.priors,
-            options=options,
+            options=GLMMOptions.from_configs(self.fitting_method, self.fitting_configs),
             names=self.data.names,
+            coding=self.coding,
         ).for_isoforms(self.n_isos)
 
     def _inputs(self) -> tuple[GLMMSpec, FloatArray, list[Params]]:
@@ -367,8 +374,7 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
         return self._spec(), model.counts, model.each_params()
 
     def _sigma_in_force(self) -> Tensor:
-        floor = self._spec().sigma_floor  # raises before setup_data
-        return self.sigma.clamp(min=floor)
+        return self.sigma.clamp(min=self._spec().sigma_floor)  # raises before setup_data
 
     def _eta(self) -> Tensor:
         fixed = super()._eta()
@@ -388,8 +394,7 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
     def _errors(self) -> list[GeneErrors]:
         """Return every gene's standard errors at the current parameters."""
         fits = self._fitted()
-        versions = tuple(value._version for value in self.parameters())
-        if self._error_cache is None or self._error_cache[0] != versions:
-            errors = standard_errors(*self._inputs(), fits, self.beta.device)
-            self._error_cache = versions, errors
+        now = tuple(value._version for value in self.parameters())
+        if self._error_cache is None or self._error_cache[0] != now:
+            self._error_cache = now, standard_errors(*self._inputs(), fits, self.beta.device)
         return self._error_cache[1]

@@ -1,6 +1,7 @@
 """The posterior of a batch of genes, gene by gene, as one container."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from splisosm_pyro.posterior.draws.arguments import Labels, Request
 from splisosm_pyro.posterior.draws.from_prior import prior_draws
 from splisosm_pyro.posterior.draws.gene_draws import Density, GeneDraws
 from splisosm_pyro.posterior.draws.laplace_and_nested import laplace_draws, nested_draws, outer_mode
+from splisosm_pyro.posterior.field.drawn_or_gaussian import in_logits
 from splisosm_pyro.posterior.field.noise import Noise
 from splisosm_pyro.posterior.nuts.samplers import marginal_nuts_draws, nuts_of_gene
 
@@ -125,12 +127,15 @@ def draw_gene(
     kernel: Kernel | None,
     request: Request,
 ) -> tuple[GeneDraws, str, str]:
-    """Return the draws, the method that made them, and the status."""
-    noise = Noise.of_gene(request.seed, counts)
+    """Return the draws, their field in logits, the method that made them, and the status."""
+    turn = density.space.turn
+    ordered = turn.counts(counts)
+    noise = Noise.of_gene(request.seed, ordered)
     if not counts.any():
         draws = prior_draws(density, design.with_intercept, kernel, request.size, noise)
         return draws, "prior", "no counts"
-    draws, method = _drawn(density, counts, design, kernel, request, noise)
+    draws, method = _drawn(density, ordered, design, kernel, request, noise)
+    draws = replace(draws, field=in_logits(draws.field, turn))
     words = draws.check.words()
     return draws, method, f"{words}: do not trust these draws" if words else "ok"
 

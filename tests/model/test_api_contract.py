@@ -35,6 +35,7 @@ SIGNATURES = {
             "init_ratio": "uniform",
             "fitting_method": "joint_gd",
             "fitting_configs": None,
+            "coding": "reference",
         },
         "setup_data": {
             "counts": REQUIRED,
@@ -72,7 +73,7 @@ def test_signature(kind, name):
     assert list(found.items()) == list(expected.items())  # order matters: they are positional
     parameters = inspect.signature(getattr(kind, name)).parameters.values()
     by_name_alone = {p.name for p in parameters if p.kind is not p.POSITIONAL_OR_KEYWORD}
-    assert by_name_alone <= {"posterior"}  # nothing that is documented
+    assert by_name_alone <= {"posterior", "coding"}  # nothing that is documented
 
 
 def test_bases_as_documented():

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from splisosm_pyro.fit.glm.undetermined import Undetermined
+from splisosm_pyro.maths.coding import NOTHING, Turn
 from splisosm_pyro.maths.numeric.arrays import FloatArray, Mask
 
 
@@ -42,8 +43,10 @@ class Coefficients:
         variance = np.maximum(self.covariance.diagonal(), 0.0).reshape(self.values.shape)
         return np.where(self.known, np.sqrt(variance), np.inf)
 
-    def on_scale(self, back: FloatArray) -> "Coefficients":
-        """Return ``back @ B``, ``back`` (F+1, F+1), with its covariance.
+    def on_scale(self, back: FloatArray, turn: Turn = NOTHING) -> "Coefficients":
+        """Return the logits of ``back @ B``, ``back`` (F+1, F+1), with its covariance.
+
+        ``turn`` says of what coordinates B is, those of the logits if left out.
 
         Examples
         --------
@@ -52,9 +55,10 @@ class Coefficients:
         >>> halved.values.ravel().tolist(), halved.standard_errors().ravel().round(3).tolist()
         ([1.0, -5.0], [0.5, 3.162])
         """
-        whole = on_logits(back, self.values.shape[1])
+        whole = turn.whole(back, self.values.shape[1])
         covariance = whole @ self.covariance @ whole.T
-        return Coefficients(back @ self.values, covariance, self.unknown.on_scale(whole))
+        values = turn.to_logits(back @ self.values)
+        return Coefficients(values, covariance, self.unknown.on_scale(whole))
 
 
 def on_logits(functions: FloatArray, n_logits: int) -> FloatArray:

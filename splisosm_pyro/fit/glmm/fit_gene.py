@@ -53,12 +53,14 @@ def fit_gene(
     -------
     GeneFit
     """
+    spec = spec.of_gene(counts)
     problem = spec.problem(counts)
     if problem.gene.occupied.size == 0:
         return _without_counts(spec, start)
-    glm = fit_glm(counts, spec.design.rows, names=spec.names)
+    glm = spec.glm(counts)
     free = spec.moving(glm)
     begin = np.where(free & glm.held, np.clip(glm.B, -FARTHEST_START, FARTHEST_START), glm.B)
+    begin, glm = spec.turn.ordered_to_turned(begin), turned_glm(spec, glm)
     objective = spec.objective(problem, begin, free, start["sigma"])
     result = find_maximum(
         objective,
@@ -67,8 +69,19 @@ def fit_gene(
         glm,
         keep_trace=keep_path,
     )
-    fit = _finish(spec, objective, result, glm)
+    fit = _finish(spec, objective, result, _endless(spec, counts, glm))
     return replace(fit, ended=EvaluatedObjective(objective, result.best)) if keep_end else fit
+
+
+def _endless(spec: GLMMSpec, counts: FloatArray, glm: GLMFit) -> str:
+    """Say why a coefficient has no finite optimum, by the isoforms' own numbers."""
+    if not spec.endless(glm):
+        return ""
+    return (
+        glm.reason
+        if spec.turn.plain
+        else fit_glm(counts, spec.design.rows, names=spec.names).reason
+    )
 
 
 def _starts(
@@ -87,13 +100,13 @@ def _starts(
 
 
 def _finish(
-    spec: GLMMSpec, objective: GeneObjective, result: SearchResult[Any], glm: GLMFit
+    spec: GLMMSpec, objective: GeneObjective, result: SearchResult[Any], endless: str
 ) -> GeneFit:
     """Lay out parameters, status, reason and certificate."""
     best, space = result.best, objective.space
     reasons = boundary_reason(space, result, joint=spec.joint)
-    if spec.endless(glm):
-        reasons.append(glm.reason)
+    if endless:
+        reasons.append(endless)
     if not result.converged:
         status = (
             Status.MAX_EPOCHS if result.exhausted else failed("no ascent along the search step")
@@ -105,7 +118,7 @@ def _finish(
         status = Status.BOUNDARY if reasons else Status.CONVERGED
     inside = best.gradient[~result.at_bound]
     return GeneFit(
-        params=params_of(objective, best),
+        params=params_of(spec, objective, best),
         standard_errors={},
         objective="log_joint" if spec.joint else "log_marginal",
         value=best.value,
@@ -116,18 +129,23 @@ def _finish(
         min_eigenvalue=np.inf,
         epochs=len(result.path),
         values=np.array(result.path),
-        params_path=[params_of(objective, at) for at in result.trace],
+        params_path=[params_of(spec, objective, at) for at in result.trace],
     )
 
 
-def params_of(objective: GeneObjective, at: Evaluation[Any]) -> dict[str, FloatArray]:
+def turned_glm(spec: GLMMSpec, glm: GLMFit) -> GLMFit:
+    """Return a gene's GLM as the search knows it: ``B`` turned."""
+    return replace(glm, B=spec.turn.ordered_to_turned(glm.B))
+
+
+def params_of(
+    spec: GLMMSpec, objective: GeneObjective, at: Evaluation[Any]
+) -> dict[str, FloatArray]:
     """Return the documented parameters at an evaluation."""
     space = objective.space
-    own = space.back @ at.state.mode.coefficients
     theta_logit = at.u[space.n_sigma : space.n_variance]
     return {
-        "beta": own[:-1],
-        "bias_eta": own[-1],
+        **spec.documented(at.state.mode.coefficients),
         "nu": field_of(objective.problem, at),
         "sigma": at.state.variances.sigma,
         "theta_logit": theta_logit,
@@ -139,7 +157,7 @@ def field_of(problem: LatentProblem, at: Evaluation[Any]) -> FloatArray:
     mode, occupied = at.state.mode, problem.gene.occupied
     nu: FloatArray = mode.root * problem.kernel.smooth(mode.alpha, occupied)
     nu[occupied] = mode.root * mode.w + at.state.variances.nugget * mode.terms.score
-    return nu
+    return problem.turn.to_logits(nu)
 
 
 def _without_counts(spec: GLMMSpec, start: Params) -> GeneFit:
@@ -156,6 +174,7 @@ def _without_counts(spec: GLMMSpec, start: Params) -> GeneFit:
         for spatial, white in zip(variances.spatial, variances.white, strict=True):
             log_det = spec.kernel.log_det_terms(float(spatial), float(white))[0]
             value -= 0.5 * (log_det + spec.kernel.n_spots * np.log(2.0 * np.pi))
+        value -= spec.kernel.n_spots * spec.turn.log_det
     return GeneFit(
         params=params,
         standard_errors={},

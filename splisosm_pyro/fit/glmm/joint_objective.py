@@ -92,4 +92,5 @@ def log_joint(problem: LatentProblem, state: JointState) -> float:
     """Return ``log p(Y | eta) + log p(nu | sigma, theta)`` at the mode of ``state``, in nats."""
     size = problem.kernel.n_spots * problem.gene.n_logits
     normal = -0.5 * float(state.log_dets[:, 0].sum()) - 0.5 * size * math.log(2.0 * math.pi)
+    normal -= problem.kernel.n_spots * problem.turn.log_det  # a density of the logits
     return state.mode.psi + problem.gene.log_coefficient + normal

@@ -36,6 +36,7 @@ from splisosm_pyro.fit.marginal.variances import Variances
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.maths.numeric.psis import smoothed_weights
 from splisosm_pyro.maths.spot.integrated import QuadratureNugget
+from splisosm_pyro.maths.spot.symmetric import integrated
 from splisosm_pyro.maths.spot.usage import Usage
 
 # A chunk of draws holds at most so many noise numbers (32 MB).
@@ -61,6 +62,7 @@ class Conditional:
         ModeError
             If there is none to be found.
         """
+        spec = spec.of_gene(counts)
         problem = spec.problem(counts)
         sigma, theta = params["sigma"], expit(params["theta_logit"])
         variances = Variances(sigma, theta, params["bias_eta"].size, spec.kernel.residual)
@@ -73,10 +75,10 @@ class Conditional:
         spots = self.problem.spots
         if isinstance(spots, QuadratureNugget):
             return spots
-        return QuadratureNugget(self.problem.gene.counts)
+        return integrated(self.problem.gene.counts, self.problem.turn)
 
     def predictor(self, design: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return mean (S, Q) and covariance (S, Q, Q) of ``eta`` for the design (S, F+1).
+        """Return mean (S, Q) and covariance (S, Q, Q) of ``eta``, turned, for the design (S, F+1).
 
         Those of the smooth part's Gaussian plus a fresh nugget: the posterior at an empty spot.
         """

@@ -13,6 +13,7 @@ from splisosm_pyro.fit.glm.coefficients import on_logits
 from splisosm_pyro.fit.marginal.conditional_mode import Linearisation
 from splisosm_pyro.fit.marginal.variances import Variances
 from splisosm_pyro.fit.search.quasi_newton import Box
+from splisosm_pyro.maths.coding import NOTHING, Turn
 from splisosm_pyro.maths.numeric.arrays import FloatArray, Mask
 from splisosm_pyro.maths.priors import Priors
 
@@ -52,6 +53,8 @@ class OuterSpace:
         The least sigma of the search (0: that of the box).
     white
         Whether theta_logit is held at its lower bound, theta = 3e-7.
+    turn
+        Of what coordinates the coefficients are.
     """
 
     n_components: int
@@ -63,6 +66,7 @@ class OuterSpace:
     residual: float = 0.0
     sigma_floor: float = 0.0
     white: bool = False
+    turn: Turn = NOTHING
 
     @property
     def n_sigma(self) -> int:
@@ -132,7 +136,8 @@ class OuterSpace:
     def log_prior(self, variances: Variances, coefficients: FloatArray) -> float:
         """Return the sum of all log priors, each on the variable it is stated on."""
         own = self.stated @ coefficients
-        return float(self.priors.value(variances.sigma, variances.theta, own))
+        log_turn = self.turn.log_det
+        return float(self.priors.value(variances.sigma, variances.theta, own, log_turn))
 
     def prior_gradient(self, variances: Variances, coefficients: FloatArray) -> FloatArray:
         """Return its gradient in the search vector, (K,)."""

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import expit
 
 from splisosm_pyro.fit.glm.coefficients import on_logits
-from splisosm_pyro.fit.glm.fit_gene import GLMFit
+from splisosm_pyro.fit.glm.fit_gene import GLMFit, fit_glm
 from splisosm_pyro.fit.glm.standard_design import StandardDesign
 from splisosm_pyro.fit.glm.undetermined import Undetermined
 from splisosm_pyro.fit.glmm.joint_objective import JointObjective
@@ -19,11 +19,13 @@ from splisosm_pyro.fit.marginal.latent_problem import GeneData, LatentProblem
 from splisosm_pyro.fit.marginal.smooth_part import SMOOTH_PARTS, SmoothPart
 from splisosm_pyro.fit.options import NUGGETS, SMOOTHS, GLMMOptions, choose
 from splisosm_pyro.fit.search.quasi_newton import Evaluation
+from splisosm_pyro.maths.coding import NOTHING, Turn, turns
 from splisosm_pyro.maths.covariance.kernel import Kernel
 from splisosm_pyro.maths.numeric.arrays import FloatArray, Mask
 from splisosm_pyro.maths.priors import Priors
-from splisosm_pyro.maths.spot.integrated import QuadratureNugget
+from splisosm_pyro.maths.priors.symmetric import check_coding
 from splisosm_pyro.maths.spot.laplace import LaplaceNugget
+from splisosm_pyro.maths.spot.symmetric import integrated
 from splisosm_pyro.maths.spot.terms import SpotLikelihood
 
 # The joint density's variances are degenerate; the search stops at this floor (sigma^2 >= 1e-2).
@@ -67,11 +69,16 @@ class GLMMSpec:
         The covariates' names, for the reasons.
     white
         Whether theta stays at 0, the field being white noise.
+    coding
+        Whether every logit against the last isoform has a field, or every isoform.
+    turn
+        Of one gene, by ``of_gene``: the coordinates of coefficients and field.
 
     Raises
     ------
     ValueError
-        If there are priors on the coefficients of a joint method, which has none.
+        If there are priors on the coefficients of a joint method, which has none; if symmetric
+        coding meets what is not alike for all isoforms.
     """
 
     kernel: Kernel
@@ -82,13 +89,24 @@ class GLMMSpec:
     options: GLMMOptions
     names: tuple[str, ...] = ()
     white: bool = False
+    coding: str = "reference"
+    turn: Turn = NOTHING
 
     def __post_init__(self) -> None:
+        check_coding(self.coding, share_variance=self.share_variance, priors=self.priors)
         if self.joint and not self.priors.coefficients.flat:
             raise ValueError(
                 "priors of beta and bias_eta need a marginal fitting_method, "
                 f"came {self.options.method!r}"
             )
+
+    def of_gene(self, counts: FloatArray) -> "GLMMSpec":
+        """Return the specification in the coordinates of a gene, ``counts`` (S, P)."""
+        return replace(self, turn=Turn.of_gene(self.coding, counts))
+
+    def glm(self, counts: FloatArray) -> GLMFit:
+        """Fit a gene's GLM, its isoforms in the turn's order."""
+        return fit_glm(self.turn.counts(counts), self.design.rows, names=self.names)
 
     def for_isoforms(self, n_isos: int) -> "GLMMSpec":
         """Return the specification with its priors as they stand for a gene of P isoforms."""
@@ -103,11 +121,15 @@ class GLMMSpec:
         return bool((glm.fixed & ~self._with_prior(len(glm.B))).any())
 
     def unknown(self, glm: GLMFit) -> Undetermined:
-        """Return what neither the data nor a proper prior of a coefficient determines."""
+        """Return what neither the data nor a proper prior of a coefficient determines.
+
+        Directions of turned coefficients; ``glm`` is that of ``self.glm``.
+        """
         by_prior = np.repeat(self._with_prior(len(glm.B)), glm.B.shape[1])
         stated = on_logits(self.priors.coefficients.stated(self.design.back), glm.B.shape[1])
         left = ~(glm.unknown.on_scale(stated).directions[by_prior] != 0.0).any(axis=0)
-        return Undetermined(glm.unknown.directions[:, left], glm.unknown.absent[left])
+        own = Undetermined(glm.unknown.directions[:, left], glm.unknown.absent[left])
+        return own if self.turn.plain else own.on_scale(self.turn.whole_from_ordered(len(glm.B)))
 
     def _with_prior(self, n_rows: int) -> Mask:  # (F+1, 1)
         by_beta, by_bias = self.priors.coefficients.proper
@@ -117,11 +139,16 @@ class GLMMSpec:
         """Return the sum of all log priors at documented parameters."""
         own = self.priors.coefficients.stated(self.design.back) @ self.coefficients(params)
         theta, sigma = expit(params["theta_logit"]), np.maximum(params["sigma"], self.sigma_floor)
-        return float(self.priors.value(sigma, theta, own))
+        return float(self.priors.value(sigma, theta, own, self.turn.log_det))
 
     def coefficients(self, params: Params) -> FloatArray:
-        """Return the standard coefficients (F+1, Q) of documented parameters."""
-        return self.design.standard(params["beta"], params["bias_eta"])
+        """Return the standard coefficients (F+1, Q), turned, of documented parameters."""
+        return self.turn.from_logits(self.design.standard(params["beta"], params["bias_eta"]))
+
+    def documented(self, coefficients: FloatArray) -> dict[str, FloatArray]:
+        """Return beta and bias_eta of standard coefficients (F+1, Q), turned: the way back."""
+        own = self.turn.to_logits(self.design.back @ coefficients)
+        return {"beta": own[:-1], "bias_eta": own[-1]}
 
     @property
     def joint(self) -> bool:
@@ -136,8 +163,8 @@ class GLMMSpec:
     def spots(self, counts: FloatArray) -> SpotLikelihood:
         """Return the treatment of the nugget at the occupied spots, ``counts`` (n, P)."""
         if self.options.nugget == "quadrature" and not self.joint:
-            return QuadratureNugget(counts, self.options.nugget_nodes)
-        return LaplaceNugget(counts)
+            return integrated(counts, self.turn, self.options.nugget_nodes)
+        return LaplaceNugget(counts, self.turn.root)
 
     @property
     def smooth(self) -> SmoothPart:
@@ -159,8 +186,10 @@ class GLMMSpec:
 
     def problem(self, counts: FloatArray) -> LatentProblem:
         """Return the latent problem of a gene, ``counts`` (S, P)."""
-        gene = GeneData.from_arrays(counts, self.design.columns)
-        return LatentProblem(gene, self.kernel, self.spots(gene.counts))
+        if self.turn.plain and turns(self.coding, counts.shape[1]):
+            raise ValueError("a gene's own coordinates are not known: ask the spec of_gene")
+        gene = GeneData.from_arrays(self.turn.counts(counts), self.design.columns)
+        return LatentProblem(gene, self.kernel, self.spots(gene.counts), self.turn)
 
     def objective(
         self, problem: LatentProblem, coefficients: FloatArray, free: Mask, sigma: FloatArray
@@ -190,4 +219,5 @@ class GLMMSpec:
             back=self.design.back,
             sigma_floor=self.sigma_floor,
             white=self.white,
+            turn=self.turn,
         )

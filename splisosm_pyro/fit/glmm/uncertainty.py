@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from splisosm_pyro.fit.glm.coefficients import Coefficients
-from splisosm_pyro.fit.glm.fit_gene import GLMFit, fit_glm
+from splisosm_pyro.fit.glm.fit_gene import GLMFit
 from splisosm_pyro.fit.glmm.joint_objective import JointObjective
 from splisosm_pyro.fit.glmm.marginal_objective import MarginalObjective
 from splisosm_pyro.fit.glmm.outer_space import OuterSpace
@@ -70,7 +70,10 @@ class OuterUncertainty:
 
 @dataclass(frozen=True)
 class FieldPosterior:
-    """The linear predictor at all spots: mean (S, Q), covariance given u (S, Q, Q), J (S, Q, K)."""
+    """The linear predictor at all spots: mean (S, Q), covariance given u (S, Q, Q), J (S, Q, K).
+
+    In the problem's coordinates, turned or not.
+    """
 
     eta: FloatArray
     covariance: FloatArray
@@ -186,7 +189,8 @@ def gene_errors(spec: GLMMSpec, counts: FloatArray, params: Params) -> GeneError
     """Return the standard errors of one gene at ``params``; infinite for what is not determined."""
     if not counts.any():
         return unknown_errors(counts, params)
-    glm = fit_glm(counts, spec.design.rows)
+    spec = spec.of_gene(counts)
+    glm = spec.glm(counts)
     here = spec.evaluation_at(counts, params, spec.moving(glm))
     if isinstance(here.objective, JointObjective):
         marginal, at, outer = _of_joint(here.objective, here)
@@ -196,7 +200,7 @@ def gene_errors(spec: GLMMSpec, counts: FloatArray, params: Params) -> GeneError
         raise TypeError(f"no standard errors for a {type(here.objective).__name__}")
     own = coefficients_of(spec, marginal.space, at.state.mode.coefficients, outer, glm)
     ratio = usage_posterior(spec, marginal, at, outer, own)[1]
-    errors = own.on_scale(spec.design.back).standard_errors()
+    errors = own.on_scale(spec.design.back, spec.turn).standard_errors()
     return GeneErrors(_by_name(marginal.space, outer, errors), ratio, outer.min_eigenvalue)
 
 
@@ -214,7 +218,7 @@ def usage_posterior(
     design, state = spec.design.with_intercept, at.state
     usage = usage_at_spots(objective.problem, state.mode, state.variances, design)
     moved = field_posterior(objective, at, design).outer_covariance(outer.covariance)
-    errors = usage.standard_errors(moved)
+    errors = usage.standard_errors(spec.turn.covariance(moved))
     errors[own.unknown.moves_usage(design)] = np.inf
     return usage.mean, errors
 

@@ -5,6 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
+from splisosm_pyro.maths.coding import NOTHING, Turn
 from splisosm_pyro.maths.covariance.kernel import Factor, FieldSystem, Kernel
 from splisosm_pyro.maths.numeric.arrays import FloatArray, IndexArray
 from splisosm_pyro.maths.spot.gaussian import log_coefficient
@@ -55,11 +56,12 @@ class GeneData:
 
 @dataclass(frozen=True)
 class LatentProblem:
-    """What finding a mode needs."""
+    """What finding a mode needs; ``turn`` takes its coordinates to logits, and orders isoforms."""
 
     gene: GeneData
     kernel: Kernel
     spots: SpotLikelihood
+    turn: Turn = NOTHING
 
     @cached_property
     def system(self) -> FieldSystem:

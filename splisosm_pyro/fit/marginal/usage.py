@@ -6,6 +6,7 @@ from splisosm_pyro.fit.marginal.cavity import Cavity
 from splisosm_pyro.fit.marginal.conditional_mode import Mode
 from splisosm_pyro.fit.marginal.latent_problem import LatentProblem
 from splisosm_pyro.fit.marginal.variances import Variances
+from splisosm_pyro.maths.coding import Turn
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.maths.spot.usage import Usage, usage_given_counts
 
@@ -33,4 +34,13 @@ def usage_at_spots(
     mean[gene.occupied], cov[gene.occupied] = there.mean, there.cov
     counts = np.zeros((len(mean), gene.counts.shape[1]))
     counts[gene.occupied] = gene.counts
-    return usage_given_counts(counts, mean, cov + np.diag(variances.nugget))
+    own = problem.turn.to_ordered(mean, cov + np.diag(variances.nugget))
+    return _as_they_came(usage_given_counts(counts, *own), problem.turn)
+
+
+def _as_they_came(usage: Usage, turn: Turn) -> Usage:
+    """Return the usage of isoforms in the turn's order as they came."""
+    if turn.plain:
+        return usage
+    place = np.argsort(turn.order)
+    return Usage(turn.isoforms(usage.mean), usage.covariance[:, place[:, None], place])

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from splisosm_pyro.maths.coding import turned_field
 from splisosm_pyro.maths.covariance.kernel import Kernel
 from splisosm_pyro.maths.density.likelihood import log_lik
 
@@ -37,6 +38,7 @@ def log_joint(
     sigma: Tensor,  # (*,C)
     theta: Tensor,  # (*,C)
     kernel: Kernel,
+    coding: str = "reference",
 ) -> Tensor:  # (*,)
     """``log p(Y | eta) + log p(nu | sigma, theta)``, gene by gene; the priors are not in it.
 
@@ -48,6 +50,8 @@ def log_joint(
         Standard deviation and spatial share; C is 1 (shared by the logits) or Q.
     kernel
         The spatial correlation V.
+    coding
+        Whether every logit has its own field or every isoform (``maths/coding.py``).
 
     Examples
     --------
@@ -60,4 +64,16 @@ def log_joint(
     -3.224171
     """
     spatial, nugget = field_variances(sigma, theta, nu.shape[-1])
-    return log_lik(eta, counts) + kernel.field_log_prob(nu, spatial, nugget)
+    return log_lik(eta, counts) + field_log_prob(nu, spatial, nugget, kernel, coding)
+
+
+def field_log_prob(
+    nu: Tensor,  # (*,S,Q)
+    spatial: Tensor,  # (*,Q)
+    nugget: Tensor,  # (*,Q)
+    kernel: Kernel,
+    coding: str,
+) -> Tensor:  # (*,)
+    """``log p(nu | sigma, theta)``: of independent fields, those of turned coordinates."""
+    fields, log_volume = turned_field(nu, coding)
+    return kernel.field_log_prob(fields, spatial, nugget) + log_volume

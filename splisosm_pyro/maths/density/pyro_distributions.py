@@ -8,7 +8,9 @@ from pyro.distributions import constraints
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
+from splisosm_pyro.maths.coding import drawn_field
 from splisosm_pyro.maths.covariance.kernel import Kernel
+from splisosm_pyro.maths.density.joint import field_log_prob
 from splisosm_pyro.maths.density.likelihood import log_lik, log_ratio
 
 
@@ -73,7 +75,9 @@ class MultinomialLogits(TorchDistribution):
 
 
 class SpatialField(TorchDistribution):
-    """Q independent fields over S spots, ``nu_q ~ N(0, spatial_q V + nugget_q I)``.
+    """The fields of Q logits over S spots, ``nu_q ~ N(0, spatial_q V + nugget_q I)``.
+
+    Independent, or under symmetric coding as if every isoform had its own (``maths/coding.py``).
 
     Parameters
     ----------
@@ -81,6 +85,7 @@ class SpatialField(TorchDistribution):
         V.
     spatial, nugget : Tensor, shape (*, Q)
         Variances of the spatial part and of the white-noise part.
+    coding : {'reference', 'symmetric'}
 
     Notes
     -----
@@ -104,9 +109,14 @@ class SpatialField(TorchDistribution):
     has_rsample = True
 
     def __init__(
-        self, kernel: Kernel, spatial: Tensor, nugget: Tensor, validate_args: bool | None = None
+        self,
+        kernel: Kernel,
+        spatial: Tensor,
+        nugget: Tensor,
+        coding: str = "reference",
+        validate_args: bool | None = None,
     ) -> None:
-        self.kernel = kernel
+        self.kernel, self.coding = kernel, coding
         self.spatial: Tensor
         self.nugget: Tensor
         self.spatial, self.nugget = torch.broadcast_tensors(spatial, nugget)
@@ -119,11 +129,11 @@ class SpatialField(TorchDistribution):
         """Repeat along a larger batch."""
         shape = (*batch_shape, self.spatial.shape[-1])
         spatial, nugget = self.spatial.expand(shape), self.nugget.expand(shape)
-        return SpatialField(self.kernel, spatial, nugget, validate_args=False)
+        return SpatialField(self.kernel, spatial, nugget, self.coding, validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Return the kernel's density."""
-        return self.kernel.field_log_prob(value, self.spatial, self.nugget)
+        """Return the density of ``log_joint``."""
+        return field_log_prob(value, self.spatial, self.nugget, self.kernel, self.coding)
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Draw so that gradients flow to the variances."""
@@ -133,4 +143,4 @@ class SpatialField(TorchDistribution):
         smooth = self.kernel.sample(by_logit, generator).transpose(-1, -2)
         white = torch.randn(shape, dtype=smooth.dtype, generator=generator)
         draw: Tensor = self.spatial.sqrt()[..., None, :] * smooth
-        return draw + self.nugget.sqrt()[..., None, :] * white
+        return drawn_field(draw + self.nugget.sqrt()[..., None, :] * white, self.coding)

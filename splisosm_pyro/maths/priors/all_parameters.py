@@ -116,10 +116,18 @@ class Priors:
         return parts
 
     def value(
-        self, sigma: FloatArray, theta: FloatArray, coefficients: FloatArray
+        self,
+        sigma: FloatArray,
+        theta: FloatArray,
+        coefficients: FloatArray,
+        log_turn: float = 0.0,
     ) -> FloatArray:  # (*,)
-        """Return the sum of all log priors, each on the variable it is stated on."""
-        return np.asarray(sum(self.by_name(coefficients, theta, sigma).values()))
+        """Return the sum of all log priors, each on the variable it is stated on.
+
+        ``log_turn`` is ``log |det M|`` where the coefficients are turned (``maths/coding.py``).
+        """
+        parts = sum(self.by_name(coefficients, theta, sigma).values())
+        return np.asarray(parts - log_turn * self.coefficients.n_proper(coefficients.shape[-2]))
 
     def log_prob(
         self, sigma: Tensor, theta: Tensor, beta: Tensor, bias_eta: Tensor

@@ -226,6 +226,10 @@ class CoefficientPriors:
         """Whether there is no prior on any coefficient."""
         return not any(self.proper)
 
+    def n_proper(self, n_rows: int) -> int:
+        """How many of the F+1 rows of B have a prior."""
+        return (n_rows - 1) * self.beta.proper + int(self.bias.proper)
+
     def stated(self, back: FloatArray) -> FloatArray:
         """Return what takes standard coefficients to those that the priors are stated on.
 

@@ -23,6 +23,7 @@ from splisosm_pyro.maths.spot.quadrature.cumulants import (
     derive,
     diagonal_moments,
     flat_sums,
+    log_norm,
     mean,
 )
 from splisosm_pyro.maths.spot.quadrature.line import AUTO, HALVED, Rule, fixed_rule, line_pass
@@ -33,7 +34,7 @@ from splisosm_pyro.maths.spot.quadrature.plane import (
     plane_sums,
     plane_value,
 )
-from splisosm_pyro.maths.spot.quadrature.poisson_star import log_norm, star
+from splisosm_pyro.maths.spot.quadrature.poisson_star import star
 from splisosm_pyro.maths.spot.quadrature.poisson_star_table import (
     NODES,
     PoissonTable,
@@ -94,12 +95,12 @@ class QuadratureNugget:
 
     def evaluate(self, x: FloatArray, nugget: FloatArray) -> SpotTerms:
         """Return ``g``, ``g'`` and ``-g''`` at ``x`` (n, Q) for nugget variances (Q,) >= 0."""
-        x, nugget = _checked(self._counts, x, nugget)
+        x, nugget = checked_point(self._counts, x, nugget)
         if x.shape[1] == 1:
             g = line_pass(self._counts, x, nugget[0], self._rules[0])
             score, neg_hessian = g[:, 1:2].copy(), np.maximum(-g[:, 2:3, None], 0.0)
             return SpotTerms(x, nugget, float(g[:, 0].sum()), score, neg_hessian, 0.0, (g,))
-        value, score, neg_hessian, e = _evaluate_spots(
+        value, score, neg_hessian, e = evaluate_spots(
             self._counts, x, nugget, *self._rules, self._star_table(nugget)
         )
         return SpotTerms(x, nugget, float(value.sum()), score, neg_hessian, 0.0, (e,))
@@ -108,7 +109,7 @@ class QuadratureNugget:
         """Return the third-order quantities; free for P = 2, else one more pass over the nodes."""
         if terms.x.shape[1] == 1:
             return _line_derivatives(terms.extra[0], weight)
-        out = _derive_spots(
+        out = derive_spots(
             self._counts,
             terms.x,
             terms.nugget,
@@ -123,11 +124,11 @@ class QuadratureNugget:
 
     def each(self, x: FloatArray, nugget: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return ``g`` (n,), ``g'`` (n, Q) and ``-g''`` (n, Q, Q), spot by spot."""
-        x, nugget = _checked(self._counts, x, nugget)
+        x, nugget = checked_point(self._counts, x, nugget)
         if x.shape[1] == 1:
             g = line_pass(self._counts, x, nugget[0], self._rules[0])
             return g[:, 0].copy(), g[:, 1:2].copy(), np.maximum(-g[:, 2:3, None], 0.0)
-        return _evaluate_spots(self._counts, x, nugget, *self._rules, self._star_table(nugget))[:3]
+        return evaluate_spots(self._counts, x, nugget, *self._rules, self._star_table(nugget))[:3]
 
     def blurred(
         self, x: FloatArray, cov: FloatArray, error: float = 0.0
@@ -150,7 +151,7 @@ class QuadratureNugget:
 
         The finer values take no table, so that its interpolation is part of the estimate.
         """
-        x, nugget = _checked(self._counts, x, nugget)
+        x, nugget = checked_point(self._counts, x, nugget)
         if x.shape[1] == 1:
             rough, fine = (
                 line_pass(self._counts, x, nugget[0], rules[0])[:, 0]
@@ -158,8 +159,8 @@ class QuadratureNugget:
             )
         else:
             table = self._star_table(nugget)
-            rough = _evaluate_spots(self._counts, x, nugget, *self._rules, table)[0]
-            fine = _evaluate_spots(self._counts, x, nugget, *self._finer, without_table(table))[0]
+            rough = evaluate_spots(self._counts, x, nugget, *self._rules, table)[0]
+            fine = evaluate_spots(self._counts, x, nugget, *self._finer, without_table(table))[0]
         return float(np.abs(rough - fine).sum())
 
 
@@ -172,7 +173,7 @@ def _rules(nodes: int | str) -> tuple[Rule, Rule]:
     return fixed_rule(nodes), fixed_rule(nodes)
 
 
-def _checked(
+def checked_point(
     counts: FloatArray, x: FloatArray, nugget: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     """Hold the shapes together, once, before compiled code that would not."""
@@ -207,7 +208,7 @@ def _line_derivatives(g: FloatArray, weight: FloatArray) -> SpotDerivatives:
 @compiled
 def _flat(y: FloatArray, x: FloatArray, score: FloatArray, neg_hessian: FloatArray) -> float:
     """No nugget: the multinomial log-likelihood itself; write its score and information."""
-    m, norm = y.sum(), log_norm(x)
+    m, norm = y.sum(), log_norm(x, y.size > x.size)
     value = -m * norm
     for a in range(x.size):
         value += y[a] * x[a]
@@ -220,7 +221,7 @@ def _flat(y: FloatArray, x: FloatArray, score: FloatArray, neg_hessian: FloatArr
 
 
 @compiled
-def _evaluate_spots(
+def evaluate_spots(
     counts: FloatArray,
     x: FloatArray,
     nugget: FloatArray,
@@ -278,7 +279,7 @@ def _star_score(
 
 
 @compiled
-def _derive_spots(
+def derive_spots(
     counts: FloatArray,
     x: FloatArray,
     nugget: FloatArray,
@@ -299,7 +300,8 @@ def _derive_spots(
     for s in range(n):
         packed[:] = 0.0
         if nugget.max() == 0.0:
-            flat_sums(counts[s].sum(), x[s], weight[s], packed)
+            one = counts.shape[1] > n_logits
+            flat_sums(counts[s].sum(), x[s], one, weight[s], packed)
         elif not math.isnan(e[s, 0]):
             at = plane(counts[s], x[s], (nugget[0], 0.0, nugget[1]), plane_rule, (e[s, 0], e[s, 1]))
             plane_sums(at, plane_rule, sums)

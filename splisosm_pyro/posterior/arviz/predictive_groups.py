@@ -100,7 +100,8 @@ class PredictiveStore:
         str
             What the gene's status is to say of it: that totals were rounded, or why it is left out.
         """
-        noise = Noise.of_gene(self.request.seed, np.append(counts, OWN_STREAM))
+        own = density.space.turn.counts(counts)
+        noise = Noise.of_gene(self.request.seed, np.append(own, OWN_STREAM))
         totals, size = counts.sum(axis=1), self.request.chains * self.kept.size
         eta = draws.eta
         shape = (*eta.shape[:2], self.request.chains, self.request.draws)

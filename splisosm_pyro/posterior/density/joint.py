@@ -48,7 +48,7 @@ class JointDensity:
         kernel: Kernel,
         space: PosteriorSpace,
     ) -> "JointDensity":
-        """Decompose V, O(S^3)."""
+        """Decompose V, O(S^3); counts in the order of the turn of ``space``."""
         eigvals, eigvecs = np.linalg.eigh(kernel.dense().numpy())
         gene = GeneData.from_arrays(counts, design)
         return cls(gene, space, np.maximum(eigvals, 0.0), eigvecs)
@@ -68,7 +68,12 @@ class JointDensity:
         scale = self.scales(variances)
         rows = self.eigvecs[self.gene.occupied]
         eta = self.gene.design @ coefficients + rows @ (scale * z)
-        log_lik, score = log_lik_and_score(self.gene, eta)
+        root = self.space.turn.root
+        if self.space.turn.plain:
+            log_lik, score = log_lik_and_score(self.gene, eta)
+        else:
+            log_lik, score = log_lik_and_score(self.gene, eta @ root.T)
+            score = score @ root
         pulled = rows.T @ score  # (S, Q)
         value = log_lik - 0.5 * float((z**2).sum())
         value += self.space.log_prior(variances, coefficients)
@@ -106,7 +111,7 @@ class JointDensity:
         return np.asarray(np.sqrt(np.maximum(spread, np.finfo(float).tiny)))
 
     def eta(self, positions: FloatArray, design: FloatArray) -> FloatArray:
-        """Return ``eta`` (S, Q, N) at positions (N, K + S Q), for the design (S, F+1)."""
+        """Return ``eta`` (S, Q, N), turned as the field is, at positions (N, K + S Q)."""
         out = np.empty((self.eigvals.size, self.gene.n_logits, len(positions)))
         for n, position in enumerate(positions):
             u, z = self.split(position)

@@ -34,7 +34,7 @@ from splisosm_pyro.posterior.field.nearest_modes import coefficient_response, ne
 from splisosm_pyro.posterior.field.noise import Noise
 from splisosm_pyro.posterior.field.spot_sampler import refine
 
-# Standard coefficients (F+1, Q), sigma (C,) and theta_logit (C,).
+# Standard coefficients (F+1, Q) of the logits, sigma (C,) and theta_logit (C,).
 Fitted = tuple[FloatArray, FloatArray, FloatArray]
 # Where a mode is looked for at first whose fit is beyond: proper priors pull it inside.
 INTERIOR_SIGMA, INTERIOR_LOGIT = (0.2, 4.0), 1.5
@@ -74,6 +74,7 @@ class OuterDensity(MarginalObjective):
 
         ``fitted`` is the maximum of a similar density, such as a fit: the mode is not far.
         """
+        spec = spec.of_gene(counts)
         shape = (len(spec.design.back), counts.shape[1] - 1)
         space = PosteriorSpace(
             n_components=sigma.size,
@@ -83,8 +84,11 @@ class OuterDensity(MarginalObjective):
             priors=priors,
             back=spec.design.back,
             residual=spec.kernel.residual,
+            turn=spec.turn,
         )
-        near = None if fitted is None else interior(space, *fitted)
+        near = None
+        if fitted is not None:
+            near = interior(space, spec.turn.from_logits(fitted[0]), *fitted[1:])
         return cls(spec.problem(counts), space, smooth=spec.smooth, near=near)
 
     @property
@@ -130,7 +134,9 @@ class OuterDensity(MarginalObjective):
         if self.near is not None:
             return [self.near]
         space, ones = self.space, np.ones(self.space.n_components)
-        glm = fit_glm(self.problem.gene.counts, self.problem.gene.design[:, :-1]).B
+        gene = self.problem.gene
+        glm = fit_glm(gene.counts, gene.design[:, :-1]).B
+        glm = self.problem.turn.ordered_to_turned(glm)
         sigmas = (1.0,) if space.fixed_sigma is not None else START_SIGMAS
         return [
             space.start(glm, sigma * ones, logit * ones)

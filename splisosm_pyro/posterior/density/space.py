@@ -21,7 +21,7 @@ class PosteriorSpace(OuterSpace):
     def named(self, u: FloatArray) -> dict[str, FloatArray]:
         """Return the documented parameters, (N, *) each, of vectors (N, K)."""
         sigma, theta, coefficients = self._split(u)
-        own = self.back @ coefficients
+        own = self.turn.to_logits(self.back @ coefficients)
         named = {"beta": own[:, :-1], "bias_eta": own[:, -1]}
         if self.n_components:
             logit = u[:, self.n_sigma : self.n_variance]
@@ -71,4 +71,8 @@ class PosteriorSpace(OuterSpace):
         free_sigma = sigma if self.n_sigma else None
         own = self.stated @ coefficients
         parts = self.priors.by_name(own, theta if self.n_components else None, free_sigma)
+        proper = self.priors.coefficients.proper
+        sizes = (len(self.free) - 1) * proper[0], int(proper[1])
+        for name, rows in zip(("beta", "bias_eta"), sizes, strict=True):
+            parts[name] = parts[name] - rows * self.turn.log_det  # a density of the logits
         return parts, self.priors.log_jacobian(theta, free_sigma)

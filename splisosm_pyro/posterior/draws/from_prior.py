@@ -9,7 +9,7 @@ from splisosm_pyro.maths.covariance.kernel import Kernel
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.maths.numeric.psis import smoothed_weights
 from splisosm_pyro.posterior.draws.gene_draws import Density, GeneDraws
-from splisosm_pyro.posterior.field.drawn_or_gaussian import DrawnField
+from splisosm_pyro.posterior.field.drawn_or_gaussian import DrawnField, in_logits
 from splisosm_pyro.posterior.field.gaussian_draws import normals, smooth_draws
 from splisosm_pyro.posterior.field.noise import Noise
 
@@ -33,7 +33,8 @@ def prior_draws(
         named = space.named(u)
         eta = eta + _prior_field(kernel, named["sigma"], named["theta"], shape[1], noise)
     unknown = np.full(n_draws, np.nan)
-    return GeneDraws(u, DrawnField(eta), unknown, smoothed_weights(np.zeros(n_draws)))
+    field = in_logits(DrawnField(eta), space.turn)
+    return GeneDraws(u, field, unknown, smoothed_weights(np.zeros(n_draws)))
 
 
 def _prior_field(

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from scipy.linalg import block_diag
 
-from splisosm_pyro.fit.glm.coefficients import on_logits
 from splisosm_pyro.fit.glm.standard_design import StandardDesign
 from splisosm_pyro.fit.marginal.latent_problem import LatentProblem
 from splisosm_pyro.fit.marginal.smooth_part import MarginalState
@@ -27,8 +26,8 @@ JITTER = 1e-12
 def gaussian_fit(density: Density, mode: OuterMode, design: StandardDesign) -> GaussianFit:
     """Return the Gaussian at ``mode``."""
     space, columns = density.space, design.with_intercept
-    shape, k = (space.free.shape[0], space.free.shape[1]), space.n_variance
-    whole = block_diag(np.eye(k), on_logits(design.back, shape[1]))
+    shape, k, turn = (space.free.shape[0], space.free.shape[1]), space.n_variance, space.turn
+    whole = block_diag(np.eye(k), turn.whole(design.back, shape[1]))
     mean = torch.from_numpy(whole @ mode.mean)
     root = torch.from_numpy(_lower(whole @ np.linalg.cholesky(mode.covariance)))
     if not isinstance(density, OuterDensity):
@@ -37,10 +36,13 @@ def gaussian_fit(density: Density, mode: OuterMode, design: StandardDesign) -> G
     eta, response = mode.linear(eta_means(problem, [mode.at.state, *mode.steps], columns))
     for i, (f, q) in enumerate(np.argwhere(space.free)):
         response[:, q, k + i] -= columns[:, f]  # of eta, not of nu
-    response[:, :, k:] = response[:, :, k:] @ on_logits(design.there, shape[1])
+    response[:, :, k:] = response[:, :, k:] @ turn.whole_inverse(design.there, shape[1])
     _, state = density.value(mode.at.u, mode.at)
     nu = eta - columns @ mode.mean[k:].reshape(shape)
     covariance = nu_covariance(problem, state)
+    if not turn.plain:
+        to_logits = np.kron(np.eye(len(columns)), turn.matrix)
+        covariance = to_logits @ covariance @ to_logits.T
     covariance[np.diag_indices_from(covariance)] += JITTER * covariance.diagonal().max()
     return GaussianFit(
         mean,
@@ -48,8 +50,8 @@ def gaussian_fit(density: Density, mode: OuterMode, design: StandardDesign) -> G
         shape,
         space.n_sigma,
         space.n_components,
-        torch.from_numpy(nu),
-        torch.from_numpy(response),
+        torch.from_numpy(turn.to_logits(nu)),
+        torch.from_numpy(turn.columns_to_logits(response)),
         torch.from_numpy(np.linalg.cholesky(covariance)),
     )
 

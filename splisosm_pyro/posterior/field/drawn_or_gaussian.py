@@ -4,12 +4,13 @@ Where the field is too large to be kept only its summary at every spot is, and t
 every draw. Of a Gaussian the first needs no draws, and the second draws at occupied spots alone.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 
+from splisosm_pyro.maths.coding import Turn
 from splisosm_pyro.maths.numeric.arrays import AnyArray, FloatArray, SingleArray
 from splisosm_pyro.maths.spot.gaussian import log_coefficient
 from splisosm_pyro.posterior.field.noise import Noise
@@ -134,6 +135,46 @@ class GaussianField:
                 eta[..., half:] -= given[part, :, : n_draws - half]
             out += log_lik(counts[occupied[part]], eta)
         return out
+
+
+@dataclass(frozen=True, eq=False)
+class _InLogits:
+    """A field about its mean, its turned coordinates taken to logits."""
+
+    given: GivenOuter
+    turn: Turn
+
+    def covariance(self) -> FloatArray:
+        """Return its blocks."""
+        return self.turn.covariance(self.given.covariance())
+
+    def draws(self, n_draws: int, noise: Noise) -> FloatArray:
+        """Draw at all spots."""
+        return self.turn.columns_to_logits(self.given.draws(n_draws, noise))
+
+    def occupied_draws(self, n_draws: int, noise: Noise) -> SingleArray:
+        """Draw at the occupied spots."""
+        turned = self.given.occupied_draws(n_draws, noise)
+        return np.asarray(self.turn.matrix.astype(np.float32) @ turned)
+
+
+def in_logits(field: Field, turn: Turn) -> Field:
+    """Return a field of turned coordinates as one of logits.
+
+    Raises
+    ------
+    TypeError
+        If it is of neither kind.
+    """
+    if turn.plain:
+        return field
+    if isinstance(field, DrawnField):
+        return DrawnField(turn.columns_to_logits(field.eta))
+    if isinstance(field, GaussianField):
+        given = None if field.given is None else _InLogits(field.given, turn)
+        mean, response = turn.to_logits(field.mean), turn.columns_to_logits(field.response)
+        return replace(field, mean=mean, response=response, given=given)
+    raise TypeError(f"no logits of a {type(field).__name__}")
 
 
 def log_lik(counts: FloatArray, eta: AnyArray) -> FloatArray:

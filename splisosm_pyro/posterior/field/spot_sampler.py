@@ -30,7 +30,7 @@ def refine(
     without nugget stay. Writes into the draws and returns them; in single precision, unless counts
     are large.
     """
-    spots = _Spots.of(problem.gene.counts, nugget, draws)
+    spots = _Spots.of(problem, nugget, draws)
     kind = spots.x.dtype
     white = draws.white.astype(kind)
     now = spots.apart + spots.root @ white
@@ -61,21 +61,26 @@ class _Spots:
     x: AnyArray
     apart: AnyArray
     root: AnyArray
+    turn: AnyArray  # (Q, Q) to the logits of the counts; (0, 0) if eta is these logits
 
     @classmethod
-    def of(cls, counts: FloatArray, nugget: FloatArray, draws: FieldDraws) -> "_Spots":
+    def of(cls, problem: LatentProblem, nugget: FloatArray, draws: FieldDraws) -> "_Spots":
         """Collect it, in the precision that counts (n, P) allow."""
+        counts = problem.gene.counts
         total, noisy = counts.sum(axis=1), nugget > 0
         half_inverse = np.divide(0.5, nugget, out=np.zeros_like(nugget), where=noisy)
         parts = counts[:, :-1, None], total[:, None], half_inverse[:, None], 0.5 * noisy[:, None]
         kind = np.float64 if total.max(initial=0.0) > MOST_SINGLE else np.float32
-        fields = draws.x, draws.centre - draws.x, draws.root
+        fields = draws.x, draws.centre - draws.x, draws.root, problem.turn.root
         return cls(*(np.asarray(part, dtype=kind) for part in (*parts, *fields)))
 
     def log_ratio(self, e: AnyArray, white: AnyArray) -> AnyArray:  # (n, N)
         """Return the log density of e less that of the proposal that made it of ``white``."""
         eta = self.x + e
-        value = self.half_noisy * white * white - self.half_inverse * e * e + self.counts * eta
+        value = self.half_noisy * white * white - self.half_inverse * e * e
+        if self.turn.size:
+            eta = self.turn @ eta
+        value += self.counts * eta
         return np.asarray(value.sum(axis=1) - self.total * log_norm(eta))
 
 

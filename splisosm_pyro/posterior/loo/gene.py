@@ -33,7 +33,7 @@ from splisosm_pyro.fit.glmm.marginal_objective import MarginalObjective
 from splisosm_pyro.fit.glmm.specification import GLMMSpec, Params
 from splisosm_pyro.fit.glmm.uncertainty import OuterUncertainty
 from splisosm_pyro.fit.marginal.cavity import Cavity, smooth_cavity, smooth_covariance
-from splisosm_pyro.fit.marginal.latent_problem import GeneData
+from splisosm_pyro.fit.marginal.latent_problem import GeneData, LatentProblem
 from splisosm_pyro.fit.marginal.smooth_part import MarginalState
 from splisosm_pyro.fit.search.quasi_newton import DIFFERENCE_STEP, Evaluation
 from splisosm_pyro.maths.numeric.arrays import FloatArray, IndexArray
@@ -118,7 +118,8 @@ def glmm_loo(
     Costs one evaluation at ``'plug_in'``, one and two for each outer parameter at ``'one_step'``,
     each with its gradient.
     """
-    fitted = spec.evaluation_at(counts, params, ~fit_glm(counts, spec.design.rows).held)
+    spec = spec.of_gene(counts)
+    fitted = spec.evaluation_at(counts, params, ~spec.glm(counts).held)
     objective, at = fitted.objective, fitted.at
     if not isinstance(objective, MarginalObjective):
         raise TypeError(f"no leave-one-out densities for a {type(objective).__name__}")
@@ -146,7 +147,9 @@ def _refitted(spec: GLMMSpec, counts: FloatArray, params: Params, spot: int) -> 
     fit = fit_gene(spec, rest, params, warm=True)
     at = Conditional.of_gene(spec, rest, fit.params)
     mean, cov = at.predictor(spec.design.with_intercept)
-    return float(log_counts_density(counts[[spot]], mean[[spot]], cov[[spot]])[0])
+    turn = at.problem.turn
+    own = turn.to_ordered(mean[[spot]], cov[[spot]])
+    return float(log_counts_density(turn.counts(counts[[spot]]), *own)[0])
 
 
 def _densities(
@@ -157,23 +160,28 @@ def _densities(
     Without ``gaps`` they count as none: factors that are no expansion about the mode.
     """
     state = at.state
-    counts, terms = objective.problem.gene.counts, state.mode.terms
+    problem, terms = objective.problem, state.mode.terms
     nugget = np.diag(state.variances.nugget)
     cavity = smooth_cavity(state.mode)
-    left_out = log_counts_density(counts, cavity.mean, cavity.cov + nugget)
-    in_sample = log_counts_density(counts, terms.x, smooth_covariance(state.mode) + nugget)
-    gap = np.zeros(len(counts))
+    left_out = _log_density(problem, cavity.mean, cavity.cov + nugget)
+    in_sample = _log_density(problem, terms.x, smooth_covariance(state.mode) + nugget)
+    gap = np.zeros(len(left_out))
     if gaps:
-        at_mode = log_counts_density(counts, terms.x, np.broadcast_to(nugget, cavity.cov.shape))
+        at_mode = _log_density(problem, terms.x, np.broadcast_to(nugget, cavity.cov.shape))
         pull = 0.5 * np.einsum("sa,sab,sb->s", terms.score, cavity.cov, terms.score)
         gap = left_out - (at_mode - pull + cavity.log_shrinkage)
     return _Densities(left_out, in_sample, cavity.leverage, gap)
 
 
-def _left_out(state: MarginalState, counts: FloatArray) -> FloatArray:
+def _left_out(problem: LatentProblem, state: MarginalState) -> FloatArray:
     """Return the left-out densities alone, (n,)."""
     cavity = smooth_cavity(state.mode)
-    return log_counts_density(counts, cavity.mean, cavity.cov + np.diag(state.variances.nugget))
+    return _log_density(problem, cavity.mean, cavity.cov + np.diag(state.variances.nugget))
+
+
+def _log_density(problem: LatentProblem, mean: FloatArray, cov: FloatArray) -> FloatArray:
+    """Return log densities (n,) of the occupied spots' counts for Gaussians of the predictor."""
+    return log_counts_density(problem.gene.counts, *problem.turn.to_ordered(mean, cov))
 
 
 def _one_step(
@@ -188,7 +196,7 @@ def _one_step(
             u = at.u.copy()
             u[i] += sign * DIFFERENCE_STEP
             _, state = objective.value(u, at)
-            sides.append((objective.gradient(u, state)[0], _left_out(state, counts)))
+            sides.append((objective.gradient(u, state)[0], _left_out(objective.problem, state)))
         hessian[i] = (sides[1][0] - sides[0][0]) / (2.0 * DIFFERENCE_STEP)
         slopes[:, i] = (sides[0][1] - sides[1][1]) / (2.0 * DIFFERENCE_STEP)
     hessian[:, still] = 0.0

@@ -151,9 +151,10 @@ def _whitened(density: Density, mode: OuterMode, root: FloatArray) -> Slope:
 def nuts_draws(
     joint: JointDensity, design: StandardDesign, counts: FloatArray, request: Request, noise: Noise
 ) -> GeneDraws:
-    """Run NUTS over the whole program; ``counts`` (S, P)."""
+    """Run NUTS over the whole program; ``counts`` (S, P), in the turn's order."""
     space = joint.space
     B = np.clip(fit_glm(counts, design.rows).B, -LARGEST_START, LARGEST_START)
+    B = space.turn.ordered_to_turned(B)
     ones = np.ones(space.n_components)
     centre = np.zeros(joint.size)
     centre[: space.size] = space.start(B, ones, 0.0 * ones)
@@ -194,7 +195,10 @@ def nuts_of_gene(
     request: Request,
     noise: Noise,
 ) -> GeneDraws:
-    """Run NUTS over the whole program of a GLM or, with a kernel, of a GLMM."""
+    """Run NUTS over the whole program of a GLM or, with a kernel, of a GLMM.
+
+    ``counts`` are in the turn's order.
+    """
     if isinstance(density, GLMDensity) or kernel is None:
         assert isinstance(density, GLMDensity)
         return glm_nuts_draws(density, design, counts, request, noise)

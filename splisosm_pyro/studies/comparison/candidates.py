@@ -100,7 +100,8 @@ class Candidates:
         occupied, cavity = at.problem.gene.occupied, smooth_cavity(at.mode)
         mean[occupied] = cavity.mean
         cov[occupied] = cavity.cov + np.diag(at.variances.nugget)
-        return Predictor(mean, cov, status)
+        turn = at.problem.turn
+        return Predictor(turn.to_logits(mean), turn.covariance(cov), status)
 
     def loo(self, name: str, gene: int, counts: FloatArray, outer: str) -> GeneLoo:
         """Fit a model to counts (S, P) and return its leave-one-spot-out densities."""

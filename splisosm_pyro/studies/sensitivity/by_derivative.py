@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from splisosm_pyro.fit.glm.coefficients import Coefficients
 from splisosm_pyro.fit.glm.fit_gene import fit_glm
 from splisosm_pyro.fit.glmm.outer_space import OuterSpace
 from splisosm_pyro.fit.glmm.specification import Params
@@ -62,6 +63,11 @@ def _ready(direction: Direction, study: Study, n_isos: int) -> Direction:
     return replace(direction, prior=prior)
 
 
+def _own_scale(mode: GeneMode) -> Coefficients:
+    """Return the coefficients in the user's units, of the logits."""
+    return mode.coefficients.on_scale(mode.design.back, mode.space.turn)
+
+
 @interrupts_heard()
 def _mode(study: Study, counts: FloatArray, params: Params) -> GeneMode:
     """Return a gene's mode, found again where it is meant in another variable."""
@@ -83,7 +89,7 @@ def _put_shifts(
     keep: bool,
 ) -> None:
     """Lay out the derivatives of one gene."""
-    variances, own_scale = mode.shape[1], mode.coefficients.on_scale(mode.design.back)
+    variances, own_scale = mode.shape[1], _own_scale(mode)
     space, missing = mode.space, np.array([bool(note) for note in mode.notes()])
     sigma, theta = variances.sigma, variances.theta
     here = {"sigma": sigma, "theta": theta, "log_sigma": np.log(sigma)}
@@ -121,7 +127,10 @@ def shift_by_name(space: OuterSpace, shift: FloatArray) -> dict[str, FloatArray]
     found = spread(space, shift)
     standard = np.vstack([found["beta"], found["bias_eta"]])
     still = np.isnan(standard)
-    own = np.where(still, np.nan, space.back @ np.where(still, 0.0, standard))
+    if not space.turn.plain:  # what moves one coefficient moves the logits of several isoforms
+        still = np.broadcast_to(still.any(axis=1, keepdims=True), still.shape)
+    own = space.turn.to_logits(space.back @ np.where(still, 0.0, standard))
+    own = np.where(still, np.nan, own)
     return found | {"beta": own[:-1], "bias_eta": own[-1]}
 
 

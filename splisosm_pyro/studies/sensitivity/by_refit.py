@@ -122,7 +122,8 @@ def best_fit(spec: GLMMSpec, counts: FloatArray, *starts: Params, cold: bool = F
 
 def usage_of(spec: GLMMSpec, params: Params) -> FloatArray:  # (S, P)
     """Return the fitted isoform ratios of one gene, at ``nu``."""
-    eta = spec.design.with_intercept @ spec.coefficients(params) + params["nu"]
+    own = spec.design.standard(params["beta"], params["bias_eta"])
+    eta = spec.design.with_intercept @ own + params["nu"]
     return ratios(eta[:, :, None])[:, :, 0]
 
 

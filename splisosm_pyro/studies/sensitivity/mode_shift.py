@@ -61,6 +61,8 @@ class GeneMode:
 
         Costs two evaluations of the gradient an unknown, and a few.
         """
+        spec = spec.of_gene(counts)
+        glm = glm if spec.turn.plain else spec.glm(counts)
         fitted = spec.evaluation_at(counts, params, spec.moving(glm))
         if not isinstance(fitted.objective, MarginalObjective):
             raise TypeError("the method must be a marginal one")
@@ -100,9 +102,9 @@ class GeneMode:
 
     def usage_shifts(self, design: FloatArray, shifts: FloatArray) -> FloatArray:  # (D, S, P)
         """Return the first-order changes of the isoform ratios for changes of ``u`` (D, K)."""
-        field = field_posterior(self.objective, self.at, design)
-        ratio = ratios(field.eta[:, :, None])[:, :, 0]
-        d_eta = np.einsum("sqk,dk->dsq", field.response, shifts)
+        field, turn = field_posterior(self.objective, self.at, design), self.space.turn
+        ratio = ratios(turn.to_logits(field.eta)[:, :, None])[:, :, 0]
+        d_eta = turn.to_logits(np.einsum("sqk,dk->dsq", field.response, shifts))
         d_eta = np.concatenate([d_eta, np.zeros_like(d_eta[..., :1])], axis=-1)
         mean = (ratio * d_eta).sum(axis=-1, keepdims=True)
         return np.asarray(ratio * (d_eta - mean))

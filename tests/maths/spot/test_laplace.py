@@ -4,11 +4,9 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp
 
-from splisosm_pyro.maths.spot.laplace import (
-    LaplaceNugget,
-    _profile_multinomial,
-    _root_information,
-)
+from splisosm_pyro.maths.coding import NO_TURN
+from splisosm_pyro.maths.spot.laplace import LaplaceNugget
+from splisosm_pyro.maths.spot.laplace_any_isoforms import profile_multinomial, root_information
 from splisosm_pyro.maths.spot.laplace_three_isoforms import profile_trinomial
 
 NUGGETS = {
@@ -209,7 +207,7 @@ def test_derivatives_against_differences(n_logits, total, kind):
 def test_the_root_of_the_information(ratio):
     pi, m = np.array(ratio), 7.0
     root = np.zeros((pi.size - 1, pi.size - 1))
-    _root_information(m, pi, root)
+    root_information(m, pi, NO_TURN, root)
     np.testing.assert_array_equal(root, np.tril(root))
     inner = pi[:-1]
     information = m * (np.diag(inner * (pi.sum() - inner)) - np.outer(inner, inner))
@@ -223,7 +221,7 @@ def test_the_root_where_ratios_vanish():
     for ratio in ([0.0, 0.4, 0.6], [0.4, 0.0, 0.6], [0.0, 0.0, 1.0]):
         pi = np.array(ratio)
         root = np.zeros((2, 2))
-        _root_information(3.0, pi, root)
+        root_information(3.0, pi, NO_TURN, root)
         information = 3.0 * (np.diag(pi[:-1]) - np.outer(pi[:-1], pi[:-1]))
         np.testing.assert_allclose(root @ root.T, information, atol=1e-15)
 
@@ -239,7 +237,7 @@ def test_three_isoforms_in_scalars_agree_with_the_general_form(sigma):
     nugget = sigma**2 * np.array([1.0, 0.2])
     start = np.zeros((60, 2))
     scalars = profile_trinomial(x, y, totals, nugget, start)
-    general = _profile_multinomial(x, y, totals, nugget, start)
+    general = profile_multinomial(x, y, totals, nugget, start, NO_TURN)
     for found, expected in zip(scalars, general, strict=True):
         scale = np.maximum(1.0, np.abs(np.asarray(expected)))
         np.testing.assert_allclose(found / scale, expected / scale, atol=2e-9)

@@ -12,6 +12,8 @@ and the heat equation gives the derivatives in the nugget variances: ``dg/dT_q =
 ``dg_k/dT_q = g_kqq/2 + g_q g_kq``, ``dg_ab/dT_q = g_abqq/2 + g_aq g_bq + g_q g_abq``.
 """
 
+import math
+
 import numpy as np
 
 from splisosm_pyro.maths.numeric.arrays import FloatArray
@@ -149,15 +151,24 @@ def _high(
 
 
 @compiled
-def flat_sums(m: float, x: FloatArray, weight: FloatArray, sums: FloatArray) -> None:
+def log_norm(x: FloatArray, one: bool) -> float:
+    """Give log(1 + sum exp x), or without the one."""
+    top, total = 0.0 if one else -math.inf, 0.0
+    for q in range(x.size):
+        top = max(top, x[q])
+    for q in range(x.size):
+        total += math.exp(x[q] - top)
+    return top + math.log((math.exp(-top) if one else 0.0) + total)
+
+
+@compiled
+def flat_sums(m: float, x: FloatArray, one: bool, weight: FloatArray, sums: FloatArray) -> None:
     """No nugget: put the third and fourth derivatives of l at x where ``derive`` reads them.
 
-    They are ``-m`` times the joint cumulants of a category's indicators.
+    They are ``-m`` times the joint cumulants of a category's indicators; ``one`` as ``log_norm``.
     """
     n_logits = x.size
-    top = max(x.max(), 0.0)
-    p = np.exp(x - top)
-    p /= p.sum() + np.exp(-top)
+    p = np.exp(x - log_norm(x, one))
     lean = weight @ p
     square = p @ lean
     trace = 0.0

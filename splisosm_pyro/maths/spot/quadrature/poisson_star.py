@@ -7,6 +7,9 @@ integrals on a line, by the Poisson form of the multinomial (``log u = t``):
     exp g = 1/Gamma(m) int exp(y_P t - exp t + sum_q F_q(x_q + t)) dt
     F_q(v) = log int exp(y_q eta - exp eta) N(eta; v, T_q) d eta
 
+Where there are as many ``x`` as counts every isoform has a noise of its own: the one in Z and the
+first two terms of the exponent drop out.
+
 Given t the derivatives of the log integrand in x are diagonal, and g's are their joint cumulants
 over t. The integrand is log-concave in t. Exact for whole and fractional counts, at any sigma.
 
@@ -38,6 +41,7 @@ import numpy as np
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.maths.numeric.compiled import compiled, compiled_sums
 from splisosm_pyro.maths.numeric.vectorised_exp_log import exp_in_place
+from splisosm_pyro.maths.spot.quadrature.cumulants import log_norm
 from splisosm_pyro.maths.spot.quadrature.line import (
     LINEAR,
     POISSON,
@@ -74,7 +78,8 @@ DROP = 25.0  # nats that the right tail has fallen by
 @compiled
 def _rate(t: float, y: FloatArray, x: FloatArray, nugget: FloatArray) -> tuple[float, float]:
     """Give the expected total of the Poisson form at t, nuggets at their modes, and its slope."""
-    total, slope = math.exp(t), math.exp(t)
+    total = math.exp(t) if y.size > x.size else 0.0
+    slope = total
     for q in range(x.size):
         if nugget[q] > 0.0:
             w = omega(x[q] + t + nugget[q] * y[q] + math.log(nugget[q]))
@@ -87,24 +92,14 @@ def _rate(t: float, y: FloatArray, x: FloatArray, nugget: FloatArray) -> tuple[f
 
 
 @compiled
-def log_norm(x: FloatArray) -> float:
-    """Give log(1 + sum exp x)."""
-    top, total = 0.0, 0.0
-    for q in range(x.size):
-        top = max(top, x[q])
-    for q in range(x.size):
-        total += math.exp(x[q] - top)
-    return top + math.log(math.exp(-top) + total)
-
-
-@compiled
 def _centre(m: float, y: FloatArray, x: FloatArray, nugget: FloatArray) -> tuple[float, float]:
     """Give the mode in t (to a fraction of its sd) and the curvature there."""
     high = math.log(m)  # the rate at t is at least exp t, at most exp t times the sum in ``load``
     load = np.empty(x.size)
     for q in range(x.size):
         load[q] = x[q] + nugget[q] * y[q]
-    low, t = high - log_norm(load), high - log_norm(x)
+    one = y.size > x.size
+    low, t = high - log_norm(load, one), high - log_norm(x, one)
     slope, before = 1.0, math.inf
     for _ in range(200):
         total, slope = _rate(t, y, x, nugget)
@@ -132,7 +127,9 @@ def _wall(
 
     It is sought as far as the integrand reaches; the curvature grows with t.
     """
-    low, high = t, min(t + REACH * spread, 3.0)
+    low, high = t, t + REACH * spread
+    if y.size > x.size:
+        high = min(high, 3.0)
     growth = spread * spread * _rate(high, y, x, nugget)[1]
     sharp = min(1.0, SHARP / (spread * spread))
     for _ in range(60):
@@ -202,10 +199,10 @@ def star(
                 t = centre + stretch(v, SIDE, 0.0) - away
                 jacobian = step * (LINEAR + SIDE * math.exp(-v))
             if tabled:
-                value = m * t - math.exp(t)
+                value = m * t - (math.exp(t) if y.size > x.size else 0.0)
                 value += _table_sum(table, y, x, nugget, rule, t, parts[:, :, n])
             else:
-                value = poisson_height(y[x.size], t)
+                value = poisson_height(y[x.size], t) if y.size > x.size else 0.0
                 value += _line_sum(y, x, nugget, rule, t, parts[:, :, n])
             if n == 0:
                 peak = value
@@ -290,8 +287,10 @@ def _ends(
 
     ``centre`` is near the mode; what it lacks is made up for.
     """
-    m, load = y.sum(), 0.0  # the log of what bounds E' exp(-t)
-    total, slope, bend = math.exp(centre), math.exp(centre), math.exp(centre)
+    m, one = y.sum(), y.size > x.size
+    load = 0.0 if one else -math.inf  # the log of what bounds E' exp(-t)
+    total = math.exp(centre) if one else 0.0
+    slope, bend = total, total
     for q in range(x.size):
         v = x[q] + nugget[q] * y[q]
         far = v + 0.5 * nugget[q]
@@ -304,6 +303,8 @@ def _ends(
     low = min(low, math.log(0.5 * m) - load)
     rise = max(m - slope, 0.0) / bend  # to the mode, at most
     normal = rise + math.sqrt(rise * rise + 2.0 * DROP / bend)
+    if not one:
+        return low, centre + normal, height
     lift = (DROP + max(m - slope, 0.0) * normal) * math.exp(-centre)
     wall = math.log(lift + 2.0 + math.log1p(lift))
     return low, centre + min(normal, wall), height
@@ -333,7 +334,8 @@ def _tabled_star(
     if size > NODES // r:
         return 0.0, 0
     w = weight[: r * size]
-    _start(first * table.step, h, r, m, height, parts[0, 0, : w.size], w)
+    one = y.size > x.size
+    _start(first * table.step, h, r, m, height, one, parts[0, 0, : w.size], w)
     powers = np.empty((5, TERMS))
     for q in range(x.size):
         for i in range(r):
@@ -359,16 +361,29 @@ def _tabled_star(
 
 @compiled
 def _start(
-    low: float, h: float, r: int, m: float, height: float, work: FloatArray, w: FloatArray
+    low: float,
+    h: float,
+    r: int,
+    m: float,
+    height: float,
+    one: bool,
+    work: FloatArray,
+    w: FloatArray,
 ) -> None:
-    """Fill ``w`` with m t - exp t - height, the groups of nodes one after the other."""
+    """Fill ``w`` with m t - exp t - height, the groups of nodes one after the other.
+
+    Without a reference (``one``) there is no exp t.
+    """
     size = w.size // r
     for i in range(r):
         group, at = w[i * size : (i + 1) * size], low + i * h
         for k in range(size):
             group[k] = at + k * (r * h)
-    work[:] = w
-    exp_in_place(work)
+    if one:
+        work[:] = w
+        exp_in_place(work)
+    else:
+        work[:] = 0.0
     for k in range(w.size):
         w[k] = m * w[k] - work[k] - height
 
