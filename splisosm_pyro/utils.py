@@ -8,9 +8,7 @@ from torch import Tensor
 from splisosm_pyro.maths.covariance.car import CARKernel
 
 
-def get_cov_sp(
-    coords: Tensor | npt.NDArray[np.generic], k: int = 4, rho: float = 0.99
-) -> Tensor | npt.NDArray[np.floating]:
+def get_cov_sp(coords: Tensor | npt.NDArray[np.generic], k: int = 4, rho: float = 0.99) -> Tensor:
     """Spatial covariance of a conditional autoregression on the mutual k-nearest neighbours.
 
     Parameters
@@ -25,9 +23,9 @@ def get_cov_sp(
 
     Returns
     -------
-    Tensor or ndarray, shape (S, S)
-        V with unit diagonal, of the type, device and floating dtype of the coordinates (integers
-        give float64). Computed in float64.
+    Tensor, shape (S, S)
+        V with unit diagonal, of the device and floating dtype of the coordinates (integers give
+        float64), of an array too. Computed in float64.
 
     Raises
     ------
@@ -48,8 +46,6 @@ def get_cov_sp(
     0.377964
     """
     cov = CARKernel.from_coords(coords, k=k, rho=rho).dense()
-    if isinstance(coords, Tensor):
-        dtype = coords.dtype if coords.dtype.is_floating_point else torch.float64
-        return cov.to(dtype=dtype, device=coords.device)
-    kind = np.asarray(coords).dtype
-    return cov.numpy().astype(kind if kind.kind == "f" else np.float64)
+    given = coords if isinstance(coords, Tensor) else torch.from_numpy(np.zeros(0, coords.dtype))
+    dtype = given.dtype if given.dtype.is_floating_point else torch.float64
+    return cov.to(dtype=dtype, device=given.device)

@@ -40,18 +40,18 @@ def test_it_is_the_correlation_of_its_definition():
 @pytest.mark.parametrize(
     ("came", "goes"),
     [
-        (np.float32, np.float32),
-        (np.float64, np.float64),
-        (np.int32, np.float64),
-        (np.uint8, np.float64),
+        (np.float32, torch.float32),
+        (np.float64, torch.float64),
+        (np.int32, torch.float64),
+        (np.uint8, torch.float64),
     ],
 )
-def test_arrays_keep_their_floating_dtype(came, goes):
+def test_arrays_become_tensors_of_their_floating_dtype(came, goes):
     coords = lattice(3, 4)[0]
     ours = get_cov_sp(coords.astype(came))
-    assert isinstance(ours, np.ndarray)
+    assert isinstance(ours, torch.Tensor)
     assert ours.dtype == goes
-    np.testing.assert_array_equal(ours, get_cov_sp(coords).astype(goes))
+    assert torch.equal(ours, get_cov_sp(coords).to(goes))
 
 
 @pytest.mark.parametrize(

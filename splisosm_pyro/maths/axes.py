@@ -45,8 +45,8 @@ class Counts:
     ----------
     values : Tensor, shape (G, S, P)
         The counts, float64, dense, on the CPU.
-    dtype : torch.dtype
-        The dtype of parameters and outputs: the counts' own where it is floating, else float64.
+    dtype : torch.dtype or None
+        The counts' own where it is floating.
     totals : Tensor, shape (G, S)
         Sums over isoforms.
     occupied : Tensor of bool, shape (G, S)
@@ -56,7 +56,7 @@ class Counts:
     """
 
     values: Tensor
-    dtype: torch.dtype
+    dtype: torch.dtype | None
     totals: Tensor
     occupied: Tensor
     fractional: bool
@@ -136,7 +136,7 @@ def as_counts(counts: ArrayLike | Counts) -> Counts:
             SplisosmWarning,
             stacklevel=2,
         )
-    dtype = given.dtype if given.dtype.is_floating_point else torch.float64
+    dtype = given.dtype if given.dtype.is_floating_point else None
     return Counts(values, dtype, totals, totals > 0, fractional)
 
 
@@ -181,7 +181,7 @@ def as_design(design_mtx: DesignLike | None, n_spots: int) -> Tensor:
 
     Parameters
     ----------
-    design_mtx : Tensor, ndarray or DataFrame, shape (S, F), or None
+    design_mtx : Tensor, ndarray or DataFrame, shape (S, F) or (1, S, F), or None
         Covariates; None stands for no covariate. Rows of a DataFrame are taken in their order.
     n_spots : int
         S.
@@ -220,6 +220,8 @@ def as_design(design_mtx: DesignLike | None, n_spots: int) -> Tensor:
             f"design_mtx must have shape (n_spots, n_factors) = ({n_spots}, n_factors), came "
             f"({given.shape[0]},): give one covariate as a column, design_mtx[:, None]"
         )
+    if given.dim() == 3 and given.shape[0] == 1:
+        given = given[0]
     if given.dim() != 2 or given.shape[0] != n_spots:
         raise ValueError(
             f"design_mtx must have shape (n_spots, n_factors) = ({n_spots}, n_factors), "
@@ -243,7 +245,7 @@ def covariate_names(design_mtx: DesignLike | None) -> list[str]:
         return []
     if isinstance(design_mtx, pd.DataFrame):
         return [str(name) for name in design_mtx.columns]
-    return [f"covariate_{f}" for f in range(design_mtx.shape[1])]
+    return [f"covariate_{f}" for f in range(design_mtx.shape[-1])]
 
 
 def _frame_values(design_mtx: DesignLike) -> ArrayLike:

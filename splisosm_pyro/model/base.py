@@ -27,7 +27,7 @@ from splisosm_pyro.maths.covariance.kernel import Kernel
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.maths.numeric.interrupts import interrupts_heard
 from splisosm_pyro.model.as_arrays import ModelArrays
-from splisosm_pyro.model.data import ModelData
+from splisosm_pyro.model.data import ModelData, WithBuffers
 from splisosm_pyro.model.history import FitLog, few_threads, logger, param_history, seeded, spoken
 from splisosm_pyro.model.tested import WithTests
 from splisosm_pyro.posterior.arviz.diagnose import with_posterior
@@ -37,7 +37,7 @@ GeneSolver = Callable[..., GeneFit]  # of gene g, and the kernel to use where th
 WRITTEN_TOGETHER = 256  # genes
 
 
-class BaseModel(WithTests, nn.Module):
+class BaseModel(WithTests, WithBuffers, nn.Module):
     """A model of isoform counts, fitted gene by gene.
 
     A subclass sets ``options_class`` and ``objective``, creates its parameters in ``setup_data`` by
@@ -90,7 +90,7 @@ class BaseModel(WithTests, nn.Module):
 
     def _install(self, data: ModelData, params: Mapping[str, Tensor], device: torch.device) -> None:
         """Take checked data and starting values; forget an earlier fit."""
-        dtype = data.counts.dtype
+        dtype = data.dtype
         made = {name: nn.Parameter(v.to(device=device, dtype=dtype)) for name, v in params.items()}
         self._data = data
         self.n_genes, self.n_spots, self.n_isos = data.counts.values.shape
@@ -231,9 +231,11 @@ class BaseModel(WithTests, nn.Module):
         with seeded(random_seed), spoken(verbose and not quiet), few_threads(self.n_spots):
             fits = self._fit_genes(self._gene_solver(store_param_history), quiet)
         self.take_up(fits)
-        self.logger = FitLog.from_fits(fits)
+        own = dict(self.named_parameters())
+        history = param_history(fits, own) if store_param_history else None
+        self.logger = FitLog.from_fits(fits, history)
         self.fitting_time = time.perf_counter() - began
-        return param_history(fits, dict(self.named_parameters())) if store_param_history else None
+        return history
 
     def _check_memory(self) -> None:
         """Refuse a fit that cannot fit; without a random effect there is nothing large."""

@@ -1,13 +1,22 @@
-"""What a model is given, checked once."""
+"""What a model is given, checked once, and how it is read."""
 
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from torch import Tensor
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
 
 from splisosm_pyro.fit.glm.standard_design import StandardDesign
-from splisosm_pyro.maths.axes import Counts
+from splisosm_pyro.maths.axes import (
+    Counts,
+    DesignLike,
+    as_design,
+    covariate_names,
+)
+from splisosm_pyro.model.history import FitLog
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,14 +33,117 @@ class ModelData:
         Names of the covariates.
     kernel : object
         The spatial covariance, where the model has one.
+    dtype : torch.dtype
+        Of parameters and outputs.
     """
 
     counts: Counts
     design: Tensor
     names: tuple[str, ...] = ()
     kernel: Any = None
+    dtype: torch.dtype = torch.float64
+
+    @classmethod
+    def of(cls, counts: Counts, design_mtx: DesignLike | None, kernel: Any = None) -> "ModelData":
+        """Check the design and put all together."""
+        design, names = as_design(design_mtx, counts.n_spots), covariate_names(design_mtx)
+        return cls(counts, design, tuple(names), kernel, output_dtype(counts, design_mtx))
 
     @cached_property
     def standard(self) -> StandardDesign:
         """The design as the solvers take it."""
         return StandardDesign.of(self.design.numpy())
+
+
+def output_dtype(counts: Counts, design_mtx: DesignLike | None) -> torch.dtype:
+    """Return the dtype of parameters and outputs.
+
+    That of the counts where it is floating, else that of the design, else torch's default.
+    """
+    if counts.dtype is not None:
+        return counts.dtype
+    if isinstance(design_mtx, pd.DataFrame):
+        return torch.float64
+    if isinstance(design_mtx, np.ndarray) and design_mtx.dtype.kind == "f":
+        return torch.float32 if design_mtx.dtype.itemsize == 4 else torch.float64
+    if isinstance(design_mtx, Tensor) and design_mtx.dtype.is_floating_point:
+        return design_mtx.dtype
+    return torch.get_default_dtype()
+
+
+class WithBuffers(nn.Module):
+    """What is read of a model beside its parameters; made when asked for, none of it is set.
+
+    All of it has the parameters' device and, where it is floating, their dtype; an AttributeError
+    before ``setup_data``.
+    """
+
+    _data: ModelData | None
+    logger: FitLog | None
+
+    @property
+    def device(self) -> torch.device:
+        """Where parameters and outputs live; the CPU before ``setup_data``."""
+        return next((value.device for value in self.parameters()), torch.device("cpu"))
+
+    @property
+    def counts(self) -> Tensor:
+        """The counts (G, S, P)."""
+        return self._like_parameters(self._there("counts").counts.values)
+
+    @property
+    def X_spot(self) -> Tensor:
+        """The design (1, S, F), without intercept."""
+        return self._like_parameters(self._there("X_spot").design[None])
+
+    @property
+    def corr_sp(self) -> Tensor:
+        """The spatial covariance (S, S) as a matrix, in whichever form it was given."""
+        return self._like_parameters(self._kernel("corr_sp").dense())
+
+    @property
+    def corr_sp_eigvals(self) -> Tensor:
+        """Eigenvalues of the spatial covariance (R,), as given, else ascending at a cost of S^3."""
+        return self._eigenpairs("corr_sp_eigvals")[0]
+
+    @property
+    def corr_sp_eigvecs(self) -> Tensor:
+        """Its eigenvectors (S, R)."""
+        return self._eigenpairs("corr_sp_eigvecs")[1]
+
+    @property
+    def convergence(self) -> Tensor:
+        """Whether each gene's last fit ended at an optimum or a named boundary, (G,) of bool."""
+        if self.logger is not None:
+            return self.logger.convergence
+        return torch.zeros(len(self._there("convergence").counts.values), dtype=torch.bool)
+
+    @property
+    def best_params(self) -> dict[str, Tensor]:
+        """Copies of the parameters, which after a fit are the best that it saw."""
+        return {name: value.detach().clone() for name, value in self.named_parameters()}
+
+    def _there(self, name: str) -> ModelData:
+        if self._data is None:
+            raise AttributeError(name)
+        return self._data
+
+    def _kernel(self, name: str) -> Any:
+        kernel = self._there(name).kernel
+        if kernel is None:
+            raise AttributeError(name)
+        return kernel
+
+    def _eigenpairs(self, name: str) -> tuple[Tensor, Tensor]:
+        kernel = self._kernel(name)
+        if hasattr(kernel, "spectrum"):
+            pairs = (
+                torch.from_numpy(p) for p in (kernel.spectrum.eigvals, kernel.spectrum.eigvecs)
+            )
+        else:
+            pairs = iter(torch.linalg.eigh(kernel.dense()))
+        values, vectors = map(self._like_parameters, pairs)
+        return values, vectors
+
+    def _like_parameters(self, values: Tensor) -> Tensor:
+        return values.to(next(self.parameters()), copy=True)

@@ -15,9 +15,7 @@ from splisosm_pyro.maths.axes import (
     ArrayLike,
     DesignLike,
     as_counts,
-    as_design,
     as_device,
-    covariate_names,
 )
 from splisosm_pyro.maths.density.likelihood import isoform_ratio, log_lik
 from splisosm_pyro.maths.numeric.arrays import FloatArray
@@ -62,8 +60,9 @@ class MultinomGLM(BaseModel, nn.Module):
 
     Notes
     -----
-    Parameters and outputs have the floating dtype of the counts (integers: float64); the solvers
-    work in float64 on the CPU. A gene costs about O(S (P + F^2 Q^2)) an epoch, 4 to 8 epochs.
+    Parameters and outputs have the floating dtype of the counts, for integers that of the design,
+    else torch's default; the solvers work in float64 on the CPU. A gene costs about
+    O(S (P + F^2 Q^2)) an epoch, 4 to 8 epochs.
 
     References
     ----------
@@ -117,8 +116,7 @@ class MultinomGLM(BaseModel, nn.Module):
         """
         place = as_device(device)
         checked = as_counts(counts)
-        design = as_design(design_mtx, checked.n_spots)
-        data = ModelData(checked, design, tuple(covariate_names(design_mtx)))
+        data = ModelData.of(checked, design_mtx)
         self._install(data, _zeros(data), place)
 
     def forward(self) -> Tensor:
@@ -143,14 +141,14 @@ class MultinomGLM(BaseModel, nn.Module):
         Returns
         -------
         Tensor, shape (G, S, P)
-            Each spot's ratios sum to 1, also at spots without counts.
+            Each spot's ratios sum to 1, also at spots without counts. Without gradient.
 
         Raises
         ------
         ValueError
             If the model has no data.
         """
-        return isoform_ratio(self._eta()).to(self.beta.dtype)
+        return isoform_ratio(self._eta().detach()).to(self.beta.dtype)
 
     def posterior(
         self,

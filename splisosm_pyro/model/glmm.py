@@ -19,9 +19,7 @@ from splisosm_pyro.maths.axes import (
     ArrayLike,
     DesignLike,
     as_counts,
-    as_design,
     as_device,
-    covariate_names,
 )
 from splisosm_pyro.maths.covariance.as_kernel import Kernel, as_kernel
 from splisosm_pyro.maths.numeric.arrays import FloatArray
@@ -180,10 +178,9 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
         """
         place = as_device(device)
         checked = as_counts(counts)
-        design = as_design(design_mtx, checked.n_spots)
         kernel = as_kernel(corr_sp, corr_sp_eigvals, corr_sp_eigvecs, checked.n_spots)
-        data = ModelData(checked, design, tuple(covariate_names(design_mtx)), kernel)
-        sizes = design.shape[1], 1 if self.share_variance else checked.n_isos - 1
+        data = ModelData.of(checked, design_mtx, kernel)
+        sizes = data.design.shape[1], 1 if self.share_variance else checked.n_isos - 1
         self._install(data, starting_values(checked, *sizes, self.init_ratio), place)
 
     def forward(self) -> Tensor:

@@ -36,6 +36,8 @@ class FitLog:
         True where the fit ended at an optimum or at a named boundary.
     epoch : Tensor of int64, shape (G,)
         Epochs that each gene took.
+    params_iter : dict or None
+        What ``fit(store_param_history=True)`` returned.
     """
 
     loss_history: Tensor
@@ -43,9 +45,16 @@ class FitLog:
     best_epoch: Tensor
     convergence: Tensor
     epoch: Tensor
+    params_iter: dict[str, list[Any]] | None = None
+
+    def get_params_iter(self) -> dict[str, list[Any]] | None:
+        """Return ``params_iter``; None where no history was asked for."""
+        return self.params_iter
 
     @classmethod
-    def from_fits(cls, fits: Sequence[GeneFit]) -> "FitLog":
+    def from_fits(
+        cls, fits: Sequence[GeneFit], params_iter: dict[str, list[Any]] | None = None
+    ) -> "FitLog":
         """Put the genes' courses side by side."""
         values = np.empty((len(fits), n_rows(fits)))
         for course, fit in zip(values, fits, strict=True):
@@ -55,7 +64,7 @@ class FitLog:
         best = losses.min(dim=0)
         settled = torch.tensor([fit.settled for fit in fits])
         epochs = torch.tensor([fit.epochs for fit in fits])
-        return cls(losses, best.values, best.indices, settled, epochs)
+        return cls(losses, best.values, best.indices, settled, epochs, params_iter)
 
 
 def n_rows(fits: Sequence[GeneFit]) -> int:

@@ -106,7 +106,7 @@ def test_shapes_with_distinct_primes(method):
 
 def test_logger(counts):
     model = MultinomGLM(fitting_method="gd")
-    model.setup_data(counts)
+    model.setup_data(counts.double())
     model.fit(quiet=True)
     log = model.logger
     assert log.loss_history.shape == (int(log.epoch.max()), 5)
@@ -121,7 +121,7 @@ def test_logger(counts):
 
 def test_param_history(counts):
     model = MultinomGLM(fitting_method="newton")
-    model.setup_data(counts, torch.linspace(-1, 1, 100)[:, None])
+    model.setup_data(counts.double(), torch.linspace(-1, 1, 100)[:, None])
     history = model.fit(store_param_history=True, quiet=True)
     assert list(history) == ["loss", "params"]
     n_epochs = len(model.logger.loss_history)
@@ -133,6 +133,9 @@ def test_param_history(counts):
         twin.update_params_from_dict(params)
         torch.testing.assert_close(-twin.forward().detach(), loss)
     torch.testing.assert_close(history["params"][-1]["beta"], model.beta.detach())
+    assert model.logger.get_params_iter() is history
+    model.fit(quiet=True)
+    assert model.logger.get_params_iter() is None
 
 
 def test_diagnose_keyword_is_deprecated(counts):

@@ -302,11 +302,6 @@ BAD = {
         "corr_sp must be positive semi-definite",
     ),
     "no V": ({"corr_sp": lambda b: None}, ValueError, "expected corr_sp, or corr_sp_eigvals"),
-    "V twice": (
-        {"corr_sp_eigvals": lambda b: VALUES, "corr_sp_eigvecs": lambda b: VECTORS},
-        ValueError,
-        "came both",
-    ),
     "one part of the pairs": (
         {"corr_sp": lambda b: None, "corr_sp_eigvals": lambda b: VALUES},
         ValueError,

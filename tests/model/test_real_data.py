@@ -21,8 +21,8 @@ def slide(real_data):
         known = [names.index(name) for name in KNOWN if name in names]
         picks = sorted({*known, 0, 100, 333})
         return {
-            "counts": data["counts"][picks],
-            "counts_3": data["counts_3"][:1],
+            "counts": data["counts"][picks].astype(float),
+            "counts_3": data["counts_3"][:1].astype(float),
             "names": [names[g] for g in picks],
             "region": data["region_onehot"][:, :4].astype(float),
             "kernel": CARKernel.from_coords(data["coords"], k=6, rho=0.99),

@@ -5,12 +5,15 @@ Whoever consumes a :class:`Kernel` does not know which form it has. A dense corr
 inverse is sparse is found out and kept as a sparse precision.
 """
 
+import warnings
+
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg import lapack
 from scipy.sparse import csc_array
 from torch import Tensor
 
+from splisosm_pyro.maths.axes import SplisosmWarning
 from splisosm_pyro.maths.covariance.dense import DenseKernel, as_matrix, check_square
 from splisosm_pyro.maths.covariance.kernel import Factor, FieldSystem, Kernel
 from splisosm_pyro.maths.covariance.low_rank import LowRankKernel, as_eigenpairs
@@ -51,7 +54,8 @@ def as_kernel(
     Parameters
     ----------
     corr_sp : Tensor or ndarray, shape (S, S), or Kernel, or None
-        The matrix V, or a kernel object, which is passed through.
+        The matrix V, or a kernel object, which is passed through; where both ways are given it is
+        taken, with a warning.
     eigvals, eigvecs : Tensor or ndarray, shapes (R,) and (S, R), or None
         Eigenpairs in the place of ``corr_sp``; all S of them are exact, fewer make a low-rank
         kernel whose residual eigenvalue keeps the trace S.
@@ -66,7 +70,7 @@ def as_kernel(
     Raises
     ------
     TypeError, ValueError
-        If neither or both ways are given, the number of spots differs, or the matrix or the
+        If neither way is given, the number of spots differs, or the matrix or the
         eigenpairs are not what they should be (see :class:`DenseKernel`, :class:`LowRankKernel`).
 
     Examples
@@ -76,9 +80,11 @@ def as_kernel(
     """
     pairs_given = eigvals is not None or eigvecs is not None
     if corr_sp is not None and pairs_given:
-        raise ValueError(
+        warnings.warn(
             "corr_sp and corr_sp_eigvals, corr_sp_eigvecs are two ways to give the same thing: "
-            "expected one of them, came both"
+            "corr_sp is taken, the eigenpairs are not read",
+            SplisosmWarning,
+            stacklevel=3,
         )
     if corr_sp is not None:
         kernel = corr_sp if isinstance(corr_sp, Kernel) else _from_matrix(corr_sp, n_spots)

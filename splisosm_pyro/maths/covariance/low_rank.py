@@ -254,7 +254,7 @@ class LowRankFactor:
             tile = basis[first : first + TILE]
             here = out[first : first + TILE]
             for (a, b), lower in zip(pairs, folded, strict=True):
-                block = np.vecdot(blas.dtrmm(1.0, lower, tile.T, lower=1).T, tile)
+                block = np.einsum("ij,ij->i", blas.dtrmm(1.0, lower, tile.T, lower=1).T, tile)
                 here[:, a, b] = block
                 here[:, b, a] = block
         return out

@@ -84,4 +84,6 @@ def _distances(kernel: Any, coords: Any, n_spots: int) -> Callable[[int], FloatA
     if graph is None:
         raise ValueError("coords must be given: the model has no graph of neighbours to cut")
     pattern = abs(csr_array(graph))
+    pattern.indices = pattern.indices.astype(np.int32)  # all that an older SciPy searches by
+    pattern.indptr = pattern.indptr.astype(np.int32)
     return lambda spot: np.asarray(dijkstra(pattern, indices=[spot], unweighted=True))[0]

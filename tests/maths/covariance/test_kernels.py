@@ -10,6 +10,7 @@ import torch
 from cases import car_correlation, correlation, lattice
 from kernel_laws import KernelLaws
 
+from splisosm_pyro.maths.axes import SplisosmWarning
 from splisosm_pyro.maths.covariance.as_kernel import (
     DenseKernel,
     LowRankKernel,
@@ -397,9 +398,10 @@ def test_bad_eigenpairs(eigvals, eigvecs, error, message):
         as_kernel(None, eigvals, eigvecs, 12)
 
 
-def test_a_matrix_and_eigenpairs_together_are_refused():
-    with pytest.raises(ValueError, match="expected one of them, came both"):
-        as_kernel(np.eye(12), VALUES, VECTORS, 12)
+def test_of_a_matrix_and_eigenpairs_the_matrix_is_taken_with_a_warning():
+    with pytest.warns(SplisosmWarning, match="the eigenpairs are not read"):
+        kernel = as_kernel(np.eye(12), VALUES, VECTORS, 12)
+    assert torch.equal(kernel.dense(), torch.eye(12, dtype=torch.float64))
 
 
 def test_a_full_set_of_eigenpairs_is_no_low_rank_kernel():
