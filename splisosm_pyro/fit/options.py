@@ -17,6 +17,8 @@ NUGGETS = ("laplace", "quadrature")
 SMOOTHS = ("laplace", "ep")
 # With more isoforms expectation propagation costs many times as much: a lattice in 3 dimensions.
 PROPAGATED_ISOFORMS = 3
+# Epochs that stand for no limit: nothing that converges takes a share of them.
+NO_LIMIT = 1_000_000
 OPTIMISERS = ("adam", "sgd", "lbfgs")
 
 
@@ -117,6 +119,15 @@ def positive_int(name: str, value: object) -> int:
     return int(value)
 
 
+def epochs(name: str, value: object) -> int:
+    """Return a whole number from -1 (no limit) on as int."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name} must be a whole number, came {value!r}")
+    if value < -1:
+        raise ValueError(f"{name} must be a whole number, or -1 for no limit, came {value}")
+    return int(value)
+
+
 def auto_or_positive_int(name: str, value: object) -> int | str:
     """Return ``'auto'`` or a whole number above zero."""
     if isinstance(value, str):
@@ -136,7 +147,7 @@ COMMON_KEYS: dict[str, Validator] = {
     "optim": one_of(OPTIMISERS),
     "tol": positive_float,
     "tol_relative": boolean,
-    "max_epochs": positive_int,
+    "max_epochs": epochs,
     "patience": positive_int,
 }
 
@@ -211,7 +222,7 @@ class FitOptions:
     tol_relative : bool
         Measure gains in units of the objective's absolute value instead of nats.
     max_epochs : int
-        Most epochs of one gene.
+        Most epochs of one gene; 0 leaves the values of the start, -1 is no limit.
     patience : int
         A gene stops after this many epochs without improvement in a row.
     """
@@ -256,6 +267,11 @@ class FitOptions:
         choose("fitting_method", method, cls.METHODS)
         given = read_configs(configs, cls.KEYS)
         return cls(method=method, **{**cls.defaults(method, given), **given})
+
+    @property
+    def most_epochs(self) -> int:
+        """``max_epochs`` as a number to count up to."""
+        return NO_LIMIT if self.max_epochs < 0 else self.max_epochs
 
     def as_configs(self) -> dict[str, Any]:
         """Return the documented dictionary with every key."""

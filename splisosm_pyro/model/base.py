@@ -10,6 +10,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -22,12 +23,12 @@ from splisosm_pyro.fit.accelerator.lockstep_fit import each_gene
 from splisosm_pyro.fit.accelerator.memory import check_fit_memory
 from splisosm_pyro.fit.glmm.specification import GLMMSpec
 from splisosm_pyro.fit.options import FitOptions
-from splisosm_pyro.fit.result import GeneFit, broken_fit
+from splisosm_pyro.fit.result import GeneFit, Status, broken_fit
 from splisosm_pyro.maths.covariance.kernel import Kernel
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.maths.numeric.interrupts import interrupts_heard
 from splisosm_pyro.model.as_arrays import ModelArrays
-from splisosm_pyro.model.data import ModelData, WithBuffers
+from splisosm_pyro.model.data import ModelData, WithBuffers, checked_parameter
 from splisosm_pyro.model.history import FitLog, few_threads, logger, param_history, seeded, spoken
 from splisosm_pyro.model.tested import WithTests
 from splisosm_pyro.posterior.arviz.diagnose import with_posterior
@@ -149,7 +150,7 @@ class BaseModel(WithTests, WithBuffers, nn.Module):
         ----------
         params : dict
             Names of existing parameters and tensors or arrays of their shape. dtype and device are
-            those of the model.
+            those of the model. A ``theta_logit`` of minus infinity is theta = 0.
 
         Raises
         ------
@@ -162,7 +163,7 @@ class BaseModel(WithTests, WithBuffers, nn.Module):
         if not isinstance(params, Mapping):
             raise TypeError(f"params must be a dict of tensors, came {type(params).__name__}")
         own = dict(self.named_parameters())
-        checked = {name: _like(name, value, own) for name, value in params.items()}
+        checked = {name: checked_parameter(name, value, own) for name, value in params.items()}
         with torch.no_grad():
             for name, value in checked.items():
                 own[name].copy_(value)
@@ -218,8 +219,9 @@ class BaseModel(WithTests, WithBuffers, nn.Module):
 
         Notes
         -----
-        Genes do not touch each other. A gene whose solver breaks keeps its parameters and has the
-        status ``'failed: ...'``; the others go on.
+        A parameter without gradient (``model.beta.requires_grad_(False)``) stays as it is, the
+        others are fitted given it. Genes do not touch each other. A gene whose solver breaks keeps
+        its parameters and has the status ``'failed: ...'``; the others go on.
         """
         if diagnose is not None:
             warnings.warn(
@@ -229,13 +231,37 @@ class BaseModel(WithTests, WithBuffers, nn.Module):
         began = time.perf_counter()
         self._check_memory()
         with seeded(random_seed), spoken(verbose and not quiet), few_threads(self.n_spots):
-            fits = self._fit_genes(self._gene_solver(store_param_history), quiet)
-        self.take_up(fits)
+            fits = self._fit_genes(self._solver(store_param_history), quiet)
+        self.take_up([self._with_held(gene, fit) for gene, fit in enumerate(fits)])
         own = dict(self.named_parameters())
         history = param_history(fits, own) if store_param_history else None
         self.logger = FitLog.from_fits(fits, history)
         self.fitting_time = time.perf_counter() - began
         return history
+
+    def _solver(self, keep_path: bool) -> GeneSolver:
+        """Return what fits gene g; with 0 epochs, what stands for a fit at the start."""
+        if self.fitting_configs["max_epochs"] != 0:
+            return self._gene_solver(keep_path)
+        values = self().detach().tolist()
+        reason = "max_epochs is 0: the parameters are those of the start"
+
+        def at_start(gene: int, *kernel: Kernel) -> GeneFit:
+            fit = broken_fit(self._params_of(gene), self.objective, reason)
+            return replace(fit, value=values[gene], status=Status.MAX_EPOCHS, reason=reason)
+
+        return at_start
+
+    @property
+    def _held(self) -> frozenset[str]:
+        """Names of the parameters without gradient, which a fit leaves as they are."""
+        own = self.named_parameters()
+        return frozenset(name for name, value in own if not value.requires_grad)
+
+    def _with_held(self, gene: int, fit: GeneFit) -> GeneFit:
+        """Return a fit with the held parameters to the last digit."""
+        own = self._params_of(gene) if self._held else {}
+        return replace(fit, params={**fit.params, **{name: own[name] for name in self._held}})
 
     def _check_memory(self) -> None:
         """Refuse a fit that cannot fit; without a random effect there is nothing large."""
@@ -359,22 +385,3 @@ class BaseModel(WithTests, WithBuffers, nn.Module):
 
     def __repr__(self) -> str:
         return "\n".join(self._words())
-
-
-def _like(name: str, value: Any, own: Mapping[str, nn.Parameter]) -> Tensor:
-    """Check one new parameter value against the parameter of that name."""
-    if name not in own:
-        valid = ", ".join(repr(n) for n in own)
-        raise ValueError(f"params has {name!r}, but the model's parameters are {valid}")
-    try:
-        writable = value.copy() if isinstance(value, np.ndarray) else value  # torch warns if not
-        new = torch.as_tensor(writable).detach().to(own[name])
-    except (TypeError, RuntimeError, ValueError) as error:
-        raise TypeError(f"params[{name!r}] must be a numeric tensor or array: {error}") from error
-    if new.shape != own[name].shape:
-        raise ValueError(
-            f"params[{name!r}] must have shape {tuple(own[name].shape)}, came {tuple(new.shape)}"
-        )
-    if not bool(torch.isfinite(new).all()):
-        raise ValueError(f"params[{name!r}] must be finite in {own[name].dtype}")
-    return new

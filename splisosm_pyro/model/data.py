@@ -1,5 +1,6 @@
 """What a model is given, checked once, and how it is read."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -53,6 +54,14 @@ class ModelData:
     def standard(self) -> StandardDesign:
         """The design as the solvers take it."""
         return StandardDesign.of(self.design.numpy())
+
+    def standard_where(self, held: frozenset[str]) -> StandardDesign:
+        """Return the design as the solvers take it where some coefficients are held.
+
+        Of centred columns an intercept that is held would move with their coefficients.
+        """
+        alone = "bias_eta" in held and "beta" not in held
+        return self.standard.about_origin() if alone else self.standard
 
 
 def output_dtype(counts: Counts, design_mtx: DesignLike | None) -> torch.dtype:
@@ -147,3 +156,25 @@ class WithBuffers(nn.Module):
 
     def _like_parameters(self, values: Tensor) -> Tensor:
         return values.to(next(self.parameters()), copy=True)
+
+
+def checked_parameter(name: str, value: Any, own: Mapping[str, nn.Parameter]) -> Tensor:
+    """Check one new parameter value against the parameter of that name."""
+    if name not in own:
+        valid = ", ".join(repr(n) for n in own)
+        raise ValueError(f"params has {name!r}, but the model's parameters are {valid}")
+    try:
+        writable = value.copy() if isinstance(value, np.ndarray) else value  # torch warns if not
+        new = torch.as_tensor(writable).detach().to(own[name])
+    except (TypeError, RuntimeError, ValueError) as error:
+        raise TypeError(f"params[{name!r}] must be a numeric tensor or array: {error}") from error
+    if new.shape != own[name].shape:
+        raise ValueError(
+            f"params[{name!r}] must have shape {tuple(own[name].shape)}, came {tuple(new.shape)}"
+        )
+    legal = torch.isfinite(new)
+    if name == "theta_logit":
+        legal |= new == -torch.inf  # theta = 0
+    if not bool(legal.all()):
+        raise ValueError(f"params[{name!r}] must be finite in {own[name].dtype}")
+    return new

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from splisosm_pyro.fit.glm.coefficients import on_logits
 from splisosm_pyro.fit.glm.fit_gene import GLMFit, fit_glms, one_by_one
+from splisosm_pyro.fit.glm.some_coefficients import GivenLogits, fit_some
 from splisosm_pyro.fit.options import FitOptions, GLMOptions
 from splisosm_pyro.fit.result import GeneFit
 from splisosm_pyro.maths.axes import (
@@ -304,6 +305,8 @@ class MultinomGLM(BaseModel, nn.Module):
     def _gene_solver(self, keep_path: bool) -> GeneSolver:
         """Fit genes from their current parameters, a block at a time."""
         options = GLMOptions.from_configs(self.fitting_method, self.fitting_configs)
+        if self._held:
+            return self._solver_of_some(options)
         names, design = self.data.names, self.data.standard
         counts = self.data.counts.values.numpy()
         starts = design.standard(_float64(self.beta), _float64(self.bias_eta))  # (G,F+1,Q)
@@ -315,6 +318,24 @@ class MultinomGLM(BaseModel, nn.Module):
             return [_as_gene_fit(*one, design.back) for one in zip(fits, errors, strict=True)]
 
         return one_by_one(fit, len(counts))
+
+    def _solver_of_some(self, options: GLMOptions) -> GeneSolver:
+        """Fit the coefficients that have a gradient, given the others."""
+        data, held = self.data, self._held
+        design = data.standard.about_origin()
+        counts = data.counts.values.numpy()
+        rows = np.repeat(["beta" not in held, "bias_eta" not in held], [self.n_factors or 0, 1])
+
+        def fit(gene: int) -> GeneFit:
+            params = self._params_of(gene)
+            problem = GivenLogits(counts[gene], design.with_intercept, np.zeros((1, 1)))
+            start = design.standard(params["beta"], params["bias_eta"])
+            moving = np.broadcast_to(rows[:, None], start.shape)
+            epochs = options.most_epochs
+            found = fit_some(problem, start, moving, tol=options.tol, max_epochs=epochs)
+            return found.as_gene_fit(design.back)
+
+        return fit
 
 
 def _zeros(data: ModelData) -> dict[str, Tensor]:

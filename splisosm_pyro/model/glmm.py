@@ -10,17 +10,13 @@ from torch import Tensor, nn
 
 from splisosm_pyro.collapsed import log_marginal
 from splisosm_pyro.fit.glmm.fit_gene import fit_gene
+from splisosm_pyro.fit.glmm.given_field import fit_given_field
 from splisosm_pyro.fit.glmm.specification import GLMMSpec, Params
 from splisosm_pyro.fit.glmm.starting_values import INIT_RATIOS, starting_values
 from splisosm_pyro.fit.glmm.uncertainty import GeneErrors
 from splisosm_pyro.fit.options import FitOptions, GLMMOptions, boolean, choose
 from splisosm_pyro.fit.result import GeneFit
-from splisosm_pyro.maths.axes import (
-    ArrayLike,
-    DesignLike,
-    as_counts,
-    as_device,
-)
+from splisosm_pyro.maths.axes import ArrayLike, DesignLike, as_counts, as_device
 from splisosm_pyro.maths.covariance.as_kernel import Kernel, as_kernel
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.maths.numeric.interrupts import interrupts_heard
@@ -182,6 +178,7 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
         data = ModelData.of(checked, design_mtx, kernel)
         sizes = data.design.shape[1], 1 if self.share_variance else checked.n_isos - 1
         self._install(data, starting_values(checked, *sizes, self.init_ratio), place)
+        self.sigma.requires_grad_(not self.var_fix_sigma)
 
     def forward(self) -> Tensor:
         """Return the objective of the fitting method at the current parameters.
@@ -354,11 +351,13 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
 
     def _spec(self) -> GLMMSpec:
         """Say what is fitted."""
+        held = self._held
         return GLMMSpec(
             kernel=self.data.kernel,
-            design=self.data.standard,
+            design=self.data.standard_where(held),
             share_variance=self.share_variance,
-            fix_sigma=self.var_fix_sigma,
+            fix_sigma=self.var_fix_sigma or "sigma" in held,
+            held=held,
             priors=self.priors,
             options=GLMMOptions.from_configs(self.fitting_method, self.fitting_configs),
             names=self.data.names,
@@ -384,6 +383,8 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
 
         def solve(gene: int, kernel: Kernel = spec.kernel) -> GeneFit:
             start, own = self._params_of(gene), replace(spec, kernel=kernel)
+            if spec.joint and "nu" in spec.held:
+                return fit_given_field(own, counts[gene], start)
             return fit_gene(own, counts[gene], start, warm=warm[gene], keep_path=keep_path)
 
         return solve

@@ -108,7 +108,7 @@ def test_forward_is_the_objective_of_the_method(batch):
 @pytest.mark.parametrize("method", ["joint_gd", "marginal_gd"])
 def test_forward_is_differentiable(method):
     case = cases.CASES["batch"]
-    prior = {"var_prior_model": "inv_gamma"}
+    prior = {"var_prior_model": "inv_gamma", "var_fix_sigma": False}
     model = ready(case, "car_sparse", at_case=True, fitting_method=method, **prior)
     weights = torch.linspace(0.5, 2.0, 5, dtype=torch.float64)
     names = [n for n, _ in model.named_parameters() if method == "joint_gd" or n != "nu"]

@@ -36,6 +36,8 @@ from splisosm_pyro.maths.numeric.arrays import FloatArray, Mask
 Fit = TypeVar("Fit")
 # Genes that are certified together.
 BLOCK = 128
+# Newton steps of a fit without a limit of its own.
+MOST_NEWTON = 10_000
 # The one layout that is compiled for.
 WRITABLE: tuple[Literal["C", "W"], ...] = ("C", "W")
 
@@ -210,7 +212,7 @@ def _climb(
         options.lr,
         options.tol,
         options.tol_relative,
-        0 if first_order else options.max_epochs,
+        0 if first_order else min(options.most_epochs, MOST_NEWTON),
         options.patience,
     )
     if not (first_order and end.coef.size):

@@ -67,6 +67,12 @@ class StandardDesign:
         scale = np.where(constant, 1.0, np.where(two_values, high - low, spread))
         return cls(given, apart / scale, centre, scale)
 
+    def about_origin(self) -> "StandardDesign":
+        """Return the columns in the same units, not centred: the intercept is the user's own."""
+        return StandardDesign(
+            self.given, self.given / self.scale, np.zeros_like(self.centre), self.scale
+        )
+
     @cached_property
     def back(self) -> FloatArray:  # (F+1, F+1)
         """What takes standard coefficients to the user's, ``back @ C``."""

@@ -47,6 +47,8 @@ def _bounds(space: OuterSpace, result: SearchResult[Any]) -> Iterator[_Bound]:
     """Yield the variance parameters at a bound."""
     for i in np.flatnonzero(result.at_bound[: space.n_variance]).tolist():
         of_sigma = i < space.n_sigma
+        if not of_sigma and space.held_theta is not None:
+            continue  # by choice
         name, component = ("sigma", i) if of_sigma else ("theta", i - space.n_sigma)
         yield _Bound(name, component, bool(result.best.u[i] <= space.box().lower[i]))
 

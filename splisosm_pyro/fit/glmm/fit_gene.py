@@ -61,7 +61,8 @@ def fit_gene(
     free = spec.moving(glm)
     begin = np.where(free & glm.held, np.clip(glm.B, -FARTHEST_START, FARTHEST_START), glm.B)
     begin, glm = spec.turn.ordered_to_turned(begin), turned_glm(spec, glm)
-    objective = spec.objective(problem, begin, free, start["sigma"])
+    begin = np.where(spec.held_rows(len(begin)), spec.coefficients(start), begin)
+    objective = spec.objective(problem, begin, free, start["sigma"], start["theta_logit"])
     result = find_maximum(
         objective,
         spec.options,
@@ -95,7 +96,9 @@ def _starts(
         return [[space.start(own, least, start["theta_logit"])]]
     ones = np.ones(space.n_components)
     sigmas = [start["sigma"]] if spec.fix_sigma else [s * ones for s in START_SIGMAS]
-    logits = START_THETA_LOGITS["joint" if spec.joint else "marginal"]
+    logits = list(START_THETA_LOGITS["joint" if spec.joint else "marginal"])
+    if space.held_theta is not None:
+        del logits[1:]  # there is one place only
     return [[space.start(coefficients, sigma, t * ones) for sigma in sigmas] for t in logits]
 
 

@@ -55,6 +55,8 @@ class OuterSpace:
         Whether theta_logit is held at its lower bound, theta = 3e-7.
     turn
         Of what coordinates the coefficients are.
+    held_theta
+        (C,) where theta_logit stays by choice, as far as the box goes; else None.
     """
 
     n_components: int
@@ -67,6 +69,7 @@ class OuterSpace:
     sigma_floor: float = 0.0
     white: bool = False
     turn: Turn = NOTHING
+    held_theta: FloatArray | None = None
 
     @property
     def n_sigma(self) -> int:
@@ -125,13 +128,22 @@ class OuterSpace:
         def lay(sigma: float, theta: float, coefficient: float) -> FloatArray:
             return np.repeat([sigma, theta, coefficient], [self.n_sigma, c, n_b]).astype(float)
 
-        return Box(
+        box = Box(
             lower=lay(np.log(least), -THETA_LOGIT_BOUND, -COEFFICIENT_BOUND),
             upper=lay(np.log(SIGMA_RANGE[1]), top, COEFFICIENT_BOUND),
             longest=lay(*LONGEST.values()),
             try_lower=lay(np.log(max(TRY_SIGMA[0], 1.5 * least)), -tried, -np.inf),
             try_upper=lay(np.log(TRY_SIGMA[1]), tried, np.inf),
         )
+        return box if self.held_theta is None else self._with_theta(box, self.held_theta)
+
+    def _with_theta(self, box: Box, held: FloatArray) -> Box:
+        """Return the box with no room for theta_logit."""
+        own = slice(self.n_sigma, self.n_variance)
+        for bound in (box.lower, box.upper):
+            bound[own] = np.clip(held, -THETA_LOGIT_BOUND, THETA_LOGIT_BOUND)
+        box.try_lower[own], box.try_upper[own] = -np.inf, np.inf
+        return box
 
     def log_prior(self, variances: Variances, coefficients: FloatArray) -> float:
         """Return the sum of all log priors, each on the variable it is stated on."""

@@ -73,6 +73,8 @@ class GLMMSpec:
         Whether every logit against the last isoform has a field, or every isoform.
     turn
         Of one gene, by ``of_gene``: the coordinates of coefficients and field.
+    held
+        Names of parameters that stay where they start.
 
     Raises
     ------
@@ -91,6 +93,7 @@ class GLMMSpec:
     white: bool = False
     coding: str = "reference"
     turn: Turn = NOTHING
+    held: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         check_coding(self.coding, share_variance=self.share_variance, priors=self.priors)
@@ -114,11 +117,17 @@ class GLMMSpec:
 
     def moving(self, glm: GLMFit) -> Mask:
         """Return which coefficients (F+1, Q) move: a proper prior lets all of its own."""
-        return np.asarray(~glm.held | self._with_prior(len(glm.B)))
+        return np.asarray((~glm.held | self._with_prior(len(glm.B))) & ~self.held_rows(len(glm.B)))
+
+    def held_rows(self, n_rows: int) -> Mask:  # (F+1, 1)
+        """Return which rows of the coefficients stay by choice."""
+        by_choice = ["beta" in self.held, "bias_eta" in self.held]
+        return np.repeat(by_choice, [n_rows - 1, 1])[:, None]
 
     def endless(self, glm: GLMFit) -> bool:
         """Whether a coefficient has no finite optimum: the data have none, and no prior does."""
-        return bool((glm.fixed & ~self._with_prior(len(glm.B))).any())
+        given = self._with_prior(len(glm.B)) | self.held_rows(len(glm.B))
+        return bool((glm.fixed & ~given).any())
 
     def unknown(self, glm: GLMFit) -> Undetermined:
         """Return what neither the data nor a proper prior of a coefficient determines.
@@ -192,10 +201,20 @@ class GLMMSpec:
         return LatentProblem(gene, self.kernel, self.spots(gene.counts), self.turn)
 
     def objective(
-        self, problem: LatentProblem, coefficients: FloatArray, free: Mask, sigma: FloatArray
+        self,
+        problem: LatentProblem,
+        coefficients: FloatArray,
+        free: Mask,
+        sigma: FloatArray,
+        theta_logit: FloatArray | None = None,
     ) -> GeneObjective:
-        """Return what the method maximises; ``free`` (F+1, Q) says which coefficients move."""
+        """Return what the method maximises; ``free`` (F+1, Q) says which coefficients move.
+
+        ``theta_logit`` (C,) is where it stays, if it is held.
+        """
         space = self.space(coefficients, np.zeros_like(free) if self.joint else free, sigma)
+        if "theta_logit" in self.held:
+            space = replace(space, held_theta=theta_logit)
         if self.joint:
             return JointObjective(problem, space, free)
         return MarginalObjective(problem, space, smooth=self.smooth)
@@ -203,7 +222,8 @@ class GLMMSpec:
     def evaluation_at(self, counts: FloatArray, params: Params, free: Mask) -> EvaluatedObjective:
         """Evaluate a gene's objective at documented parameters; ``nu`` is not read."""
         own = self.coefficients(params)
-        objective = self.objective(self.problem(counts), own, free, params["sigma"])
+        variance = params["sigma"], params["theta_logit"]
+        objective = self.objective(self.problem(counts), own, free, *variance)
         u = objective.space.start(own, params["sigma"], params["theta_logit"])
         return EvaluatedObjective(objective, objective.evaluate(u))
 

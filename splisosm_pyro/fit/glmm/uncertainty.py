@@ -262,7 +262,8 @@ def coefficients_of(
     free = space.free.ravel()
     covariance = np.zeros((free.size, free.size))
     covariance[np.ix_(free, free)] = outer.covariance[space.n_variance :, space.n_variance :]
-    still = ~free  # what is held, or not felt by the objective
+    by_choice = np.repeat(spec.held_rows(len(values)), values.shape[1])
+    still = ~free & ~by_choice  # what the data leave open, or the objective does not feel
     still[free] = ~outer.known[space.n_variance :]
     return Coefficients(values, covariance, spec.unknown(glm).and_coefficients(still))
 
@@ -272,10 +273,13 @@ def _by_name(
 ) -> dict[str, FloatArray]:
     """Lay the standard errors out under the parameters' names; 0 for what is fixed by choice."""
     errors = outer.standard_errors()
-    log_sigma = errors[: space.n_sigma] if space.n_sigma else np.zeros(space.n_components)
+    nothing = np.zeros(space.n_components)
+    log_sigma = errors[: space.n_sigma] if space.n_sigma else nothing
+    of_theta = errors[space.n_sigma : space.n_variance]
+    theta_logit = of_theta if space.held_theta is None else nothing
     return {
         "beta": coefficients[:-1],
         "bias_eta": coefficients[-1],
         "log_sigma": log_sigma,
-        "theta_logit": errors[space.n_sigma : space.n_variance],
+        "theta_logit": theta_logit,
     }

@@ -237,7 +237,7 @@ def ascend(
     values: list[float] = []
     path: list[FloatArray] = []
     idle = 0
-    while len(values) < options.max_epochs and idle < options.patience:
+    while len(values) < options.most_epochs and idle < options.patience:
         point = stepper.step(objective, point)
         threshold = options.tol * (abs(best.value) if options.tol_relative else 1.0)
         idle = 0 if point.value > best.value + threshold else idle + 1

@@ -340,7 +340,7 @@ def maximise(
     box = objective.space.box()
     climb = _Search(objective, start, objective.information(start), box)
     path, converged, idle = _Path(start, keep_trace), False, 0
-    while not converged and len(path.values) <= options.max_epochs:
+    while not converged and len(path.values) <= options.most_epochs:
         if climb.leave_plateau():
             path.append(climb.here)
             continue
@@ -358,7 +358,7 @@ def maximise(
             break
         path.append(climb.here)
     blocked = box.blocked(climb.here.u, climb.here.gradient)
-    exhausted = not converged and len(path.values) > options.max_epochs
+    exhausted = not converged and len(path.values) > options.most_epochs
     return SearchResult(climb.here, blocked, converged, exhausted, path.values, path.trace)
 
 
