@@ -255,6 +255,7 @@ def _asked_for(args: argparse.Namespace) -> "tuple[Slide, RunOptions, Filters]":
         nugget=args.nugget,
         smooth=args.smooth,
         share_variance=not args.separate_variance,
+        coding=args.coding,
         prior=args.prior,
         k=args.k,
         rho=args.rho,

@@ -85,9 +85,12 @@ def add_model_options(fit: argparse.ArgumentParser) -> None:
     model.add_argument("--rho", type=float, default=0.99, help="of the CAR kernel, default 0.99")
     said = "on sigma, default half_normal (scale 1); none: maximum likelihood"
     model.add_argument("--prior", choices=PRIOR_NAMES, default="half_normal", help=said)
+    said = "a random effect of each isoform (default), or of each logit against the last one"
     model.add_argument(
-        "--separate-variance", action="store_true", help="a sigma and theta for each logit"
+        "--coding", choices=("symmetric", "reference"), default="symmetric", help=said
     )
+    said = "a sigma and theta for each logit; with --coding reference"
+    model.add_argument("--separate-variance", action="store_true", help=said)
     model.add_argument(
         "--standardise",
         action="store_true",

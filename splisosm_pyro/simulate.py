@@ -16,6 +16,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from splisosm_pyro.fit.options import choose
+from splisosm_pyro.maths.coding import CODINGS, drawn_field
 from splisosm_pyro.maths.covariance.car import CARKernel
 from splisosm_pyro.maths.density.likelihood import isoform_ratio
 from splisosm_pyro.maths.numeric.arrays import AnyArray, FloatArray, IndexArray, IntArray, StrArray
@@ -138,6 +140,7 @@ def simulate_tissue(
     theta: float | ArrayLike = 0.5,
     rho: float = 0.99,
     seed: int | np.random.Generator = 0,
+    coding: Literal["reference", "symmetric"] = "reference",
 ) -> Tissue:
     """Draw a tissue on a hexagonal lattice and the counts of its genes from the model.
 
@@ -167,6 +170,8 @@ def simulate_tissue(
         Of the CAR kernel.
     seed : int or numpy Generator
         The global generators are neither read nor changed.
+    coding : {'reference', 'symmetric'}
+        Whether every logit against the last isoform has a field of its own, or every isoform.
 
     Returns
     -------
@@ -197,7 +202,9 @@ def simulate_tissue(
     names = tuple(f"layer {i + 1}" for i in range(n_layers))
     X, design_names = _design(design, layer, names)
     kernel = CARKernel.from_coords(coords, k=6, rho=rho)
-    truth = _draw_truth(kernel, X, n_genes, n_isos - 1, (beta, bias_eta, sigma, theta), rng)
+    choose("coding", coding, CODINGS)
+    given = beta, bias_eta, sigma, theta
+    truth = _draw_truth(kernel, X, n_genes, n_isos - 1, given, coding, rng)
     if totals is None:
         total = _draw_totals(n_genes, n_spots, depth, rng)
     else:
@@ -269,6 +276,7 @@ def _draw_truth(
     n_genes: int,
     n_logits: int,
     given: tuple[ArrayLike | None, ArrayLike | None, ArrayLike, ArrayLike],
+    coding: str,
     rng: np.random.Generator,
 ) -> Truth:
     """Draw what is not given of beta and bias_eta, then nu and the ratios."""
@@ -281,6 +289,7 @@ def _draw_truth(
     smooth = kernel.sample((G, Q), generator).transpose(1, 2)  # (G, S, Q)
     rough = torch.from_numpy(rng.standard_normal((G, S, Q)))
     nu = sigma[:, None] * (theta[:, None].sqrt() * smooth + (1 - theta[:, None]).sqrt() * rough)
+    nu = drawn_field(nu, coding)
     eta = design @ beta + bias_eta[:, None] + nu
     return Truth(beta, bias_eta, sigma, theta, nu, isoform_ratio(eta))
 

@@ -7,12 +7,14 @@ from itertools import permutations
 
 import numpy as np
 import oracles
+import pandas as pd
 import pytest
 import torch
 from pyro import poutine
 
-from splisosm_pyro import ModelPriors, MultinomGLMM, simulate_tissue
+from splisosm_pyro import ModelPriors, MultinomGLMM, fit_genes, simulate_tissue
 from splisosm_pyro.generative import multinomial_glmm
+from splisosm_pyro.maths.coding import Turn
 from splisosm_pyro.maths.priors import NormalPrior, StudentTPrior
 
 S = 24
@@ -285,3 +287,52 @@ def test_studies_do_not_see_the_order(P):
         first = first or numbers
         for name, value in numbers.items():
             np.testing.assert_allclose(value, first[name], rtol=1e-8, atol=1e-8, err_msg=name)
+
+
+# ---- runs
+
+
+def tables_of(P, order):
+    """The tables of a run, without what names an isoform by its number."""
+    names = [[f"isoform {p}" for p in order]] * 2
+    rng = np.random.default_rng(2)
+    covariates = pd.DataFrame({"x": X[:, 0], "level": rng.choice(["a", "b"], S)})
+    fits = fit_genes(
+        TISSUES[P].counts[:, :, list(order)].numpy(), coords=TISSUES[P].coords, iso_names=names,
+        covariates=covariates, keep_usage=True, progress=False,
+    )  # fmt: skip
+    own = fits.table.filter(regex="^(?!beta|bias|usage|isoforms|seconds|reason)")
+    by_name = [
+        table.drop(columns="number").sort_values(["gene", "isoform"], kind="stable")
+        for table in (fits.isoforms, fits.effects)
+    ]
+    return [own, *(table.reset_index(drop=True) for table in by_name)]
+
+
+@pytest.mark.parametrize("P", [2, 3, 4])
+def test_a_run_does_not_see_the_order(P):
+    first = tables_of(P, range(P))
+    assert set(first[0]["coding"]) == {"symmetric"}
+    for order in some_orders(P)[1:3]:
+        for found, expected in zip(tables_of(P, order), first, strict=True):
+            pd.testing.assert_frame_equal(found, expected, rtol=1e-8, atol=1e-8)
+
+
+def test_a_variance_of_each_logit_is_asked_for_with_its_coding():
+    counts, coords = TISSUES[3].counts.numpy(), TISSUES[3].coords
+    own = {"coords": coords, "share_variance": False, "progress": False}
+    with pytest.raises(ValueError, match="coding='reference' for a variance of each logit"):
+        fit_genes(counts, **own)
+    table = fit_genes(counts, **own, coding="reference", tests=False).table
+    assert {"sigma_0", "sigma_1"} <= set(table)
+    assert set(table["coding"]) == {"reference"}
+
+
+def test_simulated_fields_of_isoforms():
+    own = {"n_spots": 30, "n_genes": 2, "n_isos": 4, "seed": 5}
+    nu = {coding: simulate_tissue(**own, coding=coding).truth.nu for coding in CODINGS}
+    by_logit = nu["reference"].numpy()
+    root = Turn.of_size(4).matrix
+    np.testing.assert_allclose(nu["symmetric"], by_logit @ root.T, atol=1e-12)
+    with pytest.raises(ValueError, match="coding must be one of"):
+        simulate_tissue(**own, coding="last")

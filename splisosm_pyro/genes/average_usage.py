@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from scipy.linalg import block_diag
 from scipy.special import ndtri
 
+from splisosm_pyro.maths.coding import NOTHING, Turn
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.maths.numeric.compiled import compiled
 from splisosm_pyro.maths.numeric.sobol import shifted_sobol
@@ -87,16 +89,33 @@ class Parameters:
         One for all logits or one each; empty for a GLM.
     covariance : ndarray, shape ((F+1)Q + C, (F+1)Q + C)
         0 in the rows of what is held.
+    turn : Turn
+        Of what coordinates coefficients and random effect are.
     """
 
     coefficients: FloatArray
     sigma: FloatArray
     covariance: FloatArray
+    turn: Turn = NOTHING
 
     @property
     def n_logits(self) -> int:
         """Q."""
         return int(self.coefficients.shape[1])
+
+    def in_order_of(self, counts: FloatArray) -> "Parameters":
+        """Return them in coordinates of the counts (S, P) alone, where the model allows.
+
+        Draws then do not depend on the order in which the isoforms come.
+        """
+        if not self.turn.plain or (self.n_logits > 1 and self.sigma.size):
+            return self
+        turn = Turn.by_counts(counts)
+        n_rows, n_logits = self.coefficients.shape
+        whole = turn.whole_inverse(np.eye(n_rows), n_logits)
+        whole = block_diag(whole, np.eye(self.sigma.size))
+        covariance = whole @ self.covariance @ whole.T
+        return Parameters(turn.from_logits(self.coefficients), self.sigma, covariance, turn)
 
     def draws(self, n: int) -> tuple[FloatArray, FloatArray]:
         """Return n quasi-random draws of B (n, F+1, Q) and of sigma (n, Q)."""
@@ -135,8 +154,8 @@ def change_of_usage(own: Parameters, rows: Rows) -> tuple[FloatArray, FloatArray
     ([0.197, -0.197], [0.1, -0.3], [0.3, -0.1])
     """
     nodes = NODES.get(own.n_logits, MANY_NODES)
-    (change,) = _changes(*own.at_estimate(), rows, ESTIMATE_NODES)
-    drawn = _changes(*own.draws(DRAWS), rows.some(MOST_ROWS), nodes)
+    (change,) = _changes(*own.at_estimate(), rows, ESTIMATE_NODES, own.turn)
+    drawn = _changes(*own.draws(DRAWS), rows.some(MOST_ROWS), nodes, own.turn)
     low, high = np.quantile(drawn, TAILS, axis=0)
     return change, low, high
 
@@ -147,6 +166,7 @@ def largest_change(
     covariance: FloatArray,  # (D, D)
     sigma: FloatArray,  # (C,)
     rows: Rows,
+    turn: Turn = NOTHING,
 ) -> tuple[int, float, float, float]:
     """Return the isoform whose usage changes most, its change, the ends of its 95 % interval.
 
@@ -166,7 +186,7 @@ def largest_change(
 
     def changes(points: FloatArray) -> FloatArray:
         wide = np.ascontiguousarray(np.broadcast_to(spread, (len(points), spread.shape[1])))
-        return _changes(points, wide, few, QUICK_NODES)
+        return _changes(points, wide, few, QUICK_NODES, turn)
 
     steps = QUICK_STEP * np.concatenate([np.zeros((1, *coefficients.shape)), moves, -moves])
     near = changes(coefficients + steps)
@@ -182,14 +202,19 @@ def largest_change(
 
 
 def _changes(
-    coefficients: FloatArray, sigma: FloatArray, rows: Rows, nodes: int
+    coefficients: FloatArray, sigma: FloatArray, rows: Rows, nodes: int, turn: Turn
 ) -> FloatArray:  # (n, P)
-    """Average the change over rows and random effect, the same values of it on both sides."""
+    """Average the change over rows and random effect, the same values of it on both sides.
+
+    Where coordinates are turned all logits share sigma.
+    """
     n_rows = len(rows.weight)
     each = math.ceil(nodes / n_rows) if sigma.any() else 1
     z = _normal_points(n_rows * each, sigma.shape[1])
+    if not turn.plain:
+        coefficients, z = coefficients @ turn.root.T, z @ turn.root.T
     own = (coefficients, sigma, rows.low, rows.high, rows.weight / each, z)
-    return _average(*map(np.ascontiguousarray, own))
+    return turn.isoforms(_average(*map(np.ascontiguousarray, own)))
 
 
 @lru_cache(maxsize=16)

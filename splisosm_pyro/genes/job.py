@@ -21,6 +21,7 @@ from splisosm_pyro.maths.covariance.car import CARKernel
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.maths.numeric.interrupts import interrupts_heard
 from splisosm_pyro.maths.priors import Priors, prior_from_name
+from splisosm_pyro.maths.priors.symmetric import check_coding
 
 PriorName = str
 ModelName = Literal["glmm", "glm"]
@@ -42,6 +43,8 @@ class RunOptions:
         first for genes of up to three isoforms where the white part is integrated.
     share_variance : bool
         One sigma and theta for all logits of a gene.
+    coding : {'symmetric', 'reference'}
+        Whether every isoform has a field of its own, or every logit against the last isoform.
     prior : str
         Of sigma, by its name; see `MultinomGLMM`. 'none': maximum likelihood.
     prior_params : dict, optional
@@ -71,6 +74,7 @@ class RunOptions:
     nugget: str = "quadrature"
     smooth: str = "auto"
     share_variance: bool = True
+    coding: str = "symmetric"
     prior: PriorName = "half_normal"
     prior_params: dict[str, float] | None = None
     k: int = 6
@@ -88,6 +92,8 @@ class RunOptions:
         choose("smooth", self.smooth, ("auto", *SMOOTHS))
         object.__setattr__(self, "contrasts", checked_contrasts(self.contrasts))
         boolean("share_variance", self.share_variance)
+        shared = self.share_variance or not self.glmm
+        check_coding(self.coding, share_variance=shared, priors=Priors())
         boolean("standardise", self.standardise)
         boolean("keep_usage", self.keep_usage)
         boolean("tests", self.tests)
@@ -201,6 +207,7 @@ class PreparedJob:
             priors=Priors(prior_from_name(options.prior, options.prior_params)),
             options=options.glmm_options(),
             names=design.names,
+            coding=options.coding,
         )
         return cls(job, kernel, spec, PreparedContrast.all_of(job.contrasts, design.standard))
 

@@ -6,7 +6,7 @@ losing a digit. A gene that cannot be fitted is a row as well: its status says w
 
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -28,6 +28,7 @@ from splisosm_pyro.genes.job import PreparedJob, gene_seed
 from splisosm_pyro.genes.kept_usage import glm_usage, packed, softmax, usage_where_it_ended
 from splisosm_pyro.genes.tested import columns_of_tests
 from splisosm_pyro.maths.axes import LEAST_TOTAL, SplisosmWarning, as_counts
+from splisosm_pyro.maths.coding import Turn
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.maths.numeric.interrupts import interrupts_heard
 
@@ -84,7 +85,8 @@ def fit_one(prepared: PreparedJob, gene: GeneInput) -> Row:
             row["unknown"] = _unknown(fitted, prepared)
             row["fitted_usage_range"] = float(np.ptp(fitted.usage, axis=0).max())
             isoforms = _with_usage(isoforms, fitted.usage)
-            own, unknown = fitted.drawn, fitted.coefficients.unknown
+            own = fitted.drawn.in_order_of(np.asarray(gene.counts, dtype=np.float64))
+            unknown = fitted.coefficients.unknown
             effects = effect_rows(isoforms, own, unknown, prepared.contrasts)
             isoforms = with_effects(isoforms, effects, prepared.contrasts)
             params = fitted.params
@@ -111,7 +113,10 @@ def _fit(prepared: PreparedJob, gene: GeneInput) -> tuple[_Fitted, Row]:
         # in double precision also where a file has single
         checked = as_counts(np.asarray(gene.counts, dtype=np.float64)[None])
     counts = checked.values[0].numpy()
-    glm = fit_glm(counts, prepared.spec.design.rows, names=prepared.spec.names)
+    if prepared.job.options.glmm:
+        prepared = replace(prepared, spec=prepared.spec.of_gene(counts))
+    spec = prepared.spec
+    glm = fit_glm(spec.turn.counts(counts), spec.design.rows, names=spec.names)
     row: Row = {"loglik_glm": glm.log_lik}
     if not prepared.job.options.glmm:
         return _of_glm(prepared, glm), row | columns_of_tests(prepared, counts, None)
@@ -121,6 +126,7 @@ def _fit(prepared: PreparedJob, gene: GeneInput) -> tuple[_Fitted, Row]:
     start = {name: value[0].numpy() for name, value in begin.items()}
     fit, white = _with_and_without_space(prepared, counts, start)
     row |= {"log_marginal": fit.value, "smooth": prepared.spec.options.smooth}
+    row["coding"] = prepared.spec.coding
     row["at_bound"] = "; ".join(fit.at_bound)
     if fit.status != Status.NO_COUNTS:
         row |= {
@@ -196,16 +202,16 @@ def _of_glmm(prepared: PreparedJob, glm: GLMFit, fit: GeneFit) -> _Fitted:
     errors_too = prepared.job.options.keep_usage
     usage = usage_where_it_ended(spec, coefficients, fit.ended, outer, errors=errors_too)
     if usage is None:
-        at_mode = softmax(spec.design.with_intercept @ B + params["nu"])
+        at_mode = softmax(spec.turn.to_logits(spec.design.with_intercept @ B) + params["nu"])
         usage = at_mode, np.full_like(at_mode, np.inf)
     return _Fitted(
         coefficients=coefficients,
-        drawn=_drawn(coefficients, sigma, fit, outer),
+        drawn=_drawn(coefficients, sigma, fit, outer, spec.turn),
         usage=usage[0],
         certificate=_certificate(fit, least),
         variances=variances,
         params={
-            "coefficients": (spec.design.back @ B).tolist(),
+            "coefficients": spec.turn.to_logits(spec.design.back @ B).tolist(),
             "sigma": sigma.tolist(),
             "theta_logit": theta_logit.tolist(),
         },
@@ -222,7 +228,11 @@ def _outer(fit: GeneFit) -> OuterUncertainty | None:
 
 
 def _drawn(
-    coefficients: Coefficients, sigma: FloatArray, fit: GeneFit, outer: OuterUncertainty | None
+    coefficients: Coefficients,
+    sigma: FloatArray,
+    fit: GeneFit,
+    outer: OuterUncertainty | None,
+    turn: Turn,
 ) -> Parameters:
     """Return coefficients and sigma with their joint covariance; what is at a bound is held."""
     size = coefficients.values.size
@@ -232,7 +242,7 @@ def _drawn(
         place = np.append(np.flatnonzero(space.free), size + np.arange(space.n_sigma))
         among = np.append(np.arange(space.n_variance, space.size), np.arange(space.n_sigma))
         covariance[np.ix_(place, place)] = outer.covariance[np.ix_(among, among)]
-    return Parameters(coefficients.values, sigma, covariance)
+    return Parameters(coefficients.values, sigma, covariance, turn)
 
 
 def _certificate(fit: GLMFit | GeneFit, min_eigenvalue: float) -> Row:
@@ -248,7 +258,7 @@ def _certificate(fit: GLMFit | GeneFit, min_eigenvalue: float) -> Row:
 
 def _unknown(fitted: _Fitted, prepared: PreparedJob) -> str:
     """Name the coefficients that neither the counts nor a prior determine."""
-    own = fitted.coefficients.on_scale(prepared.spec.design.back)
+    own = fitted.coefficients.on_scale(prepared.spec.design.back, fitted.drawn.turn)
     names = [f"beta_{name}" for name in prepared.spec.names] + ["bias_eta"]
     return "; ".join(name for name, one in zip(names, own.known, strict=True) if not one.all())
 
@@ -265,7 +275,7 @@ def _flat(fitted: _Fitted, prepared: PreparedJob) -> Row:
     """Return coefficients, their errors and the mean usages as columns."""
     row: Row = {}
     names = [f"beta_{name}" for name in prepared.spec.names] + ["bias_eta"]
-    own_scale = fitted.coefficients.on_scale(prepared.spec.design.back)
+    own_scale = fitted.coefficients.on_scale(prepared.spec.design.back, fitted.drawn.turn)
     errors = own_scale.standard_errors()
     for name, values, own in zip(names, own_scale.values, errors, strict=True):
         for q, (value, error) in enumerate(zip(values, own, strict=True)):

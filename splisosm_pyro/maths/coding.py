@@ -80,8 +80,11 @@ class Turn:
         >>> Turn.of_gene("symmetric", np.array([[5.0, 0.0, 1.0], [0.0, 1.0, 0.0]])).order.tolist()
         [1, 2, 0]
         """
-        if not turns(coding, counts.shape[1]):
-            return cls.nothing()
+        return cls.by_counts(counts) if turns(coding, counts.shape[1]) else cls.nothing()
+
+    @classmethod
+    def by_counts(cls, counts: FloatArray) -> "Turn":
+        """Return the same of any gene, two isoforms included: one logit, that of the rarer one."""
         reads = counts.sum(axis=0)
         if np.unique(reads).size == reads.size:
             return cls(np.argsort(reads))

@@ -145,7 +145,10 @@ class GLMMSpec:
         return np.repeat([by_beta, by_bias], [n_rows - 1, 1])[:, None]
 
     def log_prior(self, params: Params) -> float:
-        """Return the sum of all log priors at documented parameters."""
+        """Return the sum of all log priors at documented parameters, of a gene or of any."""
+        n_isos = params["bias_eta"].shape[0] + 1
+        if self.turn.plain and turns(self.coding, n_isos):
+            return replace(self, turn=Turn.of_size(n_isos)).log_prior(params)
         own = self.priors.coefficients.stated(self.design.back) @ self.coefficients(params)
         theta, sigma = expit(params["theta_logit"]), np.maximum(params["sigma"], self.sigma_floor)
         return float(self.priors.value(sigma, theta, own, self.turn.log_det))

@@ -18,6 +18,7 @@ from splisosm_pyro.genes.job import Job, PreparedJob
 from splisosm_pyro.hypotheses.covariates import CovariateTest
 from splisosm_pyro.hypotheses.refits import covariate_tests, null_at
 from splisosm_pyro.hypotheses.spatial import untestable
+from splisosm_pyro.maths.coding import Turn
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.maths.numeric.interrupts import interrupts_heard
 
@@ -129,10 +130,7 @@ def screen_one(prepared: PreparedTests, fitted: FittedGene) -> Row:
     except Exception as error:
         why = f"{type(error).__name__}: {error}"
         tests = [CovariateTest(reason=why)] * len(prepared.columns)
-    rows = [
-        _row(test, one, fitted.gene.isoforms)
-        for test, one in zip(tests, prepared.rows, strict=True)
-    ]
+    rows = [_row(test, one, fitted.gene) for test, one in zip(tests, prepared.rows, strict=True)]
     return {"index": fitted.gene.index, "tests": _with_strongest(rows, prepared.job.asked)}
 
 
@@ -175,16 +173,20 @@ def _white(spec: GLMMSpec, counts: FloatArray) -> EvaluatedObjective:
     return ended
 
 
-def _row(test: CovariateTest, rows: Rows | None, isoforms: Sequence[str]) -> Row:
+def _row(test: CovariateTest, rows: Rows | None, gene: GeneInput) -> Row:
     """Return a test as plain values, with the largest change of usage where that is known."""
     names = ("statistic", "df", "p", "kind", "score_p", "reason")
     row = {name: getattr(test, name) for name in names}
     if test.reason or test.estimate is None or rows is None:
         return row
-    own = test.estimate
-    largest = largest_change(own.coefficients, own.moves, own.covariance, own.sigma, rows)
+    own, turn = test.estimate, test.estimate.turn
+    coefficients = own.coefficients
+    if coefficients.shape[1] == 1:  # which of two isoforms is the last must not be seen
+        turn = Turn.by_counts(np.asarray(gene.counts, dtype=np.float64))
+        coefficients = turn.from_logits(coefficients)
+    largest = largest_change(coefficients, own.moves, own.covariance, own.sigma, rows, turn)
     changes = dict(zip(("change", "low", "high"), largest[1:], strict=True))
-    return row | {"isoform": isoforms[largest[0]]} | changes
+    return row | {"isoform": gene.isoforms[largest[0]]} | changes
 
 
 def _with_strongest(rows: list[Row], asked: Sequence[Asked]) -> list[Row]:

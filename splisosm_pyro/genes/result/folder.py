@@ -60,7 +60,7 @@ def load(folder: Path) -> dict[str, Any]:
     return {
         **tables,
         "slide": slide,
-        "options": RunOptions(**content["options"]),
+        "options": RunOptions(**({"coding": "reference"} | content["options"])),
         "params": tuple(params),
         "kept": kept,
         "complete": bool(content["complete"]),

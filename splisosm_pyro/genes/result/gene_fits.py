@@ -166,6 +166,7 @@ class GeneFits(WithDifferentialUsage, WithTestFigures):
             var_prior_model_params=options.prior_params,
             fitting_method=METHOD,
             fitting_configs=options.configs(counts.shape[-1]),
+            coding="symmetric" if options.coding == "symmetric" else "reference",
         )
         model.setup_data(counts, corr_sp=self.kernel, design_mtx=self.slide.design)
         model.take_up([_earlier(row, params, counts.shape[1:])])

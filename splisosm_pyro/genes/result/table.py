@@ -16,7 +16,7 @@ GENE_COLUMNS = (
     *("sv", "du", "sigma", "theta", "log_sigma", "theta_logit", "usage", "fitted_usage_range"),
     *("bias_eta", "beta", "loglik_glm", "log_marginal_white", "log_marginal"),
     *("gain_over_white", "gain_over_glm", "sigma_white", "gradient_norm", "min_eigenvalue"),
-    *("sens", "sens_note", "smooth", "isoforms", "seconds", "seed"),
+    *("sens", "sens_note", "smooth", "coding", "isoforms", "seconds", "seed"),
 )
 ISOFORM_COLUMNS = (
     *("gene", "isoform", "number", "reads", "mean_usage", "min_usage", "max_usage", "delta"),
@@ -36,6 +36,7 @@ WORDS = (
     "why",
     "sens_note",
     "smooth",
+    "coding",
     "sv_reason",
     "du_reason",
     "covariate",

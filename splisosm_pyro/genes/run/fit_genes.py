@@ -38,6 +38,7 @@ def fit_genes(
     nugget: Literal["quadrature", "laplace"] = "quadrature",
     smooth: Literal["auto", "ep", "laplace"] = "auto",
     share_variance: bool = True,
+    coding: Literal["symmetric", "reference"] = "symmetric",
     var_prior_model: PriorName = "half_normal",
     var_prior_model_params: Mapping[str, float] | None = None,
     fitting_configs: Mapping[str, Any] | None = None,
@@ -97,6 +98,11 @@ def fit_genes(
         As for `MultinomGLMM`, fitted by 'marginal_newton' with free sigma. The prior of sigma is
         half normal of scale 1 unless another is named; 'none' is maximum likelihood, by which a
         gene of few reads often has a sigma without bound.
+    coding : {'symmetric', 'reference'}
+        Whether every isoform has a random effect of its own, so that nothing depends on the order
+        of isoforms, or every logit against the last one, as documented for `MultinomGLMM`. A
+        variance of each logit, ``share_variance=False``, needs ``'reference'``. Two isoforms have
+        the same model either way.
     k, rho : int, float
         Neighbours of a spot and strength of the dependence, of the CAR kernel.
     reference : mapping of str to str, optional
@@ -105,7 +111,7 @@ def fit_genes(
         Which isoform of a gene the logits are relative to: the last in the order of the data, the
         one with the most reads, the one that a column of ``var`` marks (True, or its name at every
         isoform of the gene), the one of this name, or one for each gene. It is moved to the end.
-        sigma, theta and usage of two isoforms do not depend on it.
+        Under symmetric coding the coefficients alone depend on it.
     contrasts : {'reference', 'pairwise'} or sequence of (str, str or float, str or float)
         What ``effects`` compares: each level of a category with the reference, or every two, and
         numbers by one standard deviation; or by name, ``[("region", "B", "A"), ("age", 60, 30)]``:
@@ -176,10 +182,9 @@ def fit_genes(
     keys = SlideKeys(group_iso_by, layer, spatial_key, adj_key, library_key, reference, n_isos)
     keys = replace(keys, reference_isoform=reference_isoform)
     slide = slide_of(adata_or_counts, keys, covariates, coords, gene_names, iso_names)
+    how: dict[str, Any] = {"model": model, "nugget": nugget, "smooth": smooth, "coding": coding}
     options = RunOptions(
-        model=model,
-        nugget=nugget,
-        smooth=smooth,
+        **how,
         share_variance=share_variance,
         prior=var_prior_model,
         prior_params=None if var_prior_model_params is None else dict(var_prior_model_params),

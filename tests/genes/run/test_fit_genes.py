@@ -98,6 +98,7 @@ def test_numbers_are_those_of_the_models(fits, slide):
         var_prior_model="half_normal",
         fitting_method="marginal_newton",
         fitting_configs={"smooth": "ep"},
+        coding="symmetric",
     )
     glmm.setup_data(counts, kernel, slide.design)
     glmm.fit(quiet=True)
