@@ -11,6 +11,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from splisosm_pyro.fit.options import positive_int
+from splisosm_pyro.maths.coding import NOTHING, Turn, turns
 from splisosm_pyro.maths.covariance.kernel import Kernel
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.maths.priors import PoweredPrior, Priors
@@ -79,7 +80,8 @@ def prior_predictive(
     """Draw usage over the tissue from priors, and say how far it ranges.
 
     Drawn are sigma, theta, the intercept where it has a proper prior, and the field
-    ``nu_q ~ N(0, sigma^2 (theta V + (1 - theta) I))``; the usage of isoform p at spot s is
+    ``nu_q ~ N(0, sigma^2 (theta V + (1 - theta) I))``, or every isoform's own where the model's
+    coding is symmetric; the usage of isoform p at spot s is
     ``softmax([bias_eta + nu, 0])``, its range the largest less the smallest over the spots.
     Covariates stay out: their values are the data's.
 
@@ -133,7 +135,8 @@ def prior_predictive(
     centre = _centre(usage, n_isos)
     parts = []
     for whole in grid.values():
-        parts.append(_drawn(whole, kernel, n_isos, centre, coverage, draws, seed))
+        fields = _Fields(kernel, n_isos, "reference" if model is None else model.coding)
+        parts.append(_drawn(whole, fields, centre, coverage, draws, seed))
     dataset = xr.concat(parts, dim="prior").assign_coords(
         prior=list(grid), draw=np.arange(draws), isoform=np.arange(n_isos)
     )
@@ -164,17 +167,31 @@ def _centre(usage: Sequence[float] | None, n_isos: int) -> FloatArray:
     return np.asarray(np.log(given[:-1]) - np.log(given[-1]))
 
 
+@dataclass(frozen=True, eq=False)
+class _Fields:
+    """What fields of unit variance are drawn over and for."""
+
+    kernel: Kernel
+    n_isos: int
+    coding: str
+
+    def drawn(self, theta: FloatArray, seed: int) -> FloatArray:  # (n, Q, S)
+        """Draw one of each theta (n, 1)."""
+        turn = Turn.of_size(self.n_isos) if turns(self.coding, self.n_isos) else NOTHING
+        fields = unit_fields(self.kernel, self.n_isos - 1, len(theta), seed, theta)
+        return turn.columns_to_logits(fields)
+
+
 def _drawn(
     priors: Priors,
-    kernel: Kernel,
-    n_isos: int,
+    fields: _Fields,
     centre: FloatArray,
     coverage: float,
     draws: int,
     seed: int,
 ) -> xr.Dataset:
     """Draw from one set of priors."""
-    priors, n_logits = priors.for_gene(kernel, n_isos), n_isos - 1
+    priors, n_logits = priors.for_gene(fields.kernel, fields.n_isos), fields.n_isos - 1
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         sigma = priors.sigma.draw((draws,))
@@ -182,12 +199,12 @@ def _drawn(
         bias = np.broadcast_to(centre, (draws, n_logits))
         if priors.bias.proper:
             bias = priors.bias.distribution().sample((draws, n_logits)).numpy()
-    size = max(1, BATCH // (kernel.n_spots * n_isos))
+    size = max(1, BATCH // (fields.kernel.n_spots * fields.n_isos))
     ranges = []
     for first in range(0, draws, size):
         part = slice(first, first + size)
-        fields = unit_fields(kernel, n_logits, len(sigma[part]), seed + 1 + first, theta[part])
-        eta = bias[part, :, None] + sigma[part, None, None] * fields
+        eta = sigma[part, None, None] * fields.drawn(theta[part], seed + 1 + first)
+        eta += bias[part, :, None]
         ranges.append(usage_ranges(eta, coverage))
     found = np.concatenate(ranges)
     return xr.Dataset(

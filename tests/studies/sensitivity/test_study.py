@@ -471,6 +471,17 @@ def test_the_prior_predictive_of_a_model_is_seeded_and_knows_the_usage(model):
     assert float(rare) < 0.2 * float(even)
 
 
+def test_under_the_symmetric_coding_all_isoforms_range_alike_before_data():
+    tissue, mean = simulate_tissue(n_spots=37, n_genes=1, n_isos=3, design="none", seed=0), {}
+    for coding in ("reference", "symmetric"):
+        model = MultinomGLMM(var_prior_model="half_normal", coding=coding)
+        model.setup_data(tissue.counts, tissue.kernel)
+        found = prior_predictive(model, draws=1500, seed=1).dataset["usage_range"]
+        mean[coding] = found.mean(("prior", "draw")).to_numpy()
+    assert np.ptp(mean["symmetric"]) < 0.015
+    assert np.ptp(mean["reference"]) > 0.05
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
