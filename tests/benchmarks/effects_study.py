@@ -29,6 +29,7 @@ def truth(coefficients, sigma, X):
 def study(options):
     """Simulate, fit; return a row for each gene and change."""
     real, coords, kernel = slide(options.data, options.genes)
+    real = real[real.sum(axis=(1, 2)) >= options.min_reads]
     rng = np.random.default_rng(options.seed)
     number = covariate("smooth", coords, kernel, rng)[:, 0]
     band = (coords[:, 0] > np.median(coords[:, 0])).astype(np.float64)
@@ -72,6 +73,7 @@ def main():
     parser.add_argument("--effect", type=float, default=1.0, help="sd of the true coefficients")
     parser.add_argument("--sigma", type=float, default=1.0)
     parser.add_argument("--theta", type=float, default=0.7)
+    parser.add_argument("--min-reads", type=int, default=0, help="of the real genes")
     parser.add_argument("--n-jobs", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     report(study(parser.parse_args()))
