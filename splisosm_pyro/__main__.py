@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from splisosm_pyro import __version__
+from splisosm_pyro.command_differential import add_test
 from splisosm_pyro.command_options import add_data_options, add_model_options
-from splisosm_pyro.command_test import add_test
 from splisosm_pyro.paths import check_folder, check_results, expanded, made_folder
 
 if TYPE_CHECKING:

@@ -370,7 +370,8 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
         return self._spec(), model.counts, model.each_params()
 
     def _sigma_in_force(self) -> Tensor:
-        return self.sigma.clamp(min=self._spec().sigma_floor)  # raises before setup_data
+        floor = self._spec().sigma_floor  # raises before setup_data
+        return self.sigma.clamp(min=floor)
 
     def _eta(self) -> Tensor:
         fixed = super()._eta()

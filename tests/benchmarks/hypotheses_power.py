@@ -17,7 +17,6 @@ import anndata
 import numpy as np
 import pandas as pd
 from hypotheses_study import covariate, draw, field, slide
-from splisosm import SplisosmNP
 
 from splisosm_pyro import fit_genes
 
@@ -53,6 +52,8 @@ def as_anndata(counts, coords):
 
 def theirs(counts, coords, method, X=None):
     """Return p (G,) or (G, K) of splisosm's test and the seconds that it took."""
+    from splisosm import SplisosmNP
+
     began, model = time.perf_counter(), SplisosmNP()
     kept = {"min_counts": 0, "filter_single_iso_genes": False}
     model.setup_data(as_anndata(counts, coords), design_mtx=X, **kept)

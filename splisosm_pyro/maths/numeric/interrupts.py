@@ -20,6 +20,7 @@ def interrupts_heard() -> Iterator[None]:
 
     Examples
     --------
+    >>> before = signal.signal(signal.SIGINT, signal.default_int_handler)
     >>> try:
     ...     with interrupts_heard():
     ...         try:
@@ -29,6 +30,7 @@ def interrupts_heard() -> Iterator[None]:
     ... except KeyboardInterrupt:
     ...     print("heard")
     heard
+    >>> _ = signal.signal(signal.SIGINT, before)
     """
     own = signal.getsignal(signal.SIGINT)
     if not callable(own) or threading.current_thread() is not threading.main_thread():
