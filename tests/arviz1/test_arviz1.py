@@ -39,6 +39,10 @@ def load(name):
     parents = ("splisosm_pyro", "splisosm_pyro.maths", "splisosm_pyro.maths.numeric")
     stubs = {parent: types.ModuleType(parent) for parent in parents}
     stubs["splisosm_pyro"].__path__ = [str(FOLDER.parent)]
+    for folder in (FOLDER, FOLDER / "arviz"):  # their files, not what their packages import
+        package = ".".join(folder.relative_to(FOLDER.parents[1]).parts)
+        stubs[package] = types.ModuleType(package)
+        stubs[package].__path__ = [str(folder)]
     stubs[arrays.__name__] = arrays
     before = {key: sys.modules.get(key) for key in stubs}
     sys.modules.update(stubs)
