@@ -6,10 +6,11 @@ Newton's method with halved steps on the concave log-likelihood of what moves, i
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import gammaln, log_softmax
+from scipy.special import log_softmax
 
 from splisosm_pyro.fit.result import GeneFit, Status
 from splisosm_pyro.maths.numeric.arrays import FloatArray, Mask
+from splisosm_pyro.maths.spot.gaussian import log_coefficient
 
 MAX_HALVINGS = 30
 # Beyond this the coefficients head for infinity: eta of a spot, and Newton steps without a limit.
@@ -27,8 +28,7 @@ class GivenLogits:
 
     def log_lik(self, B: FloatArray) -> float:
         """Return the log-likelihood in nats at coefficients (F+1, Q), with the coefficient."""
-        totals = self.counts.sum(axis=1)
-        constant = gammaln(totals + 1.0).sum() - gammaln(self.counts + 1.0).sum()
+        constant = log_coefficient(self.counts).sum()
         return float((self.counts * self._log_ratio(B)).sum() + constant)
 
     def slopes(self, B: FloatArray) -> tuple[FloatArray, FloatArray]:
