@@ -64,8 +64,8 @@ def usage_given_counts(counts: FloatArray, mean: FloatArray, cov: FloatArray) ->
     Returns
     -------
     Usage
-        Rows of the mean sum to one. Errors of about 1e-9 for two isoforms, 1e-8 for three, 1e-3 for
-        four and more.
+        Rows of the mean sum to one. Errors of about 1e-9 for two isoforms, 1e-8 for three; for
+        four and more 1e-3 at an sd of the logits up to 0.5, 1e-2 up to 3.
 
     Notes
     -----
