@@ -34,6 +34,8 @@ numpydoc_show_class_members = False
 
 nitpicky = True
 
+MOVED = ("benchmarks", "nugget_tables", "nugget_depth", "nugget_small", "nugget_real")
+
 
 def copy_notebooks(app, _config):
     """Bring the notebooks, which lie beside this folder, into it."""
@@ -52,8 +54,19 @@ def escape_stars(_app, _what, _name, _obj, _options, lines):
     lines[:] = [re.sub(r"(?<=[( ])\*(?=[,)])", r"\\*", line) for line in lines]
 
 
+def leave_word(app, exception):
+    """Lead the addresses that pages had before they moved to where they are."""
+    if exception or app.builder.format != "html":
+        return
+    for name in MOVED:
+        goal = f"measurements/{name}.html"
+        text = f'<meta http-equiv="refresh" content="0; url={goal}"><a href="{goal}">{goal}</a>'
+        (Path(app.outdir) / f"{name}.html").write_text(f"<!DOCTYPE html>{text}", encoding="utf-8")
+
+
 def setup(app):
     """Connect them."""
     app.connect("autodoc-process-docstring", escape_stars, priority=100)
     app.connect("config-inited", copy_notebooks)
     app.connect("source-read", link_copies)
+    app.connect("build-finished", leave_word)

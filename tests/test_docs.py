@@ -4,10 +4,29 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from splisosm_pyro.fit.result import Status
+from splisosm_pyro.genes.differential.of_fits import INTERRUPTED
+from splisosm_pyro.genes.effects import NOT_DETERMINED
+from splisosm_pyro.hypotheses.covariates import NOTHING_LEFT
+from splisosm_pyro.hypotheses.spatial import untestable
+from splisosm_pyro.posterior.arviz.diagnose import REMEDIES
+from splisosm_pyro.studies.sensitivity.mode_shift import CURVATURE
+
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = ROOT / "docs"
+# Not what a build left behind: docs/api/, docs/notebooks/, docs/_build/.
+PAGES = [
+    *(ROOT / f"{page}.md" for page in ("README", "CHANGELOG", "CONTRIBUTING", "CODE_OF_CONDUCT")),
+    *sorted((*DOCS.glob("*.md"), *DOCS.glob("measurements/*.md"))),
+]
+MOST_WORDS = 1200
+LONG_KINDS = ("Reference", "Measurements")
+# Addresses outside are held by their form alone: CI may have no network.
+ADDRESS = re.compile(r"(https://[\w-]+(\.[\w-]+)+(/[\w./~%#?=&+-]*)?|mailto:[^@\s]+@[^@\s]+)")
+DOI = re.compile(r"(?:doi:|doi\.org/)([^\s)\],;]+)")
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MAX_BYTES = 500_000
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:home|root|work|opt|tmp|usr|Users|private)/|[A-Z]:\\\\\w")
@@ -31,10 +50,11 @@ def anchors(text):
 
 
 def broken_links(page, text):
-    """Links of a page that lead nowhere: no such file, or no such heading."""
+    """Links of a page that lead nowhere: no such file or heading, an address that is none."""
     found = []
     for target in re.findall(r"\]\(([^)\s]+)\)", prose(text)):
         if re.match(r"\w+:", target):
+            found += [] if ADDRESS.fullmatch(target) else [target]
             continue
         file, _, anchor = target.partition("#")
         goal = (page.parent / file).resolve() if file else page
@@ -50,8 +70,72 @@ def test_links_lead_somewhere(page):
 
 def test_broken_links_are_found():
     page = ROOT / "README.md"
-    text = "[a](#no-heading) [b](nothing.md) [c](LICENSE#x) `[d](code)` [e](https://a) [f](LICENSE)"
+    text = "[a](#no-heading) [b](nothing.md) [c](LICENSE#x) `[d](code)` [e](LICENSE)"
     assert broken_links(page, text) == ["#no-heading", "nothing.md", "LICENSE#x"]
+    assert broken_links(page, "[a](http://a.org) [b](https://a) [c](https://a.org/b#c)") == [
+        "http://a.org",
+        "https://a",
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_sources_have_the_form_of_a_doi(page):
+    found = [doi.rstrip(".") for doi in DOI.findall(page.read_text("utf-8"))]
+    assert [doi for doi in found if not re.fullmatch(r"10\.\d{4,5}/\S+", doi)] == []
+
+
+# --- kinds of pages ---
+
+
+def kinds():
+    """The pages under each caption of the table of contents, as paths below docs/."""
+    trees = re.findall(
+        r"^```{toctree}\n:caption: (.*?)\n.*?\n\n(.*?)^```",
+        (DOCS / "index.md").read_text(),
+        re.M | re.S,
+    )
+    return {caption: pages.split() for caption, pages in trees}
+
+
+def test_every_page_has_a_place_in_the_contents():
+    listed = [page for pages in kinds().values() for page in pages]
+    own = [
+        page.relative_to(DOCS).with_suffix("").as_posix() for page in PAGES if DOCS in page.parents
+    ]
+    notebooks = [f"notebooks/{notebook.stem}" for notebook in NOTEBOOKS]
+    assert sorted([*listed, "index"]) == sorted([*own, *notebooks])
+
+
+def words(text):
+    """Count what has a letter or a digit, code and tables included."""
+    return len(re.findall(r"\S*\w\S*", text))
+
+
+def test_pages_are_short_enough_to_be_read_to_the_end():
+    lengths = {
+        page: words((DOCS / f"{page}.md").read_text("utf-8"))
+        for kind, pages in kinds().items()
+        if kind not in LONG_KINDS
+        for page in pages
+        if not page.startswith("notebooks/")
+    }
+    assert len(lengths) > 10
+    assert {page: n for page, n in lengths.items() if n > MOST_WORDS} == {}
+
+
+def test_page_of_what_can_go_wrong_knows_the_words_of_the_code():
+    page = " ".join((DOCS / "what_can_go_wrong.md").read_text("utf-8").split())
+    said = [*Status, NOT_DETERMINED, NOTHING_LEFT, CURVATURE, INTERRUPTED, *REMEDIES.values()]
+    said += [untestable(*few) for few in too_few_to_test()]
+    parts = [part for words in said for part in re.split(r"\d+|, (?:else )?|: ", words) if part]
+    assert [part for part in parts if part not in page] == []
+
+
+def too_few_to_test():
+    """Counts and occupied spots of genes that cannot be tested."""
+    yield np.zeros((4, 2)), np.array([], dtype=int)
+    yield np.ones((4, 1)), np.arange(4)
+    yield np.ones((4, 2)), np.arange(2)
 
 
 # --- notebooks ---

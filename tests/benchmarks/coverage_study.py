@@ -1,4 +1,4 @@
-"""Coverage of the posteriors' intervals on simulated genes; the table of docs/posteriors.md.
+"""Coverage of the posteriors' intervals on simulated genes: docs/measurements/posteriors.md.
 
     python tests/benchmarks/coverage_study.py --genes 200
 

@@ -1,4 +1,4 @@
-"""Coverage of the intervals of a change of usage; docs/many_genes.md has the table.
+"""Coverage of the intervals of a change of usage; docs/measurements/effects.md has the table.
 
     python tests/benchmarks/effects_study.py --data counts.npz --genes 1000 --effect 1 --seed 0
 

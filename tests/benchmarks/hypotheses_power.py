@@ -1,4 +1,4 @@
-"""Power and time beside splisosm's own tests, at equal false positive rate; docs/tests.md has them.
+"""Power and time beside splisosm's tests, at an equal rate: docs/measurements/hypotheses.md.
 
     python tests/benchmarks/hypotheses_power.py space --genes 200 --seed 0
     python tests/benchmarks/hypotheses_power.py covariates --genes 150 --seed 0

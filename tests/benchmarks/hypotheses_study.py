@@ -1,4 +1,4 @@
-"""False positive rates and power of the tests of space and of covariates; docs/tests.md has them.
+"""False positive rates and power of the tests: docs/measurements/hypotheses.md.
 
     python tests/benchmarks/hypotheses_study.py space --sigma 1 --isoforms 3 --genes 643 --seed 0
     python tests/benchmarks/hypotheses_study.py covariates --sigma 1 --theta 0.7 --covariate smooth

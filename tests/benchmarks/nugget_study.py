@@ -231,7 +231,7 @@ def main() -> None:
     root = Path(__file__).resolve().parents[2]
     shared = Path(os.environ.get("SPLISOSM_PYRO_SHARED", root.parent / "shared"))
     parser.add_argument("--data", type=Path, default=shared / "data")
-    parser.add_argument("--docs", type=Path, default=root / "docs")
+    parser.add_argument("--docs", type=Path, default=root / "docs" / "measurements")
     parser.add_argument("--part", choices=(*PARTS, "all"), default="all")
     parser.add_argument("--other-python", default=None, help="an interpreter that has splisosm")
     given = parser.parse_args()

@@ -9,6 +9,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from machine import provenance
 
 CAP = 5.0  # larger sigmas count as this much
 INFORMED = 300  # reads of a gene that has something to say about its variances
@@ -20,6 +21,7 @@ COLOURS = {
     "reference joint_gd": "tab:red",
 }
 OURS = ("laplace", "quadrature", "ep")
+COMMAND = "python tests/benchmarks/nugget_study.py --part"
 
 
 def summary(fits: pd.DataFrame, keys: tuple[str, ...]) -> pd.DataFrame:
@@ -73,7 +75,7 @@ def write_simulation(fits: pd.DataFrame, docs: Path) -> None:
         "All genes, all truths": summary(fits, ()),
         "All genes, by truth": summary(fits, keys),
     }
-    write_parts(docs / "nugget_tables.md", "Tables of the nugget study", parts)
+    write_parts(docs / "nugget_tables.md", "Tables of the nugget study", "simulation", parts)
     figure(informed, docs / "nugget.png")
 
 
@@ -84,7 +86,7 @@ def write_depth(fits: pd.DataFrame, docs: Path) -> None:
         "By depth and theta": summary(fits, ("depth", "true_theta")),
         "By depth and truth": summary(fits, ("depth", "true_sigma", "true_theta")),
     }
-    write_parts(docs / "nugget_depth.md", "As the reads grow", parts)
+    write_parts(docs / "nugget_depth.md", "As the reads grow", "depth", parts)
 
 
 def write_small(fits: pd.DataFrame, docs: Path) -> None:
@@ -92,13 +94,13 @@ def write_small(fits: pd.DataFrame, docs: Path) -> None:
     fits.round(6).to_csv(docs / "nugget_small.csv", index=False)
     keys = ("true_sigma", "true_theta")
     parts = {"By truth": summary(fits, keys)}
-    write_parts(docs / "nugget_small.md", "On a small slide", parts)
+    write_parts(docs / "nugget_small.md", "On a small slide", "small", parts)
 
 
-def write_parts(path: Path, title: str, parts: dict[str, pd.DataFrame]) -> None:
+def write_parts(path: Path, title: str, part: str, tables: dict[str, pd.DataFrame]) -> None:
     """Write a page of tables under their headings."""
-    text = "\n".join(f"## {name}\n\n{markdown(table)}" for name, table in parts.items())
-    path.write_text(f"# {title}\n\n{text}", encoding="utf-8")
+    text = "\n".join(f"## {name}\n\n{markdown(table)}" for name, table in tables.items())
+    path.write_text(f"# {title}\n\n{provenance(f'{COMMAND} {part}')}\n{text}", encoding="utf-8")
 
 
 def figure(fits: pd.DataFrame, path: Path) -> None:
@@ -154,7 +156,7 @@ def write_real(fits: pd.DataFrame, docs: Path) -> None:
                 values=["sigma", "theta", "gain", "seconds", "correction", "pareto_k"],
             )
             text.append(f"## {n_isos} isoforms, {len(wide)} genes{title}\n\n{real_counts(wide)}")
-    page = "# The genes of the slide\n\n" + "\n".join(text)
+    page = f"# The genes of the slide\n\n{provenance(f'{COMMAND} real')}\n" + "\n".join(text)
     (docs / "nugget_real.md").write_text(page, encoding="utf-8")
 
 

@@ -1,7 +1,7 @@
 """The benchmark: one command prints one table of our speed beside the reference implementation's.
 
     python tests/benchmarks/run.py                     every row; less than half an hour
-    python tests/benchmarks/run.py --write docs/benchmarks.md     and put the table there
+    python tests/benchmarks/run.py --write docs/measurements/benchmarks.md  and put the table there
     python tests/benchmarks/run.py --quick             small sizes, under two minutes
     python tests/benchmarks/run.py --rows glm,growth   some rows
 
@@ -27,6 +27,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from machine import processor
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 COLUMNS = (
@@ -104,14 +106,6 @@ def versions() -> str:
         except importlib.metadata.PackageNotFoundError:
             found.append(f"{package} (not installed)")
     return f"{processor()}; Python {platform.python_version()}, {', '.join(found)}"
-
-
-def processor() -> str:
-    """Name the processor."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    models = [text.split(":", 1)[1].strip() for text in lines if text.startswith("model name")]
-    return f"{len(models)} x {models[0]}" if models else platform.processor()
 
 
 def table_into(page: Path, lines: Sequence[str]) -> None:
