@@ -12,21 +12,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from scipy.linalg import qr, solve_triangular
 from torch import Tensor
 
+from splisosm_pyro.maths.dependent_columns import Dependent, dependent_columns
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 
 ArrayLike = Tensor | npt.NDArray[np.generic]
 DesignLike = ArrayLike | pd.DataFrame
 
 DEVICES = ("cpu", "cuda", "mps")
-# Two covariates count as dependent where what is left of one after regression on the others is
-# below this share of it, below 100 units of rounding of its own dtype, or below so many times what
-# rounding, in units of its size, makes of its spread.
-DEPENDENCE_TOLERANCE, DEPENDENCE_ROUNDING = 1e-10, 10.0
-# A column that varies by no more than so many units of rounding of its size is constant.
-CONSTANT_ROUNDING = 16.0
 # A spot with fewer reads is empty: estimated counts leave such specks, worth less than 1e-8 nats.
 LEAST_TOTAL = 1e-9
 # More reads of an isoform at a spot are none: sums over spots would keep too few digits.
@@ -210,8 +204,17 @@ def as_design(design_mtx: DesignLike | None, n_spots: int) -> Tensor:
     >>> as_design(np.array([[0.0], [1.0], [3.0]]), 3).squeeze(-1).tolist()
     [0.0, 1.0, 3.0]
     """
+    values, dependent = design_with_dependent(design_mtx, n_spots)
+    refuse_dependent(dependent, covariate_names(design_mtx))
+    return values
+
+
+def design_with_dependent(
+    design_mtx: DesignLike | None, n_spots: int
+) -> tuple[Tensor, tuple[Dependent, ...]]:
+    """Check the design matrix as ``as_design`` does, but return what depends on the rest."""
     if design_mtx is None:
-        return torch.zeros(n_spots, 0, dtype=torch.float64)
+        return torch.zeros(n_spots, 0, dtype=torch.float64), ()
     given = _as_tensor(_frame_values(design_mtx), "design_mtx")
     if given.dtype.is_complex:
         raise TypeError(f"design_mtx must be real, came {_dtype_name(given.dtype)}")
@@ -229,8 +232,8 @@ def as_design(design_mtx: DesignLike | None, n_spots: int) -> Tensor:
         )
     values = _dense_float64(given)
     rounding = torch.finfo(given.dtype if given.dtype.is_floating_point else torch.float64).eps
-    _check_columns(values.numpy(), covariate_names(design_mtx), rounding)
-    return values
+    _check_finite(values.numpy(), covariate_names(design_mtx))
+    return values, tuple(dependent_columns(values.numpy(), rounding))
 
 
 def covariate_names(design_mtx: DesignLike | None) -> list[str]:
@@ -261,8 +264,8 @@ def _frame_values(design_mtx: DesignLike) -> ArrayLike:
     return design_mtx.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
-def _check_columns(values: FloatArray, names: Sequence[str], rounding: float) -> None:
-    """Refuse values that are not finite, constant columns and dependent columns."""
+def _check_finite(values: FloatArray, names: Sequence[str]) -> None:
+    """Refuse values that are not finite."""
     wrong = ~np.isfinite(values)
     if wrong.any():
         spot, column = (int(i) for i in np.argwhere(wrong)[0])
@@ -270,54 +273,19 @@ def _check_columns(values: FloatArray, names: Sequence[str], rounding: float) ->
             f"design_mtx must be finite, came {values[spot, column]} at spot {spot} "
             f"in column {names[column]!r}"
         )
-    if values.shape[1] == 0:
+
+
+def refuse_dependent(dependent: Sequence[Dependent], names: Sequence[str]) -> None:
+    """Raise if a column is constant or follows from others and the intercept."""
+    if not dependent:
         return
-    scale = np.abs(values).max(axis=0)
-    for name, spread, size in zip(names, np.ptp(values, axis=0), scale, strict=True):
-        if spread <= CONSTANT_ROUNDING * rounding * size:
-            raise ValueError(
-                f"design_mtx must have no constant column, since the model has an intercept: "
-                f"column {name!r} is constant"
-            )
-    _check_independence(values, names, rounding)
-
-
-def centred(values: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return columns (S, F) about their means, and the means (F,), whatever the columns' origins.
-
-    The first mean is rounded in units of a column's size; what is left is taken off again.
-
-    Examples
-    --------
-    >>> centred(np.array([[1e6 + 0.25], [1e6 - 0.25]]))[0].ravel().tolist()
-    [0.25, -0.25]
-    """
-    first = values.mean(axis=0)
-    apart = values - first
-    rest = apart.mean(axis=0)
-    return apart - rest, first + rest
-
-
-def _check_independence(values: FloatArray, names: Sequence[str], rounding: float) -> None:
-    """Pivoted QR of the centred columns; name the first dependent column and its partners."""
-    size = np.abs(values).max(axis=0)
-    columns = centred(values)[0] / size  # squares of what is tiny would be 0
-    norm = np.sqrt((columns**2).sum(axis=0))
-    blurred = DEPENDENCE_ROUNDING * rounding * np.sqrt(len(values)) / norm
-    _, upper, pivot = qr(columns / norm, mode="economic", pivoting=True)
-    diagonal = np.abs(upper.diagonal())
-    least = max(DEPENDENCE_TOLERANCE, 100.0 * rounding)
-    kept = diagonal > np.maximum(least, np.maximum.accumulate(blurred[pivot])[: diagonal.size])
-    rank = len(kept) if kept.all() else int(np.argmin(kept))
-    if rank == values.shape[1]:
-        return
-    weights = solve_triangular(upper[:rank, :rank], upper[:rank, rank])
-    partners = [names[pivot[i]] for i in range(rank) if abs(weights[i]) > 1e-6]
-    raise ValueError(
-        "design_mtx must have linearly independent columns, also together with the intercept: "
-        f"column {names[pivot[rank]]!r} is a linear combination of the intercept and "
-        + ", ".join(repr(name) for name in partners)
+    first = dependent[0]
+    must = (
+        "have linearly independent columns, also together with the intercept"
+        if first.partners
+        else "have no constant column, since the model has an intercept"
     )
+    raise ValueError(f"design_mtx must {must}: {first.in_words(names)}")
 
 
 def as_device(device: str | torch.device) -> torch.device:

@@ -1,5 +1,6 @@
 """What a model is given, checked once, and how it is read."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,11 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from splisosm_pyro.fit.glm.standard_design import StandardDesign
+from splisosm_pyro.fit.options import boolean
 from splisosm_pyro.maths.axes import (
     Counts,
     DesignLike,
-    as_design,
+    SplisosmWarning,
     covariate_names,
+    design_with_dependent,
+    refuse_dependent,
 )
 from splisosm_pyro.model.history import FitLog
 
@@ -36,6 +40,8 @@ class ModelData:
         The spatial covariance, where the model has one.
     dtype : torch.dtype
         Of parameters and outputs.
+    left_out : tuple of int
+        Covariates that others and the intercept determine: beta is 0.
     """
 
     counts: Counts
@@ -43,17 +49,42 @@ class ModelData:
     names: tuple[str, ...] = ()
     kernel: Any = None
     dtype: torch.dtype = torch.float64
+    left_out: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, counts: Counts, design_mtx: DesignLike | None, kernel: Any = None) -> "ModelData":
-        """Check the design and put all together."""
-        design, names = as_design(design_mtx, counts.n_spots), covariate_names(design_mtx)
-        return cls(counts, design, tuple(names), kernel, output_dtype(counts, design_mtx))
+    def of(
+        cls,
+        counts: Counts,
+        design_mtx: DesignLike | None,
+        kernel: Any = None,
+        *,
+        strict: bool = False,
+    ) -> "ModelData":
+        """Check the design and put all together; a warning says which columns are left out."""
+        names, n_spots = tuple(covariate_names(design_mtx)), counts.n_spots
+        design, dependent = design_with_dependent(design_mtx, n_spots)
+        if boolean("strict", strict):
+            refuse_dependent(dependent, names)
+        dtype = output_dtype(counts, design_mtx)
+        left_out = tuple(sorted(one.column for one in dependent))
+        made = cls(counts, design, names, kernel, dtype, left_out)
+        if dependent:
+            said = ", ".join(one.in_words(names) for one in dependent)
+            warnings.warn(
+                "design_mtx has no coefficient of its own for every column, since the model has an "
+                f"intercept: {said}; left out of the fit, beta stays 0 there and the others are "
+                "those without it (strict=True refuses)",
+                SplisosmWarning,
+                stacklevel=4,
+            )
+        return made
 
     @cached_property
     def standard(self) -> StandardDesign:
-        """The design as the solvers take it."""
-        return StandardDesign.of(self.design.numpy())
+        """The design as the solvers take it, 0 where a column is left out."""
+        design = self.design.numpy().copy()
+        design[:, self.left_out] = 0.0
+        return StandardDesign.of(design)
 
     def standard_where(self, held: frozenset[str]) -> StandardDesign:
         """Return the design as the solvers take it where some coefficients are held.

@@ -96,6 +96,8 @@ class MultinomGLM(BaseModel, nn.Module):
         counts: ArrayLike,
         design_mtx: DesignLike | None = None,
         device: Literal["cpu", "cuda", "mps"] = "cpu",
+        *,
+        strict: bool = False,
     ) -> None:
         """Take the data and create the parameters, at 0. A bad call leaves the model as it was.
 
@@ -107,6 +109,9 @@ class MultinomGLM(BaseModel, nn.Module):
             Covariates of the spots, without intercept. None: intercept only.
         device : {'cpu', 'cuda', 'mps'}
             Where parameters and outputs live.
+        strict : bool
+            Refuse columns that are constant or follow from others and the intercept, such as those
+            of all levels. Otherwise a warning says which are left out: their beta stays 0.
 
         Raises
         ------
@@ -117,7 +122,7 @@ class MultinomGLM(BaseModel, nn.Module):
         """
         place = as_device(device)
         checked = as_counts(counts)
-        data = ModelData.of(checked, design_mtx)
+        data = ModelData.of(checked, design_mtx, strict=strict)
         self._install(data, _zeros(data), place)
 
     def forward(self) -> Tensor:

@@ -148,6 +148,8 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
         device: Literal["cpu", "cuda", "mps"] = "cpu",
         corr_sp_eigvals: ArrayLike | None = None,
         corr_sp_eigvecs: ArrayLike | None = None,
+        *,
+        strict: bool = False,
     ) -> None:
         """Take the data, create the parameters. A bad call leaves the model as it was.
 
@@ -164,18 +166,18 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
         corr_sp_eigvals, corr_sp_eigvecs : Tensor or ndarray, shapes (R,) and (S, R), optional
             Eigenpairs of V in the place of ``corr_sp``; with R < S the leading ones, and the
             residual eigenvalue keeps the trace S.
+        strict : bool
+            Refuse columns without a coefficient of their own, as ``MultinomGLM.setup_data`` has it.
 
         Raises
         ------
-        TypeError, ValueError
+        TypeError, ValueError, NotImplementedError
             If an argument is not legal; the message names it, what was expected and what came.
-        NotImplementedError
-            If there is one isoform only.
         """
         place = as_device(device)
         checked = as_counts(counts)
         kernel = as_kernel(corr_sp, corr_sp_eigvals, corr_sp_eigvecs, checked.n_spots)
-        data = ModelData.of(checked, design_mtx, kernel)
+        data = ModelData.of(checked, design_mtx, kernel, strict=strict)
         sizes = data.design.shape[1], 1 if self.share_variance else checked.n_isos - 1
         self._install(data, starting_values(checked, *sizes, self.init_ratio), place)
         self.sigma.requires_grad_(not self.var_fix_sigma)
@@ -262,10 +264,7 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
             The ratios at ``nu`` as it stands, or their posterior mean given the other parameters,
             for which ``nu`` is not read: milder, the more so the fewer counts a spot has.
 
-        Raises
-        ------
-        ValueError
-            If the model has no data or ``kind`` is not legal.
+        A ValueError if the model has no data or ``kind`` is not legal.
         """
         if choose("kind", kind, ("at_nu", "posterior_mean")) == "at_nu":
             return super().get_isoform_ratio()

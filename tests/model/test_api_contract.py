@@ -19,7 +19,7 @@ FIT = {
 SIGNATURES = {
     MultinomGLM: {
         "__init__": {"fitting_method": "iwls", "fitting_configs": None},
-        "setup_data": {"counts": REQUIRED, "design_mtx": None, "device": "cpu"},
+        "setup_data": {"counts": REQUIRED, "design_mtx": None, "device": "cpu", "strict": False},
         "fit": FIT,
         "clone": {},
         "forward": {},
@@ -44,6 +44,7 @@ SIGNATURES = {
             "device": "cpu",
             "corr_sp_eigvals": None,
             "corr_sp_eigvecs": None,
+            "strict": False,
         },
         "fit": FIT,
         "clone": {},
@@ -73,7 +74,7 @@ def test_signature(kind, name):
     assert list(found.items()) == list(expected.items())  # order matters: they are positional
     parameters = inspect.signature(getattr(kind, name)).parameters.values()
     by_name_alone = {p.name for p in parameters if p.kind is not p.POSITIONAL_OR_KEYWORD}
-    assert by_name_alone <= {"posterior", "coding"}  # nothing that is documented
+    assert by_name_alone <= {"posterior", "coding", "strict"}  # nothing that is documented
 
 
 def test_bases_as_documented():

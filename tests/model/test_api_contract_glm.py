@@ -27,6 +27,7 @@ def test_signatures():
         "counts": none,
         "design_mtx": None,
         "device": "cpu",
+        "strict": False,
     }
     assert defaults(MultinomGLM.fit) == {
         "store_param_history": False,

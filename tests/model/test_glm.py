@@ -331,7 +331,12 @@ def test_a_bad_update_changes_nothing(params, kind, words):
         ),
         ({"counts": np.ones((4, 2), dtype=bool)}, TypeError, "counts"),
         ({"counts": np.ones((4, 2)), "design_mtx": np.ones((3, 1))}, ValueError, "design_mtx"),
-        ({"counts": np.ones((4, 2)), "design_mtx": np.ones((4, 1))}, ValueError, "constant"),
+        (
+            {"counts": np.ones((4, 2)), "design_mtx": np.ones((4, 1)), "strict": True},
+            ValueError,
+            "constant",
+        ),
+        ({"counts": np.ones((4, 2)), "strict": 1}, TypeError, "strict must be True or False"),
         ({"counts": np.ones((4, 2)), "device": "tpu"}, ValueError, "device"),
     ],
 )

@@ -267,12 +267,18 @@ BAD = {
         "design_mtx must be finite.*'covariate_2'",
     ),
     "constant column": (
-        {"design_mtx": lambda b: with_covariate(b, np.full(11, 2.0))},
+        {
+            "design_mtx": lambda b: with_covariate(b, np.full(11, 2.0)),
+            "strict": lambda b: True,
+        },
         ValueError,
         "column 'covariate_2' is constant",
     ),
     "dependent columns": (
-        {"design_mtx": lambda b: with_covariate(b, b.design @ [2.0, -1.0])},
+        {
+            "design_mtx": lambda b: with_covariate(b, b.design @ [2.0, -1.0]),
+            "strict": lambda b: True,
+        },
         ValueError,
         "linearly independent columns.*'covariate_",
     ),

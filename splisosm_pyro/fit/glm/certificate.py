@@ -183,13 +183,14 @@ def limits_in_words(
     coef: FloatArray,  # (K,Q')
     flat: FloatArray,  # (D,D)
     names: Sequence[str],
+    left_out: Mask,  # (F,) said before any fit
 ) -> list[str]:
     """Sentences about what never occurs, what carries nothing of its own, what is separated."""
-    reasons = _structural_reasons(problem, names)
+    reasons = _structural_reasons(problem, names, left_out)
     return [*reasons, _separation_reason(problem, coef, flat, names)] if flat.any() else reasons
 
 
-def _structural_reasons(problem: ReducedProblem, names: Sequence[str]) -> list[str]:
+def _structural_reasons(problem: ReducedProblem, names: Sequence[str], left_out: Mask) -> list[str]:
     """Sentences about what never occurs and what carries nothing of its own."""
     reasons = [
         f"isoform {p} never occurs: bias_eta held at {ABSENT_LOGIT:g}, beta at 0"
@@ -207,6 +208,7 @@ def _structural_reasons(problem: ReducedProblem, names: Sequence[str]) -> list[s
         f"covariate {_name(f, names)} is constant or a linear combination of earlier ones on "
         "the spots with counts: its beta is held at 0"
         for f in problem.dropped
+        if not left_out[f]
     ]
 
 

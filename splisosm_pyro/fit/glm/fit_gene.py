@@ -267,7 +267,8 @@ def _assemble(
     part = end.coef.shape != ask.shape
     limits, unknown = [], Undetermined.nothing(ask.shape[0] * ask.n_logits)
     if part or ends.fixed[i].any():
-        limits = limits_in_words(problem(), end.coef, ends.flat[i], ask.names)
+        left_out = np.asarray(~ask.rows.any(axis=0))
+        limits = limits_in_words(problem(), end.coef, ends.flat[i], ask.names, left_out)
         unknown = undetermined(problem(), ask.rows, ends.flat[i])
     status, reason = judge(limits, float(ends.left[i]), end, ask.options)
     fit = GLMFit(

@@ -18,7 +18,7 @@ from functools import cached_property
 import numpy as np
 
 from splisosm_pyro.fit.glm.reduced_problem import DesignRows
-from splisosm_pyro.maths.axes import CONSTANT_ROUNDING, centred
+from splisosm_pyro.maths.dependent_columns import CONSTANT_ROUNDING, centred
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 
 # A column that varies by no more than this share of its size is constant.
