@@ -222,7 +222,8 @@ class FitOptions:
     tol_relative : bool
         Measure gains in units of the objective's absolute value instead of nats.
     max_epochs : int
-        Most epochs of one gene; 0 leaves the values of the start, -1 is no limit.
+        Most epochs of one gene, by default the more the shorter the steps that ``lr`` asks for; 0
+        leaves the values of the start, -1 is no limit.
     patience : int
         A gene stops after this many epochs without improvement in a row.
     """
@@ -278,6 +279,19 @@ class FitOptions:
         return {name: value for name, value in asdict(self).items() if name in self.KEYS}
 
 
+def epochs_for(given: Mapping[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """Return the defaults with as many more epochs as the steps that were asked for are shorter.
+
+    Examples
+    --------
+    >>> epochs_for({"lr": 0.01}, {"lr": 1.0, "max_epochs": 100})["max_epochs"]
+    10000
+    """
+    shorter = max(1.0, defaults["lr"] / given.get("lr", defaults["lr"]))
+    most = min(NO_LIMIT, math.ceil(defaults["max_epochs"] * shorter))
+    return {**defaults, "max_epochs": most}
+
+
 # Adam needs many short steps; the other two adapt their step length to what they find.
 FIRST_ORDER_DEFAULTS: dict[str, dict[str, Any]] = {
     "lbfgs": {"lr": 1.0, "tol": 1e-11, "max_epochs": 2_000, "patience": 3},
@@ -302,8 +316,8 @@ class GLMOptions(FitOptions):
     def defaults(cls, method: str, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the defaults of a method; for ``'gd'`` they are those of its optimiser."""
         if method == "gd":
-            return FIRST_ORDER_DEFAULTS[given.get("optim", "lbfgs")]
-        return {"lr": 1.0, "tol": 1e-10, "max_epochs": 100, "patience": 1}
+            return epochs_for(given, FIRST_ORDER_DEFAULTS[given.get("optim", "lbfgs")])
+        return epochs_for(given, {"lr": 1.0, "tol": 1e-10, "max_epochs": 100, "patience": 1})
 
 
 # Of the outer search: 'lbfgs' stops by the gain that it promises, the others by what they gained.
@@ -366,7 +380,7 @@ class GLMMOptions(FitOptions):
         """Return the defaults of a method, or those of its optimiser."""
         optim = "lbfgs" if method == "joint_newton" else given.get("optim", "lbfgs")
         nugget = "quadrature" if given.get("smooth") == "ep" else "laplace"
-        return {**GLMM_DEFAULTS[optim], "nugget": nugget}
+        return {**epochs_for(given, GLMM_DEFAULTS[optim]), "nugget": nugget}
 
     def __post_init__(self) -> None:
         """Refuse what does not go together."""

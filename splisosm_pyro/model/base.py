@@ -24,6 +24,7 @@ from splisosm_pyro.fit.accelerator.memory import check_fit_memory
 from splisosm_pyro.fit.glmm.specification import GLMMSpec
 from splisosm_pyro.fit.options import FitOptions
 from splisosm_pyro.fit.result import GeneFit, Status, broken_fit
+from splisosm_pyro.fit.slow_options import say_once
 from splisosm_pyro.maths.covariance.kernel import Kernel
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.maths.numeric.interrupts import interrupts_heard
@@ -67,6 +68,7 @@ class BaseModel(WithTests, WithBuffers, nn.Module):
 
     def __init__(self, fitting_method: str, fitting_configs: Mapping[str, Any] | None) -> None:
         options = self.options_class.from_configs(fitting_method, fitting_configs)
+        say_once(type(self).__name__, fitting_method, fitting_configs)
         super().__init__()
         self.fitting_method: str = fitting_method
         self.fitting_configs: dict[str, Any] = options.as_configs()
