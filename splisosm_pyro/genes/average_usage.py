@@ -3,15 +3,15 @@
 With ``nu ~ N(0, diag(sigma^2))`` the usage at a row x is ``E softmax([x B + nu, 0])``, and a change
 of usage is the difference of two such means over the spots (an average marginal effect). It is what
 a spot picked at random would show, where ``softmax([x B, 0])`` is that of a spot whose random
-effect happens to be zero. Intervals are quantiles over draws of (B, log sigma): they stay within
-[-1, 1], and exclude 0 where the coefficient's own interval does.
+effect happens to be zero. Intervals are quantiles over draws of (B, log sigma), from one Gaussian
+or a mixture over the variances (``over_variances.py``): they stay within [-1, 1].
 
 Reference: Pavlou, Ambler, Seaman and Omar (2015), doi:10.1186/s12874-015-0046-6 (marginal and
 conditional predictions of mixed models).
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
@@ -91,12 +91,16 @@ class Parameters:
         0 in the rows of what is held.
     turn : Turn
         Of what coordinates coefficients and random effect are.
+    mixture, weights : tuple of Parameters, ndarray
+        Gaussians that draws are taken from in the place of the own one, and their shares.
     """
 
     coefficients: FloatArray
     sigma: FloatArray
     covariance: FloatArray
     turn: Turn = NOTHING
+    mixture: "tuple[Parameters, ...]" = ()
+    weights: FloatArray = field(default_factory=lambda: np.empty(0))
 
     @property
     def n_logits(self) -> int:
@@ -114,11 +118,25 @@ class Parameters:
         n_rows, n_logits = self.coefficients.shape
         whole = turn.whole_inverse(np.eye(n_rows), n_logits)
         whole = block_diag(whole, np.eye(self.sigma.size))
-        covariance = whole @ self.covariance @ whole.T
-        return Parameters(turn.from_logits(self.coefficients), self.sigma, covariance, turn)
+        return self._turned(turn, whole)
+
+    def _turned(self, turn: Turn, whole: FloatArray) -> "Parameters":
+        """Return them in other coordinates, to which ``whole`` takes them."""
+        return replace(
+            self,
+            coefficients=turn.from_logits(self.coefficients),
+            covariance=whole @ self.covariance @ whole.T,
+            turn=turn,
+            mixture=tuple(one._turned(turn, whole) for one in self.mixture),
+        )
 
     def draws(self, n: int) -> tuple[FloatArray, FloatArray]:
         """Return n quasi-random draws of B (n, F+1, Q) and of sigma (n, Q)."""
+        if self.mixture:
+            ends = np.round(n * np.cumsum(self.weights)).astype(int)
+            sizes = np.diff(ends, prepend=0)
+            drawn = [one.draws(int(k)) for one, k in zip(self.mixture, sizes, strict=True) if k]
+            return np.concatenate([B for B, _ in drawn]), np.concatenate([s for _, s in drawn])
         values, vectors = np.linalg.eigh(self.covariance)
         # the sign of a vector is rounding's: its largest entry is positive
         largest = np.abs(vectors).argmax(axis=0)

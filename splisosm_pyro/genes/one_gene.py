@@ -26,9 +26,9 @@ from splisosm_pyro.genes.batches import GeneInput
 from splisosm_pyro.genes.effects import effect_rows, with_effects
 from splisosm_pyro.genes.job import PreparedJob, gene_seed
 from splisosm_pyro.genes.kept_usage import glm_usage, packed, softmax, usage_where_it_ended
+from splisosm_pyro.genes.over_variances import averaged_over_variances
 from splisosm_pyro.genes.tested import columns_of_tests
 from splisosm_pyro.maths.axes import LEAST_TOTAL, SplisosmWarning, as_counts
-from splisosm_pyro.maths.coding import Turn
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.maths.numeric.interrupts import interrupts_heard
 
@@ -206,7 +206,7 @@ def _of_glmm(prepared: PreparedJob, glm: GLMFit, fit: GeneFit) -> _Fitted:
         usage = at_mode, np.full_like(at_mode, np.inf)
     return _Fitted(
         coefficients=coefficients,
-        drawn=_drawn(coefficients, sigma, fit, outer, spec.turn),
+        drawn=_drawn(prepared, coefficients, fit, outer),
         usage=usage[0],
         certificate=_certificate(fit, least),
         variances=variances,
@@ -228,21 +228,22 @@ def _outer(fit: GeneFit) -> OuterUncertainty | None:
 
 
 def _drawn(
-    coefficients: Coefficients,
-    sigma: FloatArray,
-    fit: GeneFit,
-    outer: OuterUncertainty | None,
-    turn: Turn,
+    prepared: PreparedJob, coefficients: Coefficients, fit: GeneFit, outer: OuterUncertainty | None
 ) -> Parameters:
-    """Return coefficients and sigma with their joint covariance; what is at a bound is held."""
-    size = coefficients.values.size
+    """Return coefficients and sigma with what is known of them; what is at a bound is held.
+
+    Where changes of usage are asked for they are averaged over the variances.
+    """
+    size, sigma, turn = coefficients.values.size, fit.params["sigma"], prepared.spec.turn
     covariance = np.zeros((size + sigma.size, size + sigma.size))
-    if outer is not None and outer.covariance is not None and fit.ended is not None:
-        space = fit.ended.objective.space
-        place = np.append(np.flatnonzero(space.free), size + np.arange(space.n_sigma))
-        among = np.append(np.arange(space.n_variance, space.size), np.arange(space.n_sigma))
-        covariance[np.ix_(place, place)] = outer.covariance[np.ix_(among, among)]
-    return Parameters(coefficients.values, sigma, covariance, turn)
+    if outer is None or outer.covariance is None or fit.ended is None:
+        return Parameters(coefficients.values, sigma, covariance, turn)
+    space = fit.ended.objective.space
+    place = np.append(np.flatnonzero(space.free), size + np.arange(space.n_sigma))
+    among = np.append(np.arange(space.n_variance, space.size), np.arange(space.n_sigma))
+    covariance[np.ix_(place, place)] = outer.covariance[np.ix_(among, among)]
+    own = Parameters(coefficients.values, sigma, covariance, turn)
+    return averaged_over_variances(fit.ended, outer, own) if prepared.contrasts else own
 
 
 def _certificate(fit: GLMFit | GeneFit, min_eigenvalue: float) -> Row:

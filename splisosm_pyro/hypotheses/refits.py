@@ -1,8 +1,11 @@
 """Fits with a covariate from where the null ended, and the likelihood ratios they give.
 
-The climb begins a Newton step from the null's maximum with the null's sites or mode, and ends where
-a step promises less than a chi-square statistic is read to. A covariate may take the field's place:
-where that leads to another bound there is a look at the other side of theta, as for every fit.
+The climb begins at the null's maximum with the null's sites or mode. Its first step is Newton's, in
+the variances as well: their curvature there, and how they go with an offset of the spots, is found
+once for all covariates (``null_curvature.py``). Where that leaves p above ``FINDS`` a statistic is
+read to a tenth and the climb mostly over; below it goes on to the maximum. A covariate may take the
+field's place: where that leads to another bound there is then a look at the other side of theta, as
+for every fit.
 """
 
 from collections.abc import Sequence
@@ -29,10 +32,14 @@ from splisosm_pyro.hypotheses.covariates import (
     with_columns,
     with_new_ones,
 )
+from splisosm_pyro.hypotheses.null_curvature import Curved, NullCurvature
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 
-# A climb for a likelihood ratio ends where a step promises no more nats.
-ENOUGH = 1e-5
+# A climb for a likelihood ratio ends where a step promises no more nats than ROUGHLY, or ENOUGH
+# where p is below FINDS by then; what it promises is added.
+ROUGHLY, ENOUGH, FINDS = 5e-2, 1e-5, 0.05
+# Its sites are right to this: a value is to its square.
+SITES = 3e-4
 
 
 def null_at(spec: GLMMSpec, counts: FloatArray, params: Params) -> EvaluatedObjective:
@@ -56,7 +63,11 @@ def null_at(spec: GLMMSpec, counts: FloatArray, params: Params) -> EvaluatedObje
 
 
 def covariate_likelihood_ratio(
-    options: GLMMOptions, end: EvaluatedObjective, covariate: StandardDesign, score: CovariateTest
+    options: GLMMOptions,
+    end: EvaluatedObjective,
+    covariate: StandardDesign,
+    score: CovariateTest,
+    curvature: NullCurvature | None = None,
 ) -> CovariateTest:
     """Fit the model with a covariate, from where the null ended, and compare.
 
@@ -70,6 +81,8 @@ def covariate_likelihood_ratio(
         Its k columns.
     score
         Its score test at the null.
+    curvature
+        What the null's variances do there, the same for all covariates; found if it is left out.
 
     Returns
     -------
@@ -78,27 +91,30 @@ def covariate_likelihood_ratio(
     """
     if score.reason or score.estimate is None:
         return score
-    wide = _Wider.of(end, covariate)
     try:
-        found = wide.maximum(score.estimate, _climbing(options, ENOUGH))
+        wide = _Wider.of(end, covariate, curvature or NullCurvature.at(end))
+        found = maximise(wide.objective, wide.null, None, _climbing(options, ROUGHLY))
+        ratio = _ratio(wide.twice_the_gain(found), score)
+        if ratio.p < FINDS:
+            found = wide.maximum(found, _climbing(options, ENOUGH))
+            ratio = _ratio(wide.twice_the_gain(found), score)
     except ModeError:
         return score
-    if not found.converged:
-        return score
-    ratio = _ratio(2.0 * (found.best.value - end.at.value), score)
-    return replace(ratio, estimate=wide.estimate(found.best))
+    return replace(ratio, estimate=wide.estimate(found.best)) if found.converged else score
 
 
 @dataclass(frozen=True, eq=False)
 class _Wider:
     """The null's objective with k further columns, and where the null ended in it."""
 
-    objective: MarginalObjective
+    objective: Curved
     null: Evaluation[MarginalState]
     k: int
 
     @classmethod
-    def of(cls, end: EvaluatedObjective, covariate: StandardDesign) -> "_Wider":
+    def of(
+        cls, end: EvaluatedObjective, covariate: StandardDesign, curvature: NullCurvature
+    ) -> "_Wider":
         """Widen design, search space and mode by columns whose coefficients are 0."""
         old = end.objective
         assert isinstance(old, MarginalObjective)
@@ -111,17 +127,28 @@ class _Wider:
         back[:k, :k], back[-1, :k] = covariate.back[:-1, :-1], covariate.back[-1, :-1]
         free = with_new_ones(own.free, k)
         space = replace(own, free=free, coefficients=coefficients, back=back)
-        objective = replace(
-            old, problem=problem, space=space, smooth=old.smooth.for_search(), update_every=1
-        )
-        state = replace(end.at.state, mode=replace(mode, coefficients=coefficients), gradient=None)
-        variances = end.at.u[: own.n_variance]
-        u = np.concatenate([variances, coefficients[free]])
-        return cls(objective, replace(end.at, u=u, state=state), k)
+        state = replace(end.at.state, mode=replace(mode, coefficients=coefficients))
+        slope = (problem.gene.design.T @ curvature.slope)[free]
+        u = np.concatenate([end.at.u[: own.n_variance], coefficients[free]])
+        gradient = np.concatenate([curvature.outwards, slope])
+        null = Evaluation(u, end.at.value, gradient, state)
+        wide = replace(old, problem=problem, space=space)
+        known = curvature.joined(wide.information(null), problem.gene.design, free)
+        return cls(Curved.of(wide, known, SITES), null, k)
 
-    def maximum(self, stepped: Estimate, options: GLMMOptions) -> SearchResult[MarginalState]:
-        """Climb; from a bound that the null is not at, look at the other side too."""
-        found = maximise(self.objective, self._start(stepped), None, options)
+    def twice_the_gain(self, found: SearchResult[MarginalState]) -> float:
+        """Return the likelihood ratio's statistic, with what a last step still promises."""
+        best, known = found.best, self.objective.known
+        free = ~found.at_bound
+        step = np.linalg.solve(known[np.ix_(free, free)], best.gradient[free])
+        promised = min(0.5 * float(best.gradient[free] @ step), ROUGHLY)
+        return 2.0 * (best.value + promised - self.null.value)
+
+    def maximum(
+        self, found: SearchResult[MarginalState], options: GLMMOptions
+    ) -> SearchResult[MarginalState]:
+        """Climb on; from a bound that the null is not at, look at the other side too."""
+        found = maximise(self.objective, found.best, None, options)
         space, best = self.objective.space, found.best
         if not self._other_bounds(best.u):
             return found
@@ -137,15 +164,6 @@ class _Wider:
         box, k = self.objective.space.box(), self.objective.space.n_variance
         at = ((u == box.lower) | (u == box.upper)) & (u != self.null.u)
         return bool(at[:k].any())
-
-    def _start(self, stepped: Estimate) -> Evaluation[MarginalState]:
-        """Return the point a Newton step away, or the null's own where that one is lower."""
-        space, u = self.objective.space, self.null.u.copy()
-        u[space.n_variance :] = stepped.coefficients[space.free]
-        there = best_start(self.objective, [space.box().project(u)], self.null)
-        if there.value >= self.null.value:
-            return there
-        return best_start(self.objective, [self.null.u], self.null)
 
     def estimate(self, at: Evaluation[MarginalState]) -> Estimate:
         """Return the coefficients at the end with what is known of those tested."""
@@ -222,7 +240,13 @@ def covariate_tests(
         The score test's p below which a model is refitted: 0 for none, 1 for all.
     """
     scores = covariate_score_test(end, covariates)
+    if not any(one.p < refit_below for one in scores):
+        return scores
+    try:
+        near = NullCurvature.at(end)
+    except ModeError:
+        return scores
     return [
-        covariate_likelihood_ratio(options, end, columns, one) if one.p < refit_below else one
+        covariate_likelihood_ratio(options, end, columns, one, near) if one.p < refit_below else one
         for columns, one in zip(covariates, scores, strict=True)
     ]

@@ -1,5 +1,7 @@
 """Changes of usage averaged over random effect and tissue, held against sums written out."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -59,6 +61,18 @@ def test_the_interval_is_that_of_draws_of_the_parameters(n_logits, n_scales):
     found = change_of_usage(own, Rows.of_spots(low, high))[1:]
     width = expected[1] - expected[0]
     assert (np.abs(np.array(found) - expected) < 0.06 * width).all()
+
+
+def test_draws_of_a_mixture_come_from_its_parts_by_their_shares():
+    own, *parts = (parameters(1, 1, seed=seed) for seed in range(4))
+    mixed = replace(own, mixture=tuple(parts), weights=np.array([0.2, 0.5, 0.3]))
+    draws, sigma = mixed.draws(1000)
+    expected = [one.draws(k)[0] for one, k in zip(parts, (200, 500, 300), strict=True)]
+    np.testing.assert_array_equal(draws, np.concatenate(expected))
+    assert draws.shape == (1000, 3, 1)
+    assert sigma.shape == (1000, 1)
+    ends = change_of_usage(mixed, Rows.of_spots(*rows(8)))
+    assert np.abs(ends[1] - change_of_usage(own, Rows.of_spots(*rows(8)))[1]).max() > 0.01
 
 
 def test_without_random_effect_it_is_the_difference_of_the_two_usages():

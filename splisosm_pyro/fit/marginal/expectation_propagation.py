@@ -227,8 +227,10 @@ def propagation_gradient(problem: LatentProblem, mode: Mode) -> MarginalGradient
     linear = mode.linearisation
     by_spatial = 0.5 * mode.w * mode.alpha
     by_spatial -= 0.5 * np.einsum("sab,sba->sa", linear.factor.blocks(), linear.precision)
+    offset = mode.terms.score
     return MarginalGradient(
-        problem.gene.design.T @ mode.terms.score,
+        offset,
+        problem.gene.design.T @ offset,
         by_spatial.sum(axis=0),
         mode.terms.extra[0].sum(axis=0),
         None,

@@ -29,6 +29,7 @@ TOLERATED_FALL = 1.0
 class MarginalGradient:
     """Gradient of ``log_marginal`` at a mode, and the spot derivatives it was made of."""
 
+    offset: FloatArray  # (n, Q) in X B
     coefficients: FloatArray  # (F+1, Q)
     log_spatial: FloatArray  # (Q,) D d/dD
     nugget: FloatArray  # (Q,) d/dT
@@ -53,8 +54,10 @@ def marginal_gradient(problem: LatentProblem, mode: Mode) -> MarginalGradient:
     by_spatial -= 0.5 * np.einsum("sab,sba->sa", blocks, linear.precision)
     by_nugget = spots.value_nugget - spots.phi_nugget
     by_nugget = by_nugget - np.einsum("sk,skq->sq", lam, spots.score_nugget)
+    offset = terms.score - kappa
     return MarginalGradient(
-        problem.gene.design.T @ (terms.score - kappa),
+        offset,
+        problem.gene.design.T @ offset,
         by_spatial.sum(axis=0),
         by_nugget.sum(axis=0),
         spots,
