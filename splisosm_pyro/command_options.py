@@ -4,7 +4,8 @@ import argparse
 
 # Those of maths.priors.PRIORS, which takes a second to import.
 PRIOR_NAMES = (
-    *("none", "gamma", "inv_gamma", "half_normal", "half_t", "exponential", "pc", "pc_usage"),
+    *("none", "gamma", "inv_gamma", "half_normal", "half_t", "exponential"),
+    *("log_normal", "pc", "pc_usage"),
 )
 
 

@@ -178,6 +178,24 @@ def change_of_usage(own: Parameters, rows: Rows) -> tuple[FloatArray, FloatArray
     return change, low, high
 
 
+def changes_of_draws(
+    coefficients: FloatArray, sigma: FloatArray, rows: Rows, turn: Turn
+) -> FloatArray:
+    """Return the changes of usage (n, P) at draws of B (n, F+1, Q) and of sigma (n,).
+
+    Examples
+    --------
+    >>> rows = Rows(np.array([[0.0, 1.0]]), np.array([[1.0, 1.0]]), np.ones(1))
+    >>> draws = np.array([[[1.0], [0.0]], [[0.0], [0.0]]])
+    >>> changes_of_draws(draws, np.ones(2), rows, NOTHING)[:, 0].round(2).tolist()
+    [0.2, 0.0]
+    """
+    n_logits = coefficients.shape[2]
+    each = np.ascontiguousarray(np.repeat(sigma[:, None], n_logits, axis=1))
+    nodes = NODES.get(n_logits, MANY_NODES)
+    return _changes(coefficients, each, rows.some(QUICK_ROWS), nodes, turn)
+
+
 def largest_change(
     coefficients: FloatArray,  # (F+1, Q)
     moves: FloatArray,  # (D, F+1, Q)

@@ -22,6 +22,7 @@ from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.maths.numeric.interrupts import interrupts_heard
 from splisosm_pyro.maths.priors import Priors, prior_from_name
 from splisosm_pyro.maths.priors.symmetric import check_coding
+from splisosm_pyro.population.forms import FORMS
 
 PriorName = str
 ModelName = Literal["glmm", "glm"]
@@ -68,6 +69,8 @@ class RunOptions:
         Keep the fitted usage of every isoform at every spot, and its error.
     tests : bool
         Test every gene for space, and for each covariate.
+    population : {'none', 'gaussian', 'mixture'}
+        Form of the distribution of sigma and theta over genes.
     """
 
     model: ModelName = "glmm"
@@ -86,6 +89,7 @@ class RunOptions:
     sensitivity: tuple[tuple[str, dict[str, float]], ...] | None = None
     keep_usage: bool = False
     tests: bool = True
+    population: str = "none"
 
     def __post_init__(self) -> None:
         choose("model", self.model, ("glmm", "glm"))
@@ -97,6 +101,7 @@ class RunOptions:
         boolean("standardise", self.standardise)
         boolean("keep_usage", self.keep_usage)
         boolean("tests", self.tests)
+        self._check_population()
         prior_from_name(self.prior, self.prior_params)
         if self.sensitivity is not None:
             # brings what takes a second to import, and workers do without
@@ -109,6 +114,16 @@ class RunOptions:
         self.glmm_options()
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
             raise ValueError(f"seed must be a whole number of at least 0, came {self.seed!r}")
+
+    def _check_population(self) -> None:
+        """Raise if genes have no sigma and theta in common."""
+        choose("population", self.population, ("none", *FORMS))
+        if self.population != "none" and not (self.glmm and self.share_variance):
+            came = "model='glm'" if not self.glmm else "share_variance=False"
+            raise ValueError(
+                "population needs the spatial model with one sigma and theta for all logits of a "
+                f"gene, came {came}"
+            )
 
     @property
     def glmm(self) -> bool:

@@ -31,6 +31,7 @@ from splisosm_pyro.genes.tested import columns_of_tests
 from splisosm_pyro.maths.axes import LEAST_TOTAL, SplisosmWarning, as_counts
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.maths.numeric.interrupts import interrupts_heard
+from splisosm_pyro.population.surface import NO_PLACE, Surface, surface_of_fit
 
 Row = dict[str, Any]
 
@@ -46,6 +47,7 @@ class _Fitted:
     certificate: Row
     variances: Row
     params: Row
+    surface: Surface | None = None
 
 
 @interrupts_heard()
@@ -62,7 +64,7 @@ def fit_one(prepared: PreparedJob, gene: GeneInput) -> Row:
     dict
         ``index``; ``row``, column name to value; ``isoforms``, a row for each isoform; ``effects``,
         a row for each isoform and contrast; ``params``, the parameters as nested lists, or None
-        where the fit broke; ``usage``, on ask, as `kept_usage` packs it.
+        where the fit broke; on ask ``usage``, as `kept_usage` packs it, and ``surface``, packed.
     """
     start = time.perf_counter()
     total = np.asarray(gene.counts).sum(axis=1)
@@ -75,7 +77,8 @@ def fit_one(prepared: PreparedJob, gene: GeneInput) -> Row:
         "occupied_spots": int((total >= LEAST_TOTAL).sum()),
         "seed": gene_seed(prepared.job.options.seed, gene.name),
     }
-    isoforms, effects, params, usage = _isoform_rows(gene), [], None, None
+    isoforms, effects, params = _isoform_rows(gene), [], None
+    more: Row = {}
     try:
         prepared = prepared.for_isoforms(len(gene.isoforms))
         fitted, compared = _fit(prepared, gene)
@@ -90,20 +93,22 @@ def fit_one(prepared: PreparedJob, gene: GeneInput) -> Row:
             effects = effect_rows(isoforms, own, unknown, prepared.contrasts)
             isoforms = with_effects(isoforms, effects, prepared.contrasts)
             params = fitted.params
-            usage = _kept(prepared, fitted)
+            more = _kept(prepared, fitted)
     except Exception as error:
         row |= {"status": failed(error), "reason": f"{type(error).__name__}: {error}"}
     row["seconds"] = round(time.perf_counter() - start, 4)
     tables = {"row": row, "isoforms": isoforms, "effects": effects}
-    outcome: Row = {"index": gene.index, **tables, "params": params}
-    return outcome if usage is None else outcome | {"usage": usage}
+    return {"index": gene.index, **tables, "params": params, **more}
 
 
-def _kept(prepared: PreparedJob, fitted: _Fitted) -> str | None:
-    """Return usage and its error, packed, if they were asked for."""
-    if not prepared.job.options.keep_usage:
-        return None
-    return packed(fitted.usage, fitted.usage_error)
+def _kept(prepared: PreparedJob, fitted: _Fitted) -> Row:
+    """Return what was asked for beside the tables, packed."""
+    kept: Row = {}
+    if prepared.job.options.keep_usage:
+        kept["usage"] = packed(fitted.usage, fitted.usage_error)
+    if fitted.surface is not None:
+        kept["surface"] = fitted.surface.packed()
+    return kept
 
 
 def _fit(prepared: PreparedJob, gene: GeneInput) -> tuple[_Fitted, Row]:
@@ -216,7 +221,18 @@ def _of_glmm(prepared: PreparedJob, glm: GLMFit, fit: GeneFit) -> _Fitted:
             "theta_logit": theta_logit.tolist(),
         },
         usage_error=usage[1],
+        surface=_surface(prepared, fit),
     )
+
+
+def _surface(prepared: PreparedJob, fit: GeneFit) -> Surface | None:
+    """Return the gene's likelihood over sigma and theta, if it was asked for and can be had."""
+    if prepared.job.options.population == "none" or fit.ended is None:
+        return None
+    try:
+        return surface_of_fit(fit.ended)
+    except NO_PLACE:
+        return None
 
 
 def _outer(fit: GeneFit) -> OuterUncertainty | None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from splisosm_pyro.genes.data.slide import GeneGroup, Slide
 from splisosm_pyro.genes.job import RunOptions
 from splisosm_pyro.genes.result.table import WORDS
 from splisosm_pyro.maths.numeric.arrays import AnyArray
+from splisosm_pyro.population.surface import Surface
 
 META = "result.json"
 TABLES = ("table", "isoforms", "effects", "removed")
@@ -29,6 +31,7 @@ def save(parts: Mapping[str, Any], folder: Path) -> None:
     for name in TABLES:
         parts[name].to_csv(folder / f"{name}.csv", index=False)
     fits = _params_arrays(slide, parts["params"]) | _kept_arrays(slide, parts["kept"])
+    fits |= _surface_arrays(parts["surfaces"])
     np.savez_compressed(folder / "fits.npz", **fits)
     np.savez_compressed(folder / "data.npz", **_data_arrays(slide))
     files = [*(f"{name}.csv" for name in TABLES), "fits.npz", "data.npz"]
@@ -56,6 +59,7 @@ def load(folder: Path) -> dict[str, Any]:
     with np.load(folder / "fits.npz", allow_pickle=False) as file:
         params = [one for k, n in enumerate(n_genes) for one in _params(file, k, n)]
         kept = _kept(file, len(n_genes))
+        surfaces = _surfaces(file)
     tables = {name: _table(folder / f"{name}.csv") for name in TABLES}
     return {
         **tables,
@@ -63,6 +67,7 @@ def load(folder: Path) -> dict[str, Any]:
         "options": RunOptions(**({"coding": "reference"} | content["options"])),
         "params": tuple(params),
         "kept": kept,
+        "surfaces": surfaces,
         "complete": bool(content["complete"]),
     }
 
@@ -158,6 +163,32 @@ def _kept(file: Any, n_groups: int) -> tuple[AnyArray | None, ...]:
     names = [f"usage_{k}" for k in range(n_groups) if f"usage_{k}" in file.files]
     genes = [own for name in names for own in file[name]]
     return tuple(None if np.isnan(own[0]).all() else own for own in genes)
+
+
+def _surface_arrays(surfaces: Sequence[Surface | None]) -> dict[str, AnyArray]:
+    """Lay out the genes' likelihoods over sigma and theta one after the other, and their shapes."""
+    arrays: dict[str, AnyArray] = {}
+    for part in fields(Surface) if surfaces else ():
+        own = [getattr(one, part.name) for one in surfaces if one is not None]
+        arrays[f"surface_{part.name}"] = np.concatenate([np.empty(0), *(a.ravel() for a in own)])
+        arrays[f"surface_{part.name}_shape"] = np.array([a.shape for a in own], dtype=np.int64)
+    if surfaces:
+        arrays["surface_known"] = np.array([one is not None for one in surfaces])
+    return arrays
+
+
+def _surfaces(file: Any) -> tuple[Surface | None, ...]:
+    """Read them back."""
+    if "surface_known" not in file.files:
+        return ()
+    parts = {}
+    for part in fields(Surface):
+        shapes = file[f"surface_{part.name}_shape"]
+        ends = np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1]
+        pieces = np.split(file[f"surface_{part.name}"], ends)
+        parts[part.name] = [a.reshape(s) for a, s in zip(pieces, shapes, strict=False)]
+    known = iter(zip(*parts.values(), strict=True))
+    return tuple(Surface(*next(known)) if there else None for there in file["surface_known"])
 
 
 def _data_arrays(slide: Slide) -> dict[str, Any]:

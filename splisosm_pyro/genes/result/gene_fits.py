@@ -1,7 +1,7 @@
 """The result of a run over many genes: tables, fitted models, AnnData, files."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -16,21 +16,23 @@ from splisosm_pyro.genes.data.slide import Slide
 from splisosm_pyro.genes.differential.of_fits import WithDifferentialUsage
 from splisosm_pyro.genes.job import METHOD, Job, RunOptions
 from splisosm_pyro.genes.kept_usage import glm_usage, unpacked
+from splisosm_pyro.genes.population.of_fits import WithPopulation, with_population
 from splisosm_pyro.genes.result import folder as result_folder
 from splisosm_pyro.genes.result.anndata import Shown, as_anndata, into_anndata
 from splisosm_pyro.genes.result.figures_of_tests import WithTestFigures
-from splisosm_pyro.genes.result.table import effect_table, gene_table, isoform_table
+from splisosm_pyro.genes.result.table import effect_table, gene_table, in_order, isoform_table
 from splisosm_pyro.maths.covariance.car import CARKernel
 from splisosm_pyro.maths.numeric.arrays import AnyArray, FloatArray
 from splisosm_pyro.model import MultinomGLM, MultinomGLMM
 from splisosm_pyro.paths import PathLike, expanded, made_folder
+from splisosm_pyro.population.surface import Surface
 
 Params = dict[str, Any]
 Outcome = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
-class GeneFits(WithDifferentialUsage, WithTestFigures):
+class GeneFits(WithDifferentialUsage, WithPopulation, WithTestFigures):
     """What `fit_genes` found.
 
     Attributes
@@ -50,6 +52,9 @@ class GeneFits(WithDifferentialUsage, WithTestFigures):
         ``sv_stat``, ``sv_p``, ``sv_q``, a test of spatial variation beyond covariates and noise,
         and ``sv_reason`` where there is none; ``du_<covariate>_p``, ``_q``, all levels of a factor
         together, and ``du_reason``;
+        under a population ``pop_sigma``, ``pop_theta``, posterior means, with ``_sd`` and the ends
+        of 90 % intervals, ``_low`` and ``_high``, ``p_spatial``, the probability of a field with
+        space, ``sv_lfdr``, 1 less that, the least ``lfsr_<covariate>``, ``pop_reason``;
         ``gradient_norm``, ``min_eigenvalue``, ``seconds``, ``seed``.
     isoforms : DataFrame
         One row an isoform: ``reads``, mean and range over the tissue of its usage (posterior
@@ -60,7 +65,8 @@ class GeneFits(WithDifferentialUsage, WithTestFigures):
         compared with (``+sd`` and nothing for a number); ``change`` of the usage, averaged over the
         random effect and over the spots with their other covariates, with the ends ``low`` and
         ``high`` of its 95 % interval; where the counts do not determine it, no change, -1 and 1,
-        and the ``reason``.
+        and the ``reason``. Under a population ``pop_change``, the ends of a 90 % interval,
+        ``pop_low``, ``pop_high``, and ``lfsr``, the probability that the sign is wrong.
     removed : DataFrame
         Genes and isoforms that were not fitted, and why.
     slide : Slide
@@ -70,6 +76,8 @@ class GeneFits(WithDifferentialUsage, WithTestFigures):
         Fitted parameters of each gene, None where the fit broke.
     kept : tuple of ndarray or None
         Usage and its error (2, S, P) of each gene, in single precision, where they were asked for.
+    surfaces : tuple of Surface or None
+        Every gene's likelihood over sigma and theta, where a population was asked for.
     complete : bool
         False if the run was interrupted; the tables then hold the genes that were done.
     """
@@ -83,6 +91,7 @@ class GeneFits(WithDifferentialUsage, WithTestFigures):
     params: tuple[Params | None, ...]
     complete: bool = True
     kept: tuple[AnyArray | None, ...] = ()
+    surfaces: tuple[Surface | None, ...] = ()
 
     @classmethod
     def of_outcomes(
@@ -92,10 +101,11 @@ class GeneFits(WithDifferentialUsage, WithTestFigures):
         removed: pd.DataFrame,
         outcomes: Sequence[Outcome],
         complete: bool,
+        progress: bool = False,
     ) -> Self:
         """Lay out what was done; ``outcomes`` as `fit_one` returns them, in any order."""
         ordered = sorted(outcomes, key=lambda outcome: int(outcome["index"]))
-        return cls(
+        fits = cls(
             table=gene_table(ordered),
             isoforms=isoform_table(ordered),
             effects=effect_table(ordered),
@@ -105,7 +115,10 @@ class GeneFits(WithDifferentialUsage, WithTestFigures):
             params=tuple(one["params"] for one in ordered),
             complete=complete,
             kept=tuple(map(_kept, ordered)) if options.keep_usage else (),
+            surfaces=() if options.population == "none" else tuple(map(_surface, ordered)),
         )
+        table, effects = with_population(fits, progress=progress)
+        return replace(fits, table=in_order(table), effects=effects)
 
     @cached_property
     def kernel(self) -> CARKernel:
@@ -173,14 +186,19 @@ class GeneFits(WithDifferentialUsage, WithTestFigures):
         model.fit(quiet=True)
         return model
 
-    def usage(self, gene: str | int, *, errors: bool = True) -> tuple[FloatArray, FloatArray]:
+    def usage(
+        self, gene: str | int, *, errors: bool = True, moderated: bool | None = None
+    ) -> tuple[FloatArray, FloatArray]:
         """Return the usage (S, P) of a gene, its posterior mean, and its standard error.
 
         The mean is over random effect and nugget at the fitted parameters; the error has these
         parameters' part too, and is infinite where the counts do not determine the usage. Without
         ``errors`` it is NaN. What the fit has kept is read; otherwise the random effect is found
-        again.
+        again. ``moderated``: mean and error over sigma and theta as well, under the population;
+        by default where the run has one.
         """
+        if moderated if moderated is not None else bool(self.surfaces):
+            return self.usage_under_population(gene, errors=errors)
         kept = self.kept[self._place(gene)] if self.kept else None
         if kept is not None:
             ratio, error = kept.astype(np.float64)
@@ -327,6 +345,12 @@ def _kept(outcome: Outcome) -> AnyArray | None:
     """Return the usage and its error (2, S, P) that a gene's fit has kept."""
     word = outcome.get("usage")
     return None if word is None else unpacked(word, int(outcome["row"]["n_isos"]))
+
+
+def _surface(outcome: Outcome) -> Surface | None:
+    """Return a gene's likelihood over sigma and theta, if it has one."""
+    words = outcome.get("surface")
+    return None if words is None else Surface.unpacked(words)
 
 
 def _earlier(row: "pd.Series[Any]", params: Params, shape: tuple[int, ...]) -> GeneFit:

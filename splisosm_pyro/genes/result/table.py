@@ -14,6 +14,7 @@ Row = dict[str, Any]
 GENE_COLUMNS = (
     *("gene", "n_isos", "reads", "occupied_spots", "status", "at_bound", "unknown", "reason"),
     *("sv", "du", "sigma", "theta", "log_sigma", "theta_logit", "usage", "fitted_usage_range"),
+    *("pop_sigma", "pop_theta", "p_spatial", "lfsr", "pop_reason"),
     *("bias_eta", "beta", "loglik_glm", "log_marginal_white", "log_marginal"),
     *("gain_over_white", "gain_over_glm", "sigma_white", "gradient_norm", "min_eigenvalue"),
     *("sens", "sens_note", "smooth", "coding", "isoforms", "seconds", "seed"),
@@ -24,6 +25,7 @@ ISOFORM_COLUMNS = (
 EFFECT_COLUMNS = (
     *("gene", "isoform", "number", "covariate", "level", "reference", "change", "low", "high"),
     "reason",
+    *("pop_change", "pop_low", "pop_high", "lfsr"),
 )
 WORDS = (
     "gene",
@@ -39,6 +41,7 @@ WORDS = (
     "coding",
     "sv_reason",
     "du_reason",
+    "pop_reason",
     "covariate",
     "level",
     "reference",
@@ -87,6 +90,11 @@ def _table(rows: list[Row], kinds: tuple[str, ...]) -> pd.DataFrame:
     for name in WORDS:
         if name in table:
             table[name] = table[name].fillna("").astype(str)
+    return in_order(table, kinds)
+
+
+def in_order(table: pd.DataFrame, kinds: tuple[str, ...] = GENE_COLUMNS) -> pd.DataFrame:
+    """Return a table with its columns in the order of their kinds."""
     columns = sorted((str(name) for name in table.columns), key=lambda name: _place(name, kinds))
     return table[columns]
 

@@ -22,6 +22,7 @@ from splisosm_pyro.genes.run.records import Records
 from splisosm_pyro.genes.run.workers import check_memory, fit_rest
 from splisosm_pyro.maths.numeric.arrays import AnyArray
 from splisosm_pyro.paths import PathLike
+from splisosm_pyro.population.forms import FORMS
 from splisosm_pyro.studies.sensitivity.columns import asked_sensitivity
 
 
@@ -59,6 +60,7 @@ def fit_genes(
     sensitivity: bool | str | Sequence[Any] = False,
     keep_usage: bool = False,
     tests: bool = True,
+    population: bool | Literal["gaussian", "mixture"] = False,
     n_jobs: int = 1,
     batch_size: int | Literal["auto"] = "auto",
     seed: int = 0,
@@ -136,6 +138,11 @@ def fit_genes(
     tests : bool
         Test every gene for space and for each covariate: ``sv_p``, ``du_<covariate>_p`` and their
         q. Takes a further fit for each covariate.
+    population : bool or {'gaussian', 'mixture'}
+        Estimate how sigma and theta are distributed over the genes, and add what each gene's are
+        under it: posterior means with 90 % intervals inside the bounds, ``p_spatial``, local false
+        sign rates of the covariates; see `GeneFits`. True stands for the first form. Takes two
+        thirds of the time more, and needs ``share_variance``.
     n_jobs : int
         Workers; -1 stands for all. Inside ``joblib.parallel_config`` they are those of its backend.
     batch_size : int or 'auto'
@@ -183,22 +190,26 @@ def fit_genes(
     keys = replace(keys, reference_isoform=reference_isoform)
     slide = slide_of(adata_or_counts, keys, covariates, coords, gene_names, iso_names)
     how: dict[str, Any] = {"model": model, "nugget": nugget, "smooth": smooth, "coding": coding}
+    how |= {"k": k, "rho": rho, "seed": seed, "keep_usage": keep_usage, "tests": tests}
     options = RunOptions(
         **how,
         share_variance=share_variance,
         prior=var_prior_model,
         prior_params=None if var_prior_model_params is None else dict(var_prior_model_params),
-        k=k,
-        rho=rho,
-        seed=seed,
         fitting_configs=dict(fitting_configs or {}),
         contrasts=checked_contrasts(contrasts),
         sensitivity=asked_sensitivity(sensitivity, var_prior_model, var_prior_model_params),
-        keep_usage=keep_usage,
-        tests=tests,
+        population=_form_of(population),
     )
     filters = Filters(min_counts=min_counts, min_spots=min_spots, min_share=min_share, rare=rare)
     return fit_slide(slide, options, filters, n_jobs, batch_size, progress, resume)
+
+
+def _form_of(population: bool | str) -> str:
+    """Return the form of the population that is meant."""
+    if isinstance(population, bool):
+        return FORMS[0] if population else "none"
+    return population
 
 
 def fit_slide(
@@ -233,7 +244,7 @@ def fit_slide(
         _check_room(slide)
     with nullcontext() if resume is None else Records.of_run(resume, slide, options) as records:
         outcomes, complete = fit_rest(job, slide, records, n_jobs, batch_size, progress)
-    return GeneFits.of_outcomes(slide, options, removed, outcomes, complete)
+    return GeneFits.of_outcomes(slide, options, removed, outcomes, complete, progress)
 
 
 def _check_room(slide: Slide) -> None:

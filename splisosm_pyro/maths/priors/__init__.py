@@ -22,11 +22,13 @@ from splisosm_pyro.maths.priors.sigma import (
     HalfNormalPrior,
     HalfTPrior,
     InvGammaPrior,
+    LogNormalPrior,
     NoPrior,
     PCPrior,
 )
 from splisosm_pyro.maths.priors.theta import (
     BetaPrior,
+    LogitNormalPrior,
     PCTheta,
     ThetaPrior,
     UniformTheta,
@@ -45,6 +47,8 @@ __all__ = [
     "HalfNormalPrior",
     "HalfTPrior",
     "InvGammaPrior",
+    "LogNormalPrior",
+    "LogitNormalPrior",
     "NoPrior",
     "NormalPrior",
     "PCPrior",

@@ -23,6 +23,7 @@ from splisosm_pyro.maths.priors.sigma import (
     HalfNormalPrior,
     HalfTPrior,
     InvGammaPrior,
+    LogNormalPrior,
     NoPrior,
     PCPrior,
 )
@@ -42,6 +43,7 @@ PRIORS: dict[str, type[ScalePrior]] = {
     "half_normal": HalfNormalPrior,
     "half_t": HalfTPrior,
     "exponential": ExponentialPrior,
+    "log_normal": LogNormalPrior,
     "pc": PCPrior,
     "pc_usage": PCUsagePrior,
 }

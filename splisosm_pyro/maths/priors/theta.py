@@ -21,7 +21,9 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from scipy.interpolate import CubicSpline
 from scipy.optimize import brentq
+from scipy.special import logit
 from torch import Tensor
+from torch.distributions.transforms import SigmoidTransform
 
 from splisosm_pyro.maths.covariance.kernel import Kernel
 from splisosm_pyro.maths.numeric.arrays import FloatArray
@@ -120,6 +122,67 @@ class BetaPrior(ThetaPrior):
     def distribution(self) -> dist.TorchDistribution:
         """Return the Pyro distribution of theta."""
         return dist.Beta(float64(self.a), float64(self.b))
+
+
+@dataclass(frozen=True)
+class LogitNormalPrior(ThetaPrior):
+    """``theta_logit ~ Normal(logit(median), logit_sd)``, stated on theta.
+
+    Parameters
+    ----------
+    median : float
+        Of theta, in (0, 1).
+    logit_sd : float
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not positive and finite, or the median not below 1.
+
+    Examples
+    --------
+    >>> LogitNormalPrior(0.5, 1.0).value(np.array([0.5])).round(6)
+    array([0.467356])
+    """
+
+    median: float = 0.5
+    logit_sd: float = 1.5
+    kind: ClassVar[str] = "logit_normal"
+
+    def __post_init__(self) -> None:
+        check_positive(self, {"logit_sd": self.logit_sd})
+        check_positive(self, {"median": self.median}, below=1.0)
+
+    @property
+    def _loc(self) -> float:
+        return math.log(self.median / (1.0 - self.median))
+
+    def log_prob(self, theta: Tensor) -> Tensor:
+        """Log density of theta, elementwise; minus infinity at 0 and 1."""
+        inside = (theta > 0) & (theta < 1)
+        safe = torch.where(inside, theta, torch.full_like(theta, 0.5))
+        z = (torch.logit(safe) - self._loc) / self.logit_sd
+        constant = math.log(self.logit_sd * math.sqrt(2.0 * math.pi))
+        density = -0.5 * z**2 - torch.log(safe) - torch.log1p(-safe) - constant
+        return torch.where(inside, density, torch.full_like(density, -math.inf))
+
+    def gradient(self, theta: FloatArray) -> FloatArray:
+        """``d log p / d theta_logit``, elementwise."""
+        return 2.0 * theta - 1.0 - (logit(theta) - self._loc) / self.logit_sd**2
+
+    def parameter_gradients(self, theta: FloatArray) -> Slopes:
+        """Return derivatives of ``gradient`` in the median and logit_sd."""
+        by_loc = 1.0 / (self.median * (1.0 - self.median) * self.logit_sd**2)
+        return {
+            "median": np.full_like(theta, by_loc),
+            "logit_sd": 2.0 * (logit(theta) - self._loc) / self.logit_sd**3,
+        }
+
+    def distribution(self) -> dist.TorchDistribution:
+        """Return the Pyro distribution of theta."""
+        normal = dist.Normal(float64(self._loc), float64(self.logit_sd))
+        made: dist.TorchDistribution = dist.TransformedDistribution(normal, [SigmoidTransform()])
+        return made
 
 
 @dataclass(frozen=True, eq=False)
@@ -285,5 +348,6 @@ class PCThetaDistribution(TorchDistribution):
 THETA_PRIORS: dict[str, type[ThetaPrior]] = {
     "uniform": UniformTheta,
     "beta": BetaPrior,
+    "logit_normal": LogitNormalPrior,
     "pc": PCTheta,
 }

@@ -87,7 +87,7 @@ def test_prior_from_name():
             "normal",
             None,
             ValueError,
-            "came 'normal' (did you mean 'half_normal'?)",
+            "came 'normal' (did you mean 'log_normal'?)",
         ),
         (
             "gamma",

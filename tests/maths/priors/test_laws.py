@@ -23,6 +23,8 @@ from splisosm_pyro.maths.priors import (
     HalfNormalPrior,
     HalfTPrior,
     InvGammaPrior,
+    LogitNormalPrior,
+    LogNormalPrior,
     NoPrior,
     NormalPrior,
     PCPrior,
@@ -52,7 +54,11 @@ SCALES = {
     "half_cauchy": (HalfTPrior(1.0, 0.4), stats.halfcauchy(scale=0.4)),
     "exponential": (ExponentialPrior(3.0), stats.expon(scale=1 / 3)),
     "pc": (PCPrior(2.0, 0.05), stats.expon(scale=-2.0 / math.log(0.05))),
-    "log_normal": (PyroPrior(dist.LogNormal(0.3, 0.6)), stats.lognorm(0.6, scale=math.exp(0.3))),
+    "log_normal": (LogNormalPrior(1.3, 0.6), stats.lognorm(0.6, scale=1.3)),
+    "pyro_log_normal": (
+        PyroPrior(dist.LogNormal(0.3, 0.6)),
+        stats.lognorm(0.6, scale=math.exp(0.3)),
+    ),
     "weibull": (
         PyroPrior(dist.Weibull(torch.tensor(1.2), torch.tensor(1.7)), on="sigma_sq"),
         stats.weibull_min(np.float32(1.7), scale=np.float32(1.2)),
@@ -63,7 +69,12 @@ MORE = [HalfTPrior(3.0, 1.3), PCUsagePrior(0.4, 0.1).for_gene(KERNEL, 3)]
 ALL_SCALES = [prior for prior, _ in SCALES.values()] + MORE
 SMOOTH = [prior for prior in ALL_SCALES if prior.name != "Uniform"]
 COEFFICIENTS = [NormalPrior(1.4, 0.3), StudentTPrior(3.0, 2.0, -0.4), StudentTPrior(1.0, 0.5)]
-THETAS = [BetaPrior(2.0, 3.0), BetaPrior(0.6, 1.5), PCTheta(0.5, 0.3).for_gene(KERNEL, 2)]
+THETAS = [
+    BetaPrior(2.0, 3.0),
+    BetaPrior(0.6, 1.5),
+    PCTheta(0.5, 0.3).for_gene(KERNEL, 2),
+    LogitNormalPrior(0.7, 1.2),
+]
 
 
 def within(prior, variable):
@@ -80,7 +91,7 @@ def own_value(prior, sigma):
 def test_a_scale_prior_has_scipys_density_of_its_variable(name):
     prior, truth = SCALES[name]
     theirs = truth.logpdf(own_value(prior, SIGMA))
-    tolerance = 2e-7 if name in ("log_normal", "weibull") else 1e-12  # Pyro's come in float32
+    tolerance = 2e-7 if name in ("pyro_log_normal", "weibull") else 1e-12  # Pyro's come in float32
     np.testing.assert_allclose(prior.value(SIGMA), theirs, rtol=tolerance, atol=tolerance)
 
 

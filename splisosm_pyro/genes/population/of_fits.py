@@ -1,0 +1,145 @@
+"""What a run offers of its population."""
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from splisosm_pyro.genes.batches import genes_of
+from splisosm_pyro.genes.data.slide import Slide
+from splisosm_pyro.genes.job import Job, RunOptions
+from splisosm_pyro.genes.population.columns import (
+    GeneOfRun,
+    effect_columns,
+    gene_columns,
+    genes_under,
+    least_sign_rates,
+)
+from splisosm_pyro.genes.population.usage import usage_under
+from splisosm_pyro.maths.coding import Turn
+from splisosm_pyro.maths.numeric.arrays import AnyArray, FloatArray
+from splisosm_pyro.population.effects import GeneUnderPopulation
+from splisosm_pyro.population.grid import NO_SPACE
+from splisosm_pyro.population.prior import (
+    PopulationCheck,
+    PopulationPrior,
+    check_population,
+    fit_population,
+)
+from splisosm_pyro.population.surface import Surface
+
+# Forms that `population_sensitivity` compares.
+COMPARED = {
+    "gaussian": ("gaussian", (NO_SPACE,)),
+    "gaussian, no masses": ("gaussian", ()),
+    "mixture": ("mixture", (NO_SPACE,)),
+}
+
+
+class WithPopulation:
+    """The population of a run."""
+
+    table: pd.DataFrame
+    effects: pd.DataFrame
+    slide: Slide
+    options: RunOptions
+    surfaces: tuple[Surface | None, ...]
+    _place: Callable[[str | int], int]
+    counts: Callable[[str | int], AnyArray]
+    usage: Callable[..., tuple[FloatArray, FloatArray]]
+
+    @cached_property
+    def population(self) -> PopulationPrior:
+        """The distribution of sigma and theta over the genes of this run.
+
+        Raises
+        ------
+        ValueError
+            If the run was made without ``population``, or no gene says anything.
+        """
+        self._need_surfaces()
+        return fit_population(self.surfaces, self.options.population)
+
+    @cached_property
+    def genes_under_population(self) -> "list[GeneUnderPopulation | None]":
+        """Every gene's posterior under the population; None where its counts say nothing."""
+        return genes_under(self.population, self.surfaces)
+
+    def usage_under_population(
+        self, gene: str | int, *, errors: bool = True
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return posterior mean and standard error of a gene's usage (S, P) under the population.
+
+        A gene without information has the fit's, where there is one.
+        """
+        place = self._place(gene)
+        under = self.genes_under_population[place]
+        if under is None:
+            return self.usage(gene, errors=errors, moderated=False)
+        counts = self.counts(place).astype(np.float64)
+        prepared = Job.of(self.slide, self.options).prepared().for_isoforms(counts.shape[1])
+        return usage_under(prepared.spec, counts, under, errors=errors)
+
+    def check_population(self) -> PopulationCheck:
+        """Tell whether a normal distribution describes the genes, by genes left out.
+
+        Returns
+        -------
+        PopulationCheck
+            ``flagged`` where a mixture foretells them better; try ``population='mixture'`` then.
+        """
+        self._need_surfaces()
+        return check_population(self.surfaces)
+
+    def population_sensitivity(self) -> pd.DataFrame:
+        """Return what the table would be under other forms of the population; nothing is refitted.
+
+        Returns
+        -------
+        DataFrame
+            A row a gene and form: ``gene``, ``form``, and the columns of the table that a
+            population gives, ``pop_sigma``, ``pop_theta`` and so on.
+        """
+        self._need_surfaces()
+        parts = []
+        for name, (form, masses) in COMPARED.items():
+            population = fit_population(self.surfaces, form, masses)
+            found = gene_columns(population, genes_under(population, self.surfaces))
+            found.insert(0, "gene", self.table["gene"])
+            found.insert(1, "form", name)
+            parts.append(found)
+        return pd.concat(parts, ignore_index=True)
+
+    def _need_surfaces(self) -> None:
+        """Raise where the run has kept none."""
+        if not self.surfaces:
+            raise ValueError("this run has no population: ask fit_genes for population=True")
+
+    def _genes_of_run(self) -> list[GeneOfRun]:
+        """Return the genes with what the population makes of them."""
+        return [
+            GeneOfRun(
+                gene.name,
+                Turn.of_gene(self.options.coding, np.asarray(gene.counts, dtype=np.float64)),
+                len(gene.isoforms),
+                under,
+            )
+            for gene, under in zip(genes_of(self.slide), self.genes_under_population, strict=True)
+        ]
+
+
+def with_population(fits: Any, *, progress: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the table and the effects of a run with the columns of its population."""
+    if not any(one is not None for one in fits.surfaces):
+        return fits.table, fits.effects
+    own = gene_columns(fits.population, fits.genes_under_population)
+    table, effects = pd.concat([fits.table, own], axis=1), fits.effects
+    if len(effects):
+        there = set(effects["gene"])
+        genes = [gene for gene in fits._genes_of_run() if gene.name in there]
+        job = Job.of(fits.slide, fits.options)
+        effects = pd.concat([effects, effect_columns(job, genes, progress=progress)], axis=1)
+        table = pd.concat([table, least_sign_rates(effects, list(table["gene"]))], axis=1)
+    return table, effects
