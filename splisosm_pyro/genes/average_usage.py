@@ -186,9 +186,9 @@ def changes_of_draws(
     Examples
     --------
     >>> rows = Rows(np.array([[0.0, 1.0]]), np.array([[1.0, 1.0]]), np.ones(1))
-    >>> draws = np.array([[[1.0], [0.0]], [[0.0], [0.0]]])
+    >>> draws = np.array([[[1.0], [0.0]], [[0.5], [0.0]]])
     >>> changes_of_draws(draws, np.ones(2), rows, NOTHING)[:, 0].round(2).tolist()
-    [0.2, 0.0]
+    [0.2, 0.1]
     """
     n_logits = coefficients.shape[2]
     each = np.ascontiguousarray(np.repeat(sigma[:, None], n_logits, axis=1))
