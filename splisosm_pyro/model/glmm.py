@@ -11,25 +11,29 @@ from torch import Tensor, nn
 from splisosm_pyro.collapsed import log_marginal
 from splisosm_pyro.fit.glmm.fit_gene import fit_gene
 from splisosm_pyro.fit.glmm.given_field import fit_given_field
-from splisosm_pyro.fit.glmm.specification import GLMMSpec, Params
+from splisosm_pyro.fit.glmm.specification import GLMMSpec
 from splisosm_pyro.fit.glmm.starting_values import INIT_RATIOS, starting_values
 from splisosm_pyro.fit.glmm.uncertainty import GeneErrors
 from splisosm_pyro.fit.options import FitOptions, GLMMOptions, boolean, choose
 from splisosm_pyro.fit.result import GeneFit
 from splisosm_pyro.maths.axes import ArrayLike, DesignLike, as_counts, as_device
 from splisosm_pyro.maths.covariance.as_kernel import Kernel, as_kernel
-from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.maths.numeric.interrupts import interrupts_heard
 from splisosm_pyro.maths.priors import Priors
 from splisosm_pyro.maths.priors.symmetric import check_coding
-from splisosm_pyro.model.at_parameters import marginal_errors, mean_ratios, standard_errors
+from splisosm_pyro.model.at_parameters import (
+    Predicted,
+    marginal_errors,
+    mean_ratios,
+    standard_errors,
+)
 from splisosm_pyro.model.base import BaseModel, GeneSolver
 from splisosm_pyro.model.data import ModelData
 from splisosm_pyro.model.glm import MultinomGLM
 from splisosm_pyro.model.torch_objectives import log_joint
 
 
-class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
+class MultinomGLMM(MultinomGLM, BaseModel, Predicted, nn.Module):
     """The multinomial generalised linear mixed model of spatial isoform usage.
 
     ``Y[g,s,:] ~ Multinomial(total[g,s], softmax([eta[g,s,:], 0]))`` with
@@ -362,11 +366,6 @@ class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
             names=self.data.names,
             coding=self.coding,
         ).for_isoforms(self.n_isos)
-
-    def _inputs(self) -> tuple[GLMMSpec, FloatArray, list[Params]]:
-        """Return what is fitted, the counts, and every gene's parameters in force."""
-        model = self.as_arrays()
-        return self._spec(), model.counts, model.each_params()
 
     def _sigma_in_force(self) -> Tensor:
         floor = self._spec().sigma_floor  # raises before setup_data

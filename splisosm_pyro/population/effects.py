@@ -49,9 +49,8 @@ class GeneUnderPopulation:
     def place(self, r: int, t: int) -> tuple[float, float, FloatArray, FloatArray]:
         """Return log sigma and theta_logit of a place, B (F+1, Q) and the covariance of its K."""
         log_sigma = float(self.surface.log_sigma[r])
-        grown = float(_grown(np.exp(log_sigma)))
-        own = self.surface.coefficients[r, t], self.surface.covariance[r, t]
-        return log_sigma, float(logit(SHARES[t])), grown * own[0], grown**2 * own[1]
+        B, grown = self._grown(self.surface.coefficients[r, t], np.exp(log_sigma))
+        return log_sigma, float(logit(SHARES[t])), B, grown**2 * self.surface.covariance[r, t]
 
     def block(self, rows: slice) -> FloatArray | None:  # (J, K)
         """Return what picks a covariate's coefficients of those that move; None if one is held."""
@@ -96,7 +95,12 @@ class GeneUnderPopulation:
         coefficients = self.surface.coefficients[r, t]  # a copy
         coefficients[:, self.surface.free.astype(bool)] = z
         sigma = np.exp(self.surface.log_sigma[r])
-        return coefficients * _grown(sigma)[:, None, None], sigma, SCALES[k] == 0.0
+        return self._grown(coefficients, sigma[:, None, None])[0], sigma, SCALES[k] == 0.0
+
+    def _grown(self, b: FloatArray, sigma: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return ``B`` (*, F+1, Q) of ``b``, what is held as it is, and their ratio."""
+        grown = np.sqrt(1.0 + ATTENUATION * sigma**2)
+        return np.where(self.surface.free > 0.0, b * grown, b), grown
 
     def _chances(self, pick: FloatArray, log_shares: FloatArray) -> FloatArray:
         """Return the posterior probabilities (R, T, len(SCALES)) of places and components."""
@@ -143,11 +147,6 @@ def _under(
     across = covariance @ pick.T
     gain = np.linalg.solve(pick @ across + scale**2 * np.eye(len(pick)), across.T).T
     return mean - gain @ (pick @ mean), covariance - gain @ across.T
-
-
-def _grown(sigma: FloatArray) -> FloatArray:
-    """Return ``B / b``."""
-    return np.asarray(np.sqrt(1.0 + ATTENUATION * sigma**2))
 
 
 def _hats(fine: FloatArray, places: FloatArray) -> FloatArray:  # (n, m)

@@ -59,7 +59,8 @@ class Surface:
     values : ndarray, shape (R, T)
         Nats above the likelihood without a field.
     coefficients : ndarray, shape (R, T, F+1, Q)
-        ``b`` at its maximum; standard columns, the gene's own turned coordinates.
+        ``b`` at its maximum; standard columns, the gene's own turned coordinates. What is held is
+        ``B``.
     covariance : ndarray, shape (R, T, K, K)
         Of the K that move.
     free : ndarray, shape (F+1, Q)

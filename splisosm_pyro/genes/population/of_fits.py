@@ -67,6 +67,10 @@ class WithPopulation:
         """Every gene's posterior under the population; None where its counts say nothing."""
         return genes_under(self.population, self.surfaces)
 
+    def _under_population(self, place: int) -> GeneUnderPopulation | None:
+        """Return a gene's posterior, None where its counts say nothing."""
+        return self.genes_under_population[place]
+
     def usage_under_population(
         self, gene: str | int, *, errors: bool = True
     ) -> tuple[FloatArray, FloatArray]:

@@ -17,6 +17,7 @@ from splisosm_pyro.genes.differential.of_fits import WithDifferentialUsage
 from splisosm_pyro.genes.job import METHOD, Job, RunOptions
 from splisosm_pyro.genes.kept_usage import glm_usage, unpacked
 from splisosm_pyro.genes.population.of_fits import WithPopulation, with_population
+from splisosm_pyro.genes.prediction import WithPrediction
 from splisosm_pyro.genes.result import folder as result_folder
 from splisosm_pyro.genes.result.anndata import Shown, as_anndata, into_anndata
 from splisosm_pyro.genes.result.figures_of_tests import WithTestFigures
@@ -32,7 +33,7 @@ Outcome = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
-class GeneFits(WithDifferentialUsage, WithPopulation, WithTestFigures):
+class GeneFits(WithDifferentialUsage, WithPopulation, WithPrediction, WithTestFigures):
     """What `fit_genes` found.
 
     Attributes

@@ -48,6 +48,8 @@ class CARKernel(SparseKernel):
         K = V^-1.
     residual : float
         0: V has no part that is left out.
+    made_from : tuple of (ndarray, int), optional
+        The coordinates (S, d) and k of ``from_coords``.
 
     Raises
     ------
@@ -73,6 +75,7 @@ class CARKernel(SparseKernel):
         if not 0.0 <= rho < 1.0:
             raise ValueError(f"rho must be in [0, 1), came {rho}")
         self.rho = float(rho)
+        self.made_from: tuple[FloatArray, int] | None = None
         self.adjacency: csc_array = as_adjacency(adjacency)
         shrink = diags_array(1.0 / np.sqrt(np.asarray(self.adjacency.sum(axis=0))))
         unscaled = eye_array(shrink.shape[0]) - self.rho * (shrink @ self.adjacency @ shrink)
@@ -117,7 +120,10 @@ class CARKernel(SparseKernel):
         4
         """
         graph = mutual_neighbours(coords, k)
-        return cls(graph, rho, as_matrix(coords, "coords")[0])
+        places = as_matrix(coords, "coords")[0]
+        kernel = cls(graph, rho, places)
+        kernel.made_from = places, k
+        return kernel
 
     @classmethod
     def from_adjacency(cls, W: object, rho: float = 0.99) -> "CARKernel":

@@ -40,7 +40,7 @@ class AttenuatedCoefficients:
             return np.ones(1)
         grown = np.sqrt(1.0 + ATTENUATION * np.exp(2.0 * v[..., :n_sigma]))
         each = np.ones(self.space.free.shape[1]) * grown  # a logit
-        return np.concatenate([each] * n_rows, axis=-1)
+        return np.concatenate([each] * n_rows, axis=-1)[..., self.space.free.ravel()]
 
     def from_u(self, u: FloatArray) -> FloatArray:
         """Return ``y`` (*, K) at ``u`` (*, K)."""
