@@ -85,6 +85,12 @@ def run_demo(n_genes: int = 10, n_spots: int = 900, seed: int = 0, *, quiet: boo
     ------
     ValueError
         If a size is too small.
+
+    Examples
+    --------
+    >>> demo = run_demo(n_genes=1, n_spots=37, quiet=True)
+    >>> type(demo.figure()).__name__
+    'Figure'
     """
     tissue = demo_tissue(n_genes, n_spots, seed)
     slide = slide_of_tissue(tissue)

@@ -55,6 +55,13 @@ class GeneMaps:
         The isoform whose usage is shown.
     truth : ndarray, shape (S, P), optional
         The usage that a simulation drew from, shown in a further column.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> flat = np.full((7, 2), 0.5)
+    >>> GeneMaps("a gene", counts=flat, ratio=flat, ratio_se=0.1 * flat).isoform
+    0
     """
 
     title: str
@@ -172,7 +179,7 @@ def gene_figure(
     with_truth = any(gene.truth is not None for gene in genes)
     titles = [title for title in _TITLES if with_truth or title != "true usage"]
     height = _height_of_row(np.asarray(coords, dtype=np.float64))
-    size = (2.8 * len(titles), height * len(genes) + 0.4)
+    size = (COLUMN * len(titles), height * len(genes) + 0.4)
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(len(genes), len(titles), squeeze=False)
     for row, gene in zip(axes, genes, strict=True):
@@ -185,6 +192,7 @@ def gene_figure(
     return figure
 
 
+COLUMN = 2.05  # inches: five columns are as wide as a page
 _TITLES = ("reads", "observed usage", "fitted usage", "true usage", "standard error")
 
 
@@ -222,7 +230,7 @@ def _draw_row(row: Sequence[Axes], coords: ArrayLike, gene: GeneMaps, marker: Ma
     spots = tissue_map(
         row[-1], coords, error, cmap=MAPS["error"], limits=(0.0, top), marker=marker, colorbar=False
     )
-    _add_bar(spots, [row[-1]], "standard error of usage")
+    _add_bar(spots, [row[-1]], "share of the reads")
 
 
 def _add_bar(spots: PolyCollection, axes: list[Axes], label: str, whole: bool = False) -> None:
@@ -298,7 +306,7 @@ def _lattice(xy: FloatArray) -> tuple[float, float, float]:
 def _height_of_row(xy: FloatArray) -> float:
     """Return the height in inches that a panel of the tissue's shape needs."""
     width, height = np.maximum(xy.max(0) - xy.min(0), 1e-12)
-    return float(np.clip(1.95 * height / width, 1.2, 5.0))
+    return float(np.clip(1.45 * height / width, 1.1, 4.0))
 
 
 def _draw_scale_bar(ax: Axes, scale_bar: tuple[float, str]) -> None:

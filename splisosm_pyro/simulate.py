@@ -44,6 +44,12 @@ class Truth:
     nu : Tensor, shape (G, S, Q)
     ratio : Tensor, shape (G, S, P)
         Isoform usage at every spot.
+
+    Examples
+    --------
+    >>> truth = simulate_tissue(n_spots=37, n_genes=2, n_isos=3, sigma=0.5, seed=0).truth
+    >>> truth.ratio.shape, truth.sigma.tolist()
+    (torch.Size([2, 37, 3]), [[0.5], [0.5]])
     """
 
     beta: Tensor
@@ -73,6 +79,11 @@ class Tissue:
     kernel : CARKernel
         Over the lattice's 6 nearest neighbours.
     truth : Truth
+
+    Examples
+    --------
+    >>> simulate_tissue(n_spots=37, n_genes=2, n_isos=3, n_layers=2, seed=0)
+    Tissue(2 genes, 37 spots, 3 isoforms, 2 layers)
     """
 
     coords: FloatArray

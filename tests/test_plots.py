@@ -100,7 +100,7 @@ def test_an_error_that_no_usage_can_have_is_grey(genes):
     assert shown.mask.nonzero()[0].tolist() == [1, 2]
     assert panel.collections[0].get_clim() == (0.0, 0.5)
     labels = [ax.get_ylabel() for ax in figure.axes if ax.get_ylabel()]
-    assert {"reads per spot", "share of the reads", "standard error of usage"} < set(labels)
+    assert {"reads per spot", "share of the reads"} < set(labels)
 
 
 def test_gene_figure_is_saved(genes, tmp_path):

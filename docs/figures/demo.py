@@ -13,7 +13,7 @@ from splisosm_pyro.demo import run_demo
 def main():
     """Write the figure beside the pages, with 256 colours."""
     path = Path(__file__).parents[1] / "demo.png"
-    run_demo(quiet=True).figure().savefig(path, dpi=90)
+    run_demo(quiet=True).figure().savefig(path, dpi=130)
     Image.open(path).convert("RGB").quantize(256).save(path, optimize=True)
 
 

@@ -161,6 +161,16 @@ def covariate_score_test(
     Notes
     -----
     A column costs Q solves.
+
+    Examples
+    --------
+    >>> from splisosm_pyro import MultinomGLMM, simulate_tissue
+    >>> tissue = simulate_tissue(n_spots=37, n_genes=1, n_isos=2, depth=4.0, design="none", seed=0)
+    >>> model = MultinomGLMM()
+    >>> model.setup_data(tissue.counts, corr_sp=tissue.kernel)
+    >>> table = model.test_covariates({"x": tissue.coords[:, 0]}, refit_below=0.0)
+    >>> table["kind"].tolist()
+    ['score']
     """
     objective, mode = end.objective, end.at.state.mode
     if not isinstance(objective, MarginalObjective):

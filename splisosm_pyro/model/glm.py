@@ -166,25 +166,19 @@ class MultinomGLM(BaseModel, nn.Module):
         *,
         prior: PosteriorPriors | None = None,
         field: Literal["auto", "draws", "quantiles"] = "auto",
-        nugget: Literal["quadrature", "laplace"] = "quadrature",
-        smooth: Literal["ep", "laplace"] | None = None,
         names: Mapping[str, Sequence[Any]] | None = None,
         warmup: int | None = None,
         predictive: bool = False,
     ) -> Any:
         """Draw from the posterior of every gene; it needs no fit and leaves the model as it is.
 
-        After a marginal fit the mode is looked for from there.
-
         Parameters
         ----------
         method : {'auto', 'laplace', 'nested_laplace', 'marginal_nuts', 'nuts'}
-            ``'laplace'``: a Gaussian at the mode of the outer parameters (``log sigma``,
-            ``theta_logit``, ``beta``, ``bias_eta``), the field given them at that mode to first
-            order. ``'nested_laplace'``: weighted points of the outer posterior, the field at each
-            point's own mode. ``'marginal_nuts'``: Pyro's NUTS over the outer parameters, the field
-            drawn given each draw. ``'nuts'``: Pyro's NUTS over the whole program, the reference for
-            the others on some hundred spots at most. ``'auto'``: the first of the first three that
+            ``'laplace'``: a Gaussian at the mode of ``beta`` and ``bias_eta``.
+            ``'nested_laplace'``: draws of the density interpolated between weighted points.
+            ``'marginal_nuts'``: Pyro's NUTS, moved by that interpolation and corrected.
+            ``'nuts'``: Pyro's NUTS over the program. ``'auto'``: the first of the first three that
             passes its own check.
         draws, chains : int
             Draws of a chain, number of chains; without NUTS all draws are independent.
@@ -193,24 +187,17 @@ class MultinomGLM(BaseModel, nn.Module):
         genes : sequence of int, optional
             Places of the genes wanted, all by default.
         prior : PosteriorPriors, optional
-            Default: those of the model, and where it has none Normal(0, 10) for the effect of one
-            standard deviation of a covariate (of the step between its two values, such as 0 and 1)
-            and for the intercept at the covariates' means, Gamma(2, rate 0.3) for sigma, Uniform(0,
-            1) for theta. A sigma that the model fixes stays.
+            Default: Normal(0, 10) for the effect of one standard deviation of a covariate (of the
+            step between its two values, such as 0 and 1) and for the intercept at the covariates'
+            means.
         field : {'auto', 'draws', 'quantiles'}
             Keep ``eta`` and ``isoform_ratio`` draw by draw, or their mean, sd and quantiles in the
             group ``posterior_quantiles``; ``'auto'`` keeps draws up to 256 MB.
-        nugget : {'quadrature', 'laplace'}
-            How the white part of the field is eliminated from the outer posterior (GLMM).
-        smooth : {'ep', 'laplace'}, optional
-            How the smooth part is: by expectation propagation, the default with ``'quadrature'``
-            for up to three isoforms and nearly exact, or by Laplace's method, which is off where
-            counts are few. The attributes say which.
         names : mapping, optional
             Names of ``'gene'`` (G), ``'spot'`` (S) and ``'isoform'`` (P); places by default.
         warmup : int, optional
-            Transitions of a chain of NUTS before its draws; 250 over the outer parameters, 600 over
-            the whole program by default.
+            Transitions of a chain of NUTS before its draws; 250 of ``'marginal_nuts'``, 600 of
+            ``'nuts'`` by default.
         predictive : bool
             Add the groups ``posterior_predictive``, ``prior`` and ``prior_predictive``: counts with
             every spot's own total (rounded where it is a fraction, as ``status`` then says), and
@@ -222,10 +209,8 @@ class MultinomGLM(BaseModel, nn.Module):
         InferenceData or DataTree
             As the installed ArviZ has it, with groups ``posterior``, ``sample_stats`` (``method``,
             ``status``, ``khat`` or ``r_hat`` by gene; what NUTS says of every draw), ``log_prior``,
-            ``log_likelihood`` (of every spot; of a GLMM summed over spots, those of every spot
-            given its ``eta`` in ``log_likelihood_given_field`` where the draws of the field are
-            kept), ``observed_data``, ``constant_data``. A gene that breaks is NaN and
-            has the status ``'failed: ...'``.
+            ``log_likelihood`` of every spot, ``observed_data``, ``constant_data``. A gene that
+            breaks is NaN and has the status ``'failed: ...'``.
 
         Raises
         ------
@@ -246,7 +231,7 @@ class MultinomGLM(BaseModel, nn.Module):
         model = self.as_arrays()
         places, labels = model.chosen(genes, names)
         request = Request(method, draws, chains, seed, places, field, warmup, predictive)
-        return posterior_of(model, request, labels, prior, nugget, smooth)
+        return posterior_of(model, request, labels, prior)
 
     def loo(
         self,

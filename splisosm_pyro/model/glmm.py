@@ -30,6 +30,7 @@ from splisosm_pyro.model.at_parameters import (
 from splisosm_pyro.model.base import BaseModel, GeneSolver
 from splisosm_pyro.model.data import ModelData
 from splisosm_pyro.model.glm import MultinomGLM
+from splisosm_pyro.model.posterior_of import posterior_with_field
 from splisosm_pyro.model.torch_objectives import log_joint
 
 
@@ -109,6 +110,7 @@ class MultinomGLMM(MultinomGLM, BaseModel, Predicted, nn.Module):
     """
 
     options_class: ClassVar[type[FitOptions]] = GLMMOptions
+    posterior = posterior_with_field
 
     nu: nn.Parameter
     sigma: nn.Parameter

@@ -14,11 +14,12 @@ from machine import provenance
 CAP = 5.0  # larger sigmas count as this much
 INFORMED = 300  # reads of a gene that has something to say about its variances
 AT_ONE, AT_ZERO = 1 - 1e-4, 1e-4
+# Of Okabe and Ito, which readers with a colour vision deficiency can tell apart.
 COLOURS = {
-    "laplace": "tab:orange",
-    "quadrature": "tab:blue",
-    "ep": "tab:green",
-    "reference joint_gd": "tab:red",
+    "laplace": "#E69F00",
+    "quadrature": "#0072B2",
+    "ep": "#009E73",
+    "reference joint_gd": "#CC79A7",
 }
 OURS = ("laplace", "quadrature", "ep")
 COMMAND = "python tests/benchmarks/nugget_study.py --part"
@@ -108,7 +109,7 @@ def figure(fits: pd.DataFrame, path: Path) -> None:
     sigmas, thetas = (sorted(fits[name].unique()) for name in ("true_sigma", "true_theta"))
     methods = [name for name in COLOURS if (fits["method"] == name).any()]
     width = 0.84 / len(methods)
-    fig, axes = plt.subplots(2, len(sigmas), figsize=(11, 5.5), sharex=True, layout="constrained")
+    fig, axes = plt.subplots(2, len(sigmas), figsize=(9, 5.2), sharex=True, layout="constrained")
     for column, sigma in enumerate(sigmas):
         for row, name in enumerate(("sigma", "theta")):
             ax = axes[row, column]
@@ -120,12 +121,12 @@ def figure(fits: pd.DataFrame, path: Path) -> None:
             for i, theta in enumerate(thetas):
                 ax.hlines(sigma if name == "sigma" else theta, i - 0.45, i + 0.45, "k", lw=1)
             ax.set_xticks(range(len(thetas)), [f"{t:g}" for t in thetas])
-            ax.set_ylabel(f"estimated {name}" if column == 0 else "")
+            unit = "logits" if name == "sigma" else "share"
+            ax.set_ylabel(f"estimated {name} ({unit})" if column == 0 else "")
         axes[0, column].set_title(f"true sigma = {sigma:g}")
         axes[1, column].set_xlabel("true theta")
-    for method in methods:
-        axes[0, 0].plot([], [], color=COLOURS[method], label=method)
-    axes[0, 0].legend(frameon=False, fontsize=8)
+    lines = [axes[0, 0].plot([], [], color=COLOURS[method], lw=2)[0] for method in methods]
+    fig.legend(lines, methods, loc="outside upper center", ncols=len(methods), frameon=False)
     fig.savefig(path, dpi=110)
     plt.close(fig)
 

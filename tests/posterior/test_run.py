@@ -351,7 +351,6 @@ def test_a_fixed_sigma_stays():
         ({"genes": 3}, "genes must be a sequence of places, came int"),
         ({"prior": "flat"}, "prior must be a PosteriorPriors, came str"),
         ({"field": "no"}, "field must be one of"),
-        ({"nugget": "no"}, "nugget must be one of"),
         ({"names": {"cell": []}}, "names must have keys among"),
         ({"names": {"gene": ["a"]}}, r"names\['gene'\] must have 5 entries, came 1"),
     ],
@@ -359,6 +358,13 @@ def test_a_fixed_sigma_stays():
 def test_bad_arguments_are_named(arguments, message):
     with pytest.raises((TypeError, ValueError), match=message):
         glm().posterior(**arguments)
+
+
+def test_only_a_model_with_a_field_is_asked_how_it_goes():
+    with pytest.raises(ValueError, match="nugget must be one of"):
+        glmm().posterior(nugget="no")
+    with pytest.raises(TypeError, match="unexpected keyword argument 'nugget'"):
+        glm().posterior(nugget="quadrature")
 
 
 def test_a_model_without_data_says_so():

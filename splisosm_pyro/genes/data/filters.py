@@ -32,6 +32,11 @@ class Filters:
     rare : {'drop', 'merge'}
         What becomes of rarer isoforms: they are left out, or become one isoform together, in the
         place of the first of them. A rare isoform alone has nothing to be merged with and stays.
+
+    Examples
+    --------
+    >>> Filters(min_counts=50, min_share=0.05, rare="merge")
+    Filters(min_counts=50, min_spots=0, min_share=0.05, rare='merge')
     """
 
     min_counts: float = 0.0

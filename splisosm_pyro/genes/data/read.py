@@ -73,6 +73,16 @@ def read_slide(
     ------
     TypeError, ValueError, OSError, ModuleNotFoundError
         If the file is of neither kind or does not hold what is asked for.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> file = Path(tempfile.mkdtemp()) / "slide.npz"
+    >>> np.savez(file, counts=np.ones((3, 4, 2)), coords=np.argwhere(np.ones((2, 2))))
+    >>> slide = read_slide(file)
+    >>> slide.coords.shape, [group.counts.shape for group in slide.groups]
+    ((4, 2), [(3, 4, 2)])
     """
     keys = SlideKeys(
         group_iso_by=group_iso_by,

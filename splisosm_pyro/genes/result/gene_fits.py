@@ -81,6 +81,17 @@ class GeneFits(WithDifferentialUsage, WithPopulation, WithPrediction, WithTestFi
         Every gene's likelihood over sigma and theta, where a population was asked for.
     complete : bool
         False if the run was interrupted; the tables then hold the genes that were done.
+
+    Examples
+    --------
+    >>> from splisosm_pyro import fit_genes, simulate_tissue
+    >>> tissue = simulate_tissue(n_spots=37, n_genes=2, n_isos=2, depth=4.0, seed=0)
+    >>> fits = fit_genes(tissue.counts.numpy(), coords=tissue.coords, progress=False)
+    >>> fits.table[["gene", "status"]].values.tolist()
+    [['gene_0', 'converged'], ['gene_1', 'converged']]
+    >>> usage, error = fits.usage("gene_1")
+    >>> usage.shape, type(fits.model("gene_1")).__name__
+    ((37, 2), 'MultinomGLMM')
     """
 
     table: pd.DataFrame

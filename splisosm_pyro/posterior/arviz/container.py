@@ -59,6 +59,19 @@ def read_posterior(path: PathLike) -> Any:
     -------
     InferenceData or DataTree
         As the installed ArviZ has it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import torch
+    >>> from splisosm_pyro import MultinomGLM
+    >>> model = MultinomGLM()
+    >>> model.setup_data(torch.tensor([[30, 10], [10, 30], [0, 0], [20, 20]]))
+    >>> file = Path(tempfile.mkdtemp()) / "posterior.nc"
+    >>> _ = model.posterior("laplace", draws=50).to_netcdf(file)
+    >>> dict(read_posterior(file)["posterior"].sizes)["draw"]
+    50
     """
     arviz = importlib.import_module("arviz")
     if uses_data_tree(arviz):

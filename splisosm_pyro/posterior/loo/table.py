@@ -29,6 +29,16 @@ class Loo:
         ``GeneLoo`` by gene, for the genes that did not break.
     spot_names : tuple
         Names of all spots.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from splisosm_pyro import MultinomGLM
+    >>> model = MultinomGLM()
+    >>> model.setup_data(torch.tensor([[3, 1], [1, 3], [0, 0], [2, 2]]))
+    >>> model.fit(quiet=True)
+    >>> model.loo().table["status"].tolist()
+    ['ok']
     """
 
     table: pd.DataFrame

@@ -44,6 +44,18 @@ class Calibration:
     method : str
     failures : list of str
         What the posteriors that broke said.
+
+    Examples
+    --------
+    >>> from splisosm_pyro import MultinomGLM, simulate_tissue
+    >>> from splisosm_pyro.posterior import PosteriorPriors
+    >>> from splisosm_pyro.studies import calibrate
+    >>> tissue = simulate_tissue(n_spots=37, n_genes=1, n_isos=2, depth=4.0, design="none", seed=0)
+    >>> model = MultinomGLM()
+    >>> model.setup_data(tissue.counts)
+    >>> study = calibrate(model, "laplace", n_sims=20, prior=PosteriorPriors(bias_sd=1.0))
+    >>> study.n_failed, study.passed
+    (0, True)
     """
 
     ranks: pd.DataFrame

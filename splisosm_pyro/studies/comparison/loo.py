@@ -48,6 +48,16 @@ def compare_loo(
     Notes
     -----
     Costs a fit a gene and model and, with ``refit``, about as much again.
+
+    Examples
+    --------
+    >>> from splisosm_pyro import MultinomGLMM, simulate_tissue
+    >>> tissue = simulate_tissue(n_spots=37, n_genes=1, n_isos=2, depth=4.0, design="none", seed=0)
+    >>> model = MultinomGLMM(var_fix_sigma=False, fitting_method="marginal_newton")
+    >>> model.setup_data(tissue.counts, corr_sp=tissue.kernel)
+    >>> model.fit(quiet=True)
+    >>> compare_loo(model).models
+    ('glm', 'white', 'spatial')
     """
     choose("outer", outer, OUTER)
     arrays = model.as_arrays()

@@ -35,6 +35,18 @@ class Scores:
         How it was done.
     n_parameters : ndarray, shape (G, M), optional
         Effective numbers of parameters, where they are known.
+
+    Examples
+    --------
+    >>> from splisosm_pyro import MultinomGLMM, simulate_tissue
+    >>> tissue = simulate_tissue(n_spots=37, n_genes=1, n_isos=2, depth=4.0, design="none", seed=0)
+    >>> model = MultinomGLMM(var_fix_sigma=False, fitting_method="marginal_newton")
+    >>> model.setup_data(tissue.counts, corr_sp=tissue.kernel)
+    >>> model.fit(quiet=True)
+    >>> from splisosm_pyro.studies import heldout_log_lik
+    >>> scores = heldout_log_lik(model, "spots", k=2)
+    >>> scores.pointwise.shape, scores.table["status"].unique().tolist()
+    ((1, 3, 37), ['ok'])
     """
 
     pointwise: FloatArray

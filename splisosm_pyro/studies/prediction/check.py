@@ -53,6 +53,17 @@ class PredictiveCheck:
     replicates : ndarray, shape (G, statistics, draws)
         0 for a gene that broke.
     kind : {'posterior', 'prior'}
+
+    Examples
+    --------
+    >>> from splisosm_pyro import MultinomGLMM, simulate_tissue
+    >>> tissue = simulate_tissue(n_spots=37, n_genes=1, n_isos=2, depth=4.0, design="none", seed=0)
+    >>> model = MultinomGLMM(var_fix_sigma=False, fitting_method="marginal_newton")
+    >>> model.setup_data(tissue.counts, corr_sp=tissue.kernel)
+    >>> model.fit(quiet=True)
+    >>> check = predictive_check(model, draws=20)
+    >>> check.table.index.get_level_values("statistic").tolist()
+    ['moran_i', 'overdispersion', 'share_empty']
     """
 
     table: pd.DataFrame

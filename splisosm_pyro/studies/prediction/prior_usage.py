@@ -37,6 +37,14 @@ class PriorUsage:
     table : DataFrame
         One row a prior: quantiles of ``widest`` and of sigma, and how often ``widest`` passes 0.1,
         0.25, 0.5 and 0.9.
+
+    Examples
+    --------
+    >>> from splisosm_pyro import simulate_tissue
+    >>> kernel = simulate_tissue(n_spots=37, n_genes=1, seed=0).kernel
+    >>> found = prior_predictive(priors=["half_normal"], kernel=kernel, n_isos=2, draws=100)
+    >>> len(found.table), found.dataset["widest"].shape
+    (1, (1, 100))
     """
 
     dataset: xr.Dataset
@@ -47,7 +55,7 @@ class PriorUsage:
 
     def plot(self) -> Figure:
         """Draw how likely every prior holds it that usage ranges over more than r."""
-        figure = Figure(figsize=(9.5, 3.8), layout="constrained")
+        figure = Figure(figsize=(8.0, 3.6), layout="constrained")
         left, right = figure.subplots(1, 2)
         grid = np.linspace(0.0, 1.0, 201)
         for k, label in enumerate(self.dataset["prior"].values):

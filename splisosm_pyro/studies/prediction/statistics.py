@@ -32,6 +32,12 @@ def moran_i(graph: csr_array) -> Statistic:
     """Return Moran's I over a symmetric graph (S, S) of weights; 0 where no neighbours have reads.
 
     References: Moran (1950), doi:10.1093/biomet/37.1-2.17.
+
+    Examples
+    --------
+    >>> pair = csr_array([[0.0, 1.0], [1.0, 0.0]])
+    >>> round(float(moran_i(pair)(np.array([[[4, 0], [0, 4]]]))[0]), 3)
+    -1.0
     """
 
     def statistic(counts: AnyArray) -> FloatArray:
@@ -51,7 +57,13 @@ def moran_i(graph: csr_array) -> Statistic:
 
 
 def overdispersion(counts: AnyArray) -> FloatArray:
-    """Pearson's chi-square about the pooled ratios, over its degrees of freedom."""
+    """Pearson's chi-square about the pooled ratios, over its degrees of freedom.
+
+    Examples
+    --------
+    >>> float(overdispersion(np.array([[[4, 0], [0, 4]]]))[0])
+    8.0
+    """
     z, pooled = _residuals(counts)
     terms = np.divide(z**2, pooled, out=np.zeros_like(z), where=pooled > 0)
     present = (pooled > 0).sum(axis=(1, 2))
@@ -60,7 +72,13 @@ def overdispersion(counts: AnyArray) -> FloatArray:
 
 
 def share_empty(counts: AnyArray) -> FloatArray:
-    """Share of isoforms without a read, over occupied spots."""
+    """Share of isoforms without a read, over occupied spots.
+
+    Examples
+    --------
+    >>> float(share_empty(np.array([[[4, 0], [0, 4], [0, 0]]]))[0])
+    0.5
+    """
     occupied = np.flatnonzero(counts[0].sum(axis=1))
     if not occupied.size:
         return np.zeros(len(counts))

@@ -39,7 +39,7 @@ def estimates_figure(dataset: xr.Dataset, gene: Any, parameter: str) -> Figure:
     _known(parameter, [str(name) for name in one.data_vars if f"{name}_se" in one])
     values, errors = _flat(one[parameter]), _flat(one[f"{parameter}_se"])
     n = len(one["prior"])
-    figure = Figure(figsize=(10.5, 0.42 * n + 1.6), layout="constrained")
+    figure = Figure(figsize=(9.0, 0.42 * n + 1.6), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(2, 1))
     shown = np.arange(n)
     entries = list(values)
@@ -78,7 +78,7 @@ def maps_figure(
     xy = np.asarray(coords, dtype=np.float64)
     size = np.maximum(np.ptp(xy, axis=0), 1e-12)
     height = float(np.clip(3.2 * size[1] / size[0], 1.8, 7.0))
-    figure = Figure(figsize=(12.5, height + 0.8), layout="constrained")
+    figure = Figure(figsize=(9.0, 0.72 * height + 0.8), layout="constrained")
     axes = figure.subplots(1, 3)
     name = f"usage of isoform {one['isoform'].values[isoform]}"
     limits = (float(min(first.min(), second.min())), float(max(first.max(), second.max())))

@@ -38,6 +38,18 @@ class PriorSensitivity:
         are meant.
     table : DataFrame
         The same, tidy: one row for every gene, prior (or direction) and entry of a parameter.
+
+    Examples
+    --------
+    >>> from splisosm_pyro import MultinomGLMM, simulate_tissue
+    >>> tissue = simulate_tissue(n_spots=37, n_genes=1, n_isos=2, depth=4.0, design="none", seed=0)
+    >>> model = MultinomGLMM(var_fix_sigma=False, fitting_method="marginal_newton")
+    >>> model.setup_data(tissue.counts, corr_sp=tissue.kernel)
+    >>> model.fit(quiet=True)
+    >>> from splisosm_pyro.studies import prior_sensitivity
+    >>> study = prior_sensitivity(model, how="local")
+    >>> study.how, "theta_logit" in study.dataset
+    ('local', True)
     """
 
     how: str
