@@ -43,7 +43,9 @@ def test_version_stands_in_one_place():
         project["tool"]["setuptools"]["dynamic"]["version"]["attr"] == "splisosm_pyro.__version__"
     )
     assert re.fullmatch(r"\d+\.\d+\.\d+", splisosm_pyro.__version__)
-    assert f"## {splisosm_pyro.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+    assert f"## [{splisosm_pyro.__version__}] - " in (ROOT / "CHANGELOG.md").read_text()
+    cited = (ROOT / "CITATION.cff").read_text().splitlines()
+    assert f"version: {splisosm_pyro.__version__}" in cited
     try:
         installed = metadata.version("splisosm-pyro")
     except metadata.PackageNotFoundError:

@@ -315,6 +315,8 @@ class BaseModel(WithTests, WithBuffers, nn.Module):
     def diagnose(self, *, posterior: Any = None) -> pd.DataFrame:
         """Certificates of the last fit, one row a gene.
 
+        Each status and reason has a line in docs/what_can_go_wrong.md.
+
         Parameters
         ----------
         posterior : InferenceData or DataTree, optional

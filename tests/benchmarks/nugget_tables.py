@@ -76,7 +76,9 @@ def write_simulation(fits: pd.DataFrame, docs: Path) -> None:
         "All genes, all truths": summary(fits, ()),
         "All genes, by truth": summary(fits, keys),
     }
-    write_parts(docs / "nugget_tables.md", "Tables of the nugget study", "simulation", parts)
+    write_parts(
+        docs / "nugget_tables.md", "Integration: every cell of the study", "simulation", parts
+    )
     figure(informed, docs / "nugget.png")
 
 
@@ -87,7 +89,7 @@ def write_depth(fits: pd.DataFrame, docs: Path) -> None:
         "By depth and theta": summary(fits, ("depth", "true_theta")),
         "By depth and truth": summary(fits, ("depth", "true_sigma", "true_theta")),
     }
-    write_parts(docs / "nugget_depth.md", "As the reads grow", "depth", parts)
+    write_parts(docs / "nugget_depth.md", "Integration as the reads grow", "depth", parts)
 
 
 def write_small(fits: pd.DataFrame, docs: Path) -> None:
@@ -95,7 +97,7 @@ def write_small(fits: pd.DataFrame, docs: Path) -> None:
     fits.round(6).to_csv(docs / "nugget_small.csv", index=False)
     keys = ("true_sigma", "true_theta")
     parts = {"By truth": summary(fits, keys)}
-    write_parts(docs / "nugget_small.md", "On a small slide", "small", parts)
+    write_parts(docs / "nugget_small.md", "Integration on a small slide", "small", parts)
 
 
 def write_parts(path: Path, title: str, part: str, tables: dict[str, pd.DataFrame]) -> None:
@@ -157,7 +159,10 @@ def write_real(fits: pd.DataFrame, docs: Path) -> None:
                 values=["sigma", "theta", "gain", "seconds", "correction", "pareto_k"],
             )
             text.append(f"## {n_isos} isoforms, {len(wide)} genes{title}\n\n{real_counts(wide)}")
-    page = f"# The genes of the slide\n\n{provenance(f'{COMMAND} real')}\n" + "\n".join(text)
+    page = (
+        f"# Integration: the genes of the slide\n\n{provenance(f'{COMMAND} real')}\n"
+        + "\n".join(text)
+    )
     (docs / "nugget_real.md").write_text(page, encoding="utf-8")
 
 
