@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 
 from splisosm_pyro.maths.numeric.arrays import FloatArray
-from splisosm_pyro.maths.numeric.compiled import compiled
+from splisosm_pyro.maths.numeric.compiled import compiled, compiled_sums, inlined
 from splisosm_pyro.maths.numeric.vectorised_exp_log import exp_in_place, log_in_place
 
 # A pivot below this share of its diagonal entry makes the information numerically singular.
@@ -52,7 +52,7 @@ class ReadTable(NamedTuple):
     totals: FloatArray  # (n,)
 
 
-@compiled
+@inlined
 def tabulate(rows: FloatArray, counts: FloatArray) -> ReadTable:
     """Form the products of the rows and the totals, O(n K^2)."""
     n_rows, n = rows.shape
@@ -70,7 +70,7 @@ def tabulate(rows: FloatArray, counts: FloatArray) -> ReadTable:
     return ReadTable(rows, products, counts, totals)
 
 
-@compiled
+@compiled_sums
 def fused_pass(
     table: ReadTable,
     coef: FloatArray,  # (K,Q)
@@ -79,46 +79,76 @@ def fused_pass(
 ) -> float:
     """Log-likelihood without coefficient, its score and its information, in one pass."""
     n, n_logits = table.totals.size, coef.shape[1]
-    eta = coef.T.copy() @ table.rows
+    eta = _logits(coef, table.rows)
     value = 0.0
     for q in range(n_logits):
-        value += np.dot(table.counts[q], eta[q])
+        value += row_dot(table.counts, q, eta, q)
     shift = _shifts(eta)
     for q in range(n_logits):
         for s in range(n):
-            eta[q, s] -= shift[s]
-        exp_in_place(eta[q])
-    value -= np.dot(table.totals, shift)
-    reference, norm = shift, np.empty(n)
+            eta[q, s] -= shift[0, s]
+    exp_in_place(eta.reshape(eta.size))
+    totals = table.totals.reshape((1, n))
+    value -= row_dot(totals, 0, shift, 0)
+    norm = np.empty((1, n))
     for s in range(n):
-        reference[s] = -shift[s]
+        shift[0, s] = -shift[0, s]
+    reference = shift.reshape(n)
     exp_in_place(reference)
     for s in range(n):
-        norm[s] = reference[s]
+        norm[0, s] = reference[s]
     for q in range(n_logits):
         for s in range(n):
-            norm[s] += eta[q, s]
-    residuals, weights = _working_table(table, eta, reference, norm)
-    gradient = residuals @ table.rows.T
-    for k in range(coef.shape[0]):
-        for q in range(n_logits):
-            score[k, q] = gradient[q, k]
-    _unpack(weights @ table.products.T, information)
-    log_in_place(norm)
-    return float(value - np.dot(table.totals, norm))
+            norm[0, s] += eta[q, s]
+    residuals, weights = _working_table(table, eta, reference, norm.reshape(n))
+    _put(_row_products(table.rows, residuals), score)
+    _unpack(_row_products(weights, table.products), information)
+    log_in_place(norm.reshape(n))
+    return value - row_dot(totals, 0, norm, 0)
 
 
-@compiled
+@inlined
+def row_dot(left: FloatArray, i: int, right: FloatArray, j: int) -> float:
+    """Inner product of a row of each of two tables."""
+    total = 0.0
+    for s in range(left.shape[1]):
+        total += left[i, s] * right[j, s]
+    return total
+
+
+@inlined
+def _row_products(left: FloatArray, right: FloatArray) -> FloatArray:
+    """Inner products of all rows of two tables."""
+    products = np.empty((left.shape[0], right.shape[0]))
+    for i in range(products.shape[0]):
+        for j in range(products.shape[1]):
+            products[i, j] = row_dot(left, i, right, j)
+    return products
+
+
+@inlined
+def _logits(coef: FloatArray, rows: FloatArray) -> FloatArray:
+    """Logits (Q,n) of coefficients (K,Q) and rows (K,n)."""
+    eta = np.zeros((coef.shape[1], rows.shape[1]))
+    for q in range(eta.shape[0]):
+        for k in range(rows.shape[0]):
+            slope = coef[k, q]
+            for s in range(rows.shape[1]):
+                eta[q, s] += slope * rows[k, s]
+    return eta
+
+
+@inlined
 def _shifts(eta: FloatArray) -> FloatArray:
     """Give what keeps the exponentials of logits (Q,n) from overflowing, mostly 0."""
-    shift = np.zeros(eta.shape[1])
+    shift = np.zeros((1, eta.shape[1]))
     for q in range(eta.shape[0]):
         for s in range(shift.size):
-            shift[s] = max(shift[s], eta[q, s] - HIGHEST)
+            shift[0, s] = max(shift[0, s], eta[q, s] - HIGHEST)
     return shift
 
 
-@compiled
+@inlined
 def _working_table(
     table: ReadTable,
     odds: FloatArray,  # (Q,n)
@@ -150,7 +180,7 @@ def _working_table(
     return residuals, weights
 
 
-@compiled
+@inlined
 def _unpack(packed: FloatArray, information: FloatArray) -> None:
     """Spread the lower triangles over q and k to the full symmetric matrix."""
     n_logits = int(math.sqrt(2 * packed.shape[0]))
@@ -170,7 +200,7 @@ def _unpack(packed: FloatArray, information: FloatArray) -> None:
             pair += 1
 
 
-@compiled
+@inlined
 def solve_posdef(matrix: FloatArray, rhs: FloatArray, solution: FloatArray) -> bool:
     """Cholesky solve; False, with an unusable solution, if the matrix is numerically singular."""
     size = rhs.size
@@ -199,7 +229,7 @@ def solve_posdef(matrix: FloatArray, rhs: FloatArray, solution: FloatArray) -> b
     return True
 
 
-@compiled
+@inlined
 def _walk(origin: FloatArray, length: float, step: FloatArray, place: FloatArray) -> None:
     """Put ``origin`` (K,Q) plus a multiple of ``step`` (KQ,) in ``place`` (K,Q)."""
     n_logits = origin.shape[1]
@@ -208,7 +238,7 @@ def _walk(origin: FloatArray, length: float, step: FloatArray, place: FloatArray
             place[k, q] = origin[k, q] + length * step[k * n_logits + q]
 
 
-@compiled
+@inlined
 def _put(source: FloatArray, place: FloatArray) -> None:
     """Copy a matrix; an assignment of slices would compile the texts of numpy's errors, too."""
     for k in range(source.shape[0]):
@@ -216,7 +246,7 @@ def _put(source: FloatArray, place: FloatArray) -> None:
             place[k, q] = source[k, q]
 
 
-@compiled
+@inlined
 def _proposal(
     information: FloatArray,
     score: FloatArray,

@@ -1,4 +1,4 @@
-"""A gene's GLM as its solvers want it, and the climb to its maximum: one compiled call a gene.
+"""A gene's GLM as its solvers want it, and the climb to its maximum: two compiled calls a gene.
 
 Three exact reductions leave few rows, orthonormal covariates and isoforms that occur:
 - only spots with counts enter; where many spots share a design row, their counts are summed (the
@@ -21,8 +21,8 @@ from splisosm_pyro.fit.glm.newton_iwls import (
     newton_ascent,
     tabulate,
 )
-from splisosm_pyro.maths.numeric.arrays import AnyArray, FloatArray, IndexArray, Mask
-from splisosm_pyro.maths.numeric.compiled import compiled
+from splisosm_pyro.maths.numeric.arrays import AnyArray, FloatArray, IndexArray
+from splisosm_pyro.maths.numeric.compiled import compiled, inlined
 
 # Rows are pooled where the distinct ones are at most this share of the spots.
 WORTH_POOLING = 0.5
@@ -68,6 +68,10 @@ class ReducedProblem(NamedTuple):
     isoforms: IndexArray  # (P',) those that occur, the one that serves as reference last
     absent: IndexArray  # those that never occur, in ascending order
     occupied: IndexArray  # the rows with counts
+    pooled: FloatArray  # (K,Q'), the log-ratios of the sums, without an effect of covariates
+    constant: float  # log multinomial coefficient
+    reads: float
+    farthest: float  # the largest squared norm of a row
 
     @property
     def n_logits(self) -> int:
@@ -125,32 +129,65 @@ def reduce_gene(
     place: IndexArray,  # (S,) or (0,)
 ) -> ReducedProblem:
     """Sum the counts of equal rows, orthonormalise the covariates, drop what never occurs."""
-    sums = pool(counts, place, len(rows)) if place.size else counts
+    sums = _pool(counts, place, len(rows)) if place.size else counts
     isoforms, absent = _occurring(sums)
-    occupied = np.flatnonzero(row_sums(sums))
+    occupied = _occupied(sums)
     seen = np.empty((isoforms.size, occupied.size))
     covariates = np.empty((rows.shape[1], occupied.size))
+    share, reads = np.zeros(occupied.size), 0.0
     for i in range(occupied.size):
         for p in range(isoforms.size):
             seen[p, i] = sums[occupied[i], isoforms[p]]
+            share[i] += seen[p, i]
+        reads += share[i]
         for f in range(rows.shape[1]):
             covariates[f, i] = rows[occupied[i], f]
-    totals = row_sums(seen.T)
-    columns, mean, upper, keep = orthonormal(covariates, totals / totals.sum())
-    kept = np.append(np.flatnonzero(keep), len(keep))
-    used = kept.size - 1
-    from_design = np.zeros((used + 1, used + 1))
-    from_design[used, used] = 1.0
-    for k in range(used):
-        from_design[used, k] = mean[kept[k]]
-        for j in range(k + 1):
-            from_design[j, k] = upper[kept[j], kept[k]]
-    table = tabulate(columns[kept], seen)
-    return ReducedProblem(table, from_design, kept, isoforms, absent, occupied)
+    for i in range(share.size):
+        share[i] /= reads
+    columns, mean, upper, kept = _orthonormal(covariates, share)
+    independent, farthest = _chosen(columns, kept)
+    return ReducedProblem(
+        tabulate(independent, seen),
+        _change_of_rows(mean, upper, kept),
+        kept,
+        isoforms,
+        absent,
+        occupied,
+        _pooled(seen, kept.size),
+        log_coefficient(counts),
+        reads,
+        farthest,
+    )
 
 
-@compiled
-def pool(counts: FloatArray, place: IndexArray, n_rows: int) -> FloatArray:
+@inlined
+def _chosen(columns: FloatArray, kept: IndexArray) -> tuple[FloatArray, float]:
+    """Copy the rows that are kept; the largest squared norm of a spot's."""
+    chosen, farthest = np.empty((kept.size, columns.shape[1])), 0.0
+    for i in range(columns.shape[1]):
+        norm = 0.0
+        for k in range(kept.size):
+            chosen[k, i] = columns[kept[k], i]
+            norm += chosen[k, i] * chosen[k, i]
+        farthest = max(farthest, norm)
+    return chosen, farthest
+
+
+@inlined
+def _pooled(counts: FloatArray, n_rows: int) -> FloatArray:
+    """Log-ratios of the sums over rows to the last isoform's, for the row of ones."""
+    sums = np.zeros(counts.shape[0])
+    for p in range(sums.size):
+        for i in range(counts.shape[1]):
+            sums[p] += counts[p, i]
+    pooled = np.zeros((n_rows, sums.size - 1))
+    for q in range(sums.size - 1):
+        pooled[n_rows - 1, q] = math.log(sums[q]) - math.log(sums[sums.size - 1])
+    return pooled
+
+
+@inlined
+def _pool(counts: FloatArray, place: IndexArray, n_rows: int) -> FloatArray:
     """Sum the counts of spots that share a row."""
     pooled = np.zeros((n_rows, counts.shape[1]))
     for s in range(counts.shape[0]):
@@ -159,94 +196,116 @@ def pool(counts: FloatArray, place: IndexArray, n_rows: int) -> FloatArray:
     return pooled
 
 
-@compiled
-def row_sums(table: FloatArray) -> FloatArray:
-    """Sum over the last axis of a table with a few long columns."""
-    sums = np.zeros(table.shape[0])
-    for i in range(table.shape[0]):
-        for j in range(table.shape[1]):
-            sums[i] += table[i, j]
-    return sums
-
-
-@compiled
+@inlined
 def _occurring(counts: FloatArray) -> tuple[IndexArray, IndexArray]:
     """Isoforms that occur, one for reference last: the last or else the most abundant; the rest."""
-    sums = row_sums(counts.T)
-    occurs = sums > 0.0
-    reference = sums.size - 1 if occurs[-1] else np.argmax(sums)
-    occurs[reference] = False
-    isoforms = np.append(np.flatnonzero(occurs), reference)
-    occurs[reference] = True
-    return isoforms, np.flatnonzero(~occurs)
+    sums = np.zeros(counts.shape[1])
+    for s in range(counts.shape[0]):
+        for p in range(sums.size):
+            sums[p] += counts[s, p]
+    reference = sums.size - 1
+    if sums[reference] <= 0.0:
+        reference = 0
+        for p in range(sums.size):
+            reference = p if sums[p] > sums[reference] else reference
+    isoforms, absent = np.empty(sums.size, np.intp), np.empty(sums.size, np.intp)
+    n_occur, n_absent = 0, 0
+    for p in range(sums.size):
+        if p != reference and sums[p] > 0.0:
+            isoforms[n_occur] = p
+            n_occur += 1
+        elif p != reference:
+            absent[n_absent] = p
+            n_absent += 1
+    isoforms[n_occur] = reference
+    return isoforms[: n_occur + 1], absent[:n_absent]
 
 
-@compiled
-def orthonormal(
+@inlined
+def _occupied(counts: FloatArray) -> IndexArray:
+    """Rows with counts."""
+    rows, n = np.empty(counts.shape[0], np.intp), 0
+    for s in range(rows.size):
+        total = 0.0
+        for p in range(counts.shape[1]):
+            total += counts[s, p]
+        if total != 0.0:
+            rows[n] = s
+            n += 1
+    return rows[:n]
+
+
+@inlined
+def _change_of_rows(mean: FloatArray, upper: FloatArray, kept: IndexArray) -> FloatArray:
+    """Coordinates of the kept covariates and of 1 in the orthonormal rows, (K,K)."""
+    used = kept.size - 1
+    from_design = np.zeros((used + 1, used + 1))
+    from_design[used, used] = 1.0
+    for k in range(used):
+        from_design[used, k] = mean[kept[k]]
+        for j in range(k + 1):
+            from_design[j, k] = upper[kept[j], kept[k]]
+    return from_design
+
+
+@inlined
+def _orthonormal(
     design: FloatArray,  # (F,n)
     weights: FloatArray,  # (n,), sum 1
-) -> tuple[FloatArray, FloatArray, FloatArray, Mask]:
+) -> tuple[FloatArray, FloatArray, FloatArray, IndexArray]:
     """Gram-Schmidt, each covariate twice; (F+1,n) with a last row of ones, means, R, kept."""
     n_factors, n = design.shape
     rows = np.ones((n_factors + 1, n))
     mean = np.zeros(n_factors)
     upper = np.zeros((n_factors, n_factors))
-    keep = np.zeros(n_factors, dtype=np.bool_)
+    kept, n_kept = np.empty(n_factors + 1, np.intp), 0
     for f in range(n_factors):
-        mean[f] = _overlap(weights, design[f], rows[n_factors])
+        mean[f] = _overlap(weights, design, f, rows, n_factors)
         largest = 0.0
         for s in range(n):
             rows[f, s] = design[f, s] - mean[f]
             largest = max(largest, abs(design[f, s]))
-        spread = math.sqrt(_overlap(weights, rows[f], rows[f]))
-        for again in range(2 * f):
-            j = again % f
-            if keep[j]:
-                overlap = _overlap(weights, rows[f], rows[j])
-                upper[j, f] += overlap
-                for s in range(n):
-                    rows[f, s] -= overlap * rows[j, s]
-        upper[f, f] = math.sqrt(_overlap(weights, rows[f], rows[f]))
+        spread = math.sqrt(_overlap(weights, rows, f, rows, f))
+        for again in range(2 * n_kept):
+            j = kept[again % n_kept]
+            overlap = _overlap(weights, rows, f, rows, j)
+            upper[j, f] += overlap
+            for s in range(n):
+                rows[f, s] -= overlap * rows[j, s]
+        upper[f, f] = math.sqrt(_overlap(weights, rows, f, rows, f))
         varies = spread > INDEPENDENT_SHARE * largest
-        keep[f] = varies and upper[f, f] > INDEPENDENT_SHARE * spread
-        if keep[f]:
+        if varies and upper[f, f] > INDEPENDENT_SHARE * spread:
+            kept[n_kept] = f
+            n_kept += 1
             for s in range(n):
                 rows[f, s] /= upper[f, f]
-    return rows, mean, upper, keep
+    kept[n_kept] = n_factors
+    return rows, mean, upper, kept[: n_kept + 1]
 
 
 @compiled
-def _overlap(weights: FloatArray, left: FloatArray, right: FloatArray) -> float:
-    """Weighted inner product of two covariates."""
+def _overlap(weights: FloatArray, left: FloatArray, i: int, right: FloatArray, j: int) -> float:
+    """Weighted inner product of two covariates, rows of two tables."""
     result = 0.0
     for s in range(weights.size):
-        result += weights[s] * left[s] * right[s]
+        result += weights[s] * left[i, s] * right[j, s]
     return result
 
 
-@compiled
 def starting_point(
     problem: ReducedProblem,
     given: FloatArray,  # (F+1,Q), or (0,0) for none
 ) -> FloatArray:
     """Coordinates C of the likelier of ``given`` and the pooled log-ratios; the maximum is one."""
-    table, n_logits = problem.table, problem.isoforms.size - 1
-    sums = row_sums(table.counts)
-    pooled = np.zeros((problem.kept.size, n_logits))
-    for q in range(n_logits):
-        pooled[-1, q] = math.log(sums[q]) - math.log(sums[n_logits])
-    if pooled.size == 0 or not given.any():
+    pooled = problem.pooled
+    if pooled.size == 0 or given.size == 0 or not given.any():
         return pooled  # never less likely than all zeros
-    logits = np.zeros((problem.kept.size, n_logits + 1))
-    for k in range(problem.kept.size):
-        for p in range(n_logits + 1):
-            if problem.isoforms[p] < given.shape[1]:
-                logits[k, p] = given[problem.kept[k], problem.isoforms[p]]
-    relative = logits[:, :n_logits] - logits[:, n_logits:]
-    coef = problem.from_design @ relative
+    every = np.append(given, np.zeros((len(given), 1)), axis=1)
+    logits = every[problem.kept[:, None], problem.isoforms]
+    coef = problem.from_design @ (logits[:, :-1] - logits[:, -1:])
     score, information = np.empty_like(coef), np.empty((coef.size, coef.size))
-    likelier = fused_pass(table, coef, score, information)
-    return coef if likelier > fused_pass(table, pooled, score, information) else pooled
+    likelier = fused_pass(problem.table, coef, score, information)
+    return coef if likelier > fused_pass(problem.table, pooled, score, information) else pooled
 
 
 class Climb(NamedTuple):
@@ -265,7 +324,6 @@ class Climb(NamedTuple):
     farthest: float  # the largest squared norm of a row
 
 
-@compiled
 def climb(
     counts: FloatArray,
     rows: FloatArray,
@@ -281,15 +339,11 @@ def climb(
     """Reduce the gene and climb by Newton steps; coefficients of size 0 where none is left."""
     problem = reduce_gene(counts, rows, place)
     coef = starting_point(problem, start)
-    stopped, value, values, path = True, 0.0, np.empty(0), np.empty((0, *coef.shape))
-    score, information = coef, np.empty((coef.size, coef.size))
-    farthest = 0.0
-    if coef.size:
-        stopped, value, values, path, coef, score, information = newton_ascent(
-            problem.table, coef, least_squares, lr, tol, tol_relative, max_epochs, patience
-        )
-        farthest = row_sums((problem.table.rows**2).T).max()
-    return Climb(
-        *(stopped, value, values, path, coef, score, information, problem.from_design),
-        *(log_coefficient(counts), problem.table.totals.sum(), farthest),
+    about = problem.from_design, problem.constant, problem.reads, problem.farthest
+    if not coef.size:
+        nothing = np.empty(0), np.empty((0, *coef.shape)), coef, coef, np.empty((0, 0))
+        return Climb(True, 0.0, *nothing, *about)
+    ascent = newton_ascent(
+        problem.table, coef, least_squares, lr, tol, tol_relative, max_epochs, patience
     )
+    return Climb(*ascent, *about)

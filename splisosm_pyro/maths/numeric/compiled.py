@@ -35,6 +35,14 @@ def compiled_sums(function: F) -> F:
     return cast("F", _compile(function, fastmath={"reassoc", "contract"}))
 
 
+def inlined(function: F) -> F:
+    """Write ``function`` out where compiled code calls it: one that has a caller or two.
+
+    It is not compiled by itself, and its callers have no copy of it to optimise once more.
+    """
+    return cast("F", _compile(function, inline="always"))
+
+
 def _compile(function: F, **more: Any) -> Any:
     """Compile with a cache on disk where there is a place for one, else for this process alone."""
     folder = _cache_folder(Path(function.__code__.co_filename))

@@ -13,7 +13,7 @@ from scipy.sparse import csc_array
 from scipy.sparse.linalg import splu
 
 from splisosm_pyro.maths.numeric.arrays import FloatArray, IntArray
-from splisosm_pyro.maths.numeric.compiled import compiled
+from splisosm_pyro.maths.numeric.compiled import compiled, inlined
 
 # Parts of so few spots are not halved any more.
 SMALLEST_PART = 6
@@ -141,7 +141,7 @@ def nested_dissection(
     return order
 
 
-@compiled
+@inlined
 def _halve(points: FloatArray, part: IntArray, start: int, end: int, side: IntArray) -> bool:
     """Mark the halves of a part 1 and 2, or return False where all its points coincide."""
     longest, axis, middle = 0.0, -1, 0.0
@@ -160,7 +160,7 @@ def _halve(points: FloatArray, part: IntArray, start: int, end: int, side: IntAr
     return True
 
 
-@compiled
+@inlined
 def _cut(
     indptr: IntArray, indices: IntArray, part: IntArray, start: int, end: int, side: IntArray
 ) -> None:

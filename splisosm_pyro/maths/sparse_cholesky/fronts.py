@@ -8,14 +8,14 @@ Only upper triangles are valid unless a comment says otherwise.
 import numpy as np
 
 from splisosm_pyro.maths.numeric.arrays import FloatArray, IntArray, Mask
-from splisosm_pyro.maths.numeric.compiled import compiled
+from splisosm_pyro.maths.numeric.compiled import compiled, inlined
 from splisosm_pyro.maths.sparse_cholesky.symbolic import Tree
 
 # Products of fewer multiplications than this are faster as plain loops than as a call of BLAS.
 BLAS_MULTIPLICATIONS = 5000
 
 
-@compiled
+@inlined
 def assemble(
     tree: Tree,
     s: int,
@@ -46,7 +46,7 @@ def assemble(
         extend_add(updates[at : at + n * n].reshape((n, n)), index, u11, u12, update)
 
 
-@compiled
+@inlined
 def _add_entries(
     tree: Tree, s: int, q: int, values: FloatArray, u11: FloatArray, u12: FloatArray
 ) -> None:
@@ -62,7 +62,7 @@ def _add_entries(
                 u12[i + a, j - p + a] += value
 
 
-@compiled
+@inlined
 def _add_blocks(
     tree: Tree, s: int, block_of: IntArray, blocks: FloatArray, u11: FloatArray
 ) -> None:
@@ -76,7 +76,7 @@ def _add_blocks(
                     u11[k * q + a, k * q + b] += blocks[block, a, b]
 
 
-@compiled
+@inlined
 def expand_positions(tree: Tree, c: int, q: int, index: IntArray) -> int:
     """Positions of the rows of ``c`` in its parent's front, in scalars; returns their number."""
     n = 0
@@ -87,7 +87,7 @@ def expand_positions(tree: Tree, c: int, q: int, index: IntArray) -> int:
     return n
 
 
-@compiled
+@inlined
 def extend_add(
     child: FloatArray, index: IntArray, u11: FloatArray, u12: FloatArray, update: FloatArray
 ) -> None:
@@ -108,7 +108,7 @@ def extend_add(
             update[i, index[c] - p] += child[r, c]
 
 
-@compiled
+@inlined
 def front_panel(tree: Tree, s: int, q: int, panel: FloatArray) -> tuple[FloatArray, FloatArray]:
     """U11 and U12 of a front."""
     p = (tree.first[s + 1] - tree.first[s]) * q
@@ -119,7 +119,7 @@ def front_panel(tree: Tree, s: int, q: int, panel: FloatArray) -> tuple[FloatArr
     return u11, u12
 
 
-@compiled
+@inlined
 def eliminate(u11: FloatArray, u12: FloatArray, update: FloatArray) -> int:
     """Partial Cholesky of one front in place; -1, or the pivot that is not positive."""
     p, m = u12.shape
@@ -138,7 +138,7 @@ def eliminate(u11: FloatArray, u12: FloatArray, update: FloatArray) -> int:
     return -1
 
 
-@compiled
+@inlined
 def _subtract_earlier(u11: FloatArray, k: int, x: FloatArray, start: int) -> None:
     """Row k of x, from column ``start``, less what the earlier pivots explain, four at a time."""
     n = x.shape[1]
@@ -155,12 +155,13 @@ def _subtract_earlier(u11: FloatArray, k: int, x: FloatArray, start: int) -> Non
         j += 1
 
 
-@compiled
+@inlined
 def subtract_gram(u12: FloatArray, update: FloatArray) -> None:
     """Upper triangle of update -= U12' U12."""
     p, m = u12.shape
     if p * m * m > BLAS_MULTIPLICATIONS:
-        gram = np.dot(u12.T, u12)
+        gram = np.empty((m, m))
+        np.dot(u12.T, u12, gram)
         for i in range(m):
             for j in range(i, m):
                 update[i, j] -= gram[i, j]

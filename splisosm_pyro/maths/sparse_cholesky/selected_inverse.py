@@ -15,7 +15,7 @@ import numpy as np
 from scipy.linalg import blas, lapack
 
 from splisosm_pyro.maths.numeric.arrays import FloatArray, IntArray, Mask
-from splisosm_pyro.maths.numeric.compiled import compiled
+from splisosm_pyro.maths.numeric.compiled import compiled, inlined
 from splisosm_pyro.maths.sparse_cholesky.fronts import (
     BLAS_MULTIPLICATIONS,
     expand_positions,
@@ -116,7 +116,7 @@ def _invert_fronts(
     return -1
 
 
-@compiled
+@inlined
 def _gather(
     tree: Tree, s: int, q: int, index: IntArray, stack: FloatArray, z_ii: FloatArray, mirror: bool
 ) -> None:
@@ -148,7 +148,7 @@ def _gather(
                 z_ii[r, c] = z_ii[c, r]
 
 
-@compiled
+@inlined
 def _invert_small(
     u11: FloatArray,
     u12: FloatArray,
@@ -176,7 +176,7 @@ def _invert_small(
             z_jj[k, j] = total - row_dot(y, k, z_ji, j, 0, m)
 
 
-@compiled
+@inlined
 def _negative_product(y: FloatArray, z_ii: FloatArray, z_ji: FloatArray) -> None:
     """z_ji = -y z_ii by rows, four at a time."""
     p, m = y.shape
@@ -204,7 +204,7 @@ def _negative_product(y: FloatArray, z_ii: FloatArray, z_ji: FloatArray) -> None
             i += 1
 
 
-@compiled
+@inlined
 def _back_substitute(u: FloatArray, b: FloatArray, x: FloatArray) -> None:
     """X = U^-1 B by rows, four at a time."""
     p, m = b.shape
@@ -227,7 +227,7 @@ def _back_substitute(u: FloatArray, b: FloatArray, x: FloatArray) -> None:
             x[k, j] *= scale
 
 
-@compiled
+@inlined
 def _triangular_inverse(u: FloatArray, x: FloatArray) -> None:
     """Upper triangle of X = U^-1."""
     p = u.shape[0]

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from splisosm_pyro.maths.numeric.arrays import FloatArray, IntArray
-from splisosm_pyro.maths.numeric.compiled import compiled
+from splisosm_pyro.maths.numeric.compiled import compiled, inlined
 from splisosm_pyro.maths.sparse_cholesky.elimination_order import (
     children_of,
     column_counts,
@@ -151,7 +151,7 @@ def _fronts(
     return Symbolic(order.size, order, tree, int(panel_start[-1]), n_update, n_inverse, widest)
 
 
-@compiled
+@inlined
 def _invert(order: IntArray) -> IntArray:
     """Find the place of each spot."""
     place = np.empty(order.size, np.int64)
@@ -196,7 +196,7 @@ def _collect_rows(
     return rows
 
 
-@compiled
+@inlined
 def _sort(rows: IntArray, start: int, stop: int) -> None:
     """Sort a part of ``rows`` by insertion: fewer steps than the front's update has entries."""
     for n in range(start + 1, stop):
@@ -342,7 +342,7 @@ def _equal_columns(
     return group, pivots, rows, above
 
 
-@compiled
+@inlined
 def _front_cost(pivots: float, rows: float) -> float:
     """Estimated time of a front of so many pivots and rows."""
     multiplications = pivots * (pivots * pivots / 6 + pivots * rows / 2 + rows * rows / 2)

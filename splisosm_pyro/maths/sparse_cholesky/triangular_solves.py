@@ -6,7 +6,7 @@
 import numpy as np
 
 from splisosm_pyro.maths.numeric.arrays import FloatArray, IntArray
-from splisosm_pyro.maths.numeric.compiled import compiled, compiled_sums
+from splisosm_pyro.maths.numeric.compiled import compiled, compiled_sums, inlined
 from splisosm_pyro.maths.sparse_cholesky.fronts import BLAS_MULTIPLICATIONS, front_panel
 from splisosm_pyro.maths.sparse_cholesky.symbolic import Tree
 
@@ -97,7 +97,8 @@ def backward_matrix(tree: Tree, q: int, panel: FloatArray, x: FloatArray, work: 
         tail = work[:m]
         _fetch_rows(tree, s, q, x, tail)
         if head.size * m > BLAS_MULTIPLICATIONS:
-            known = np.dot(u12, tail)
+            known = np.empty((p, x.shape[1]))
+            np.dot(u12, tail, known)
             for k in range(p):
                 _subtract_row(head, k, 1.0, known, k)
         else:
@@ -110,7 +111,7 @@ def backward_matrix(tree: Tree, q: int, panel: FloatArray, x: FloatArray, work: 
             _divide_row(head, k, u11[k, k])
 
 
-@compiled
+@inlined
 def _subtract_from_rows(tree: Tree, s: int, q: int, x: FloatArray, tail: FloatArray) -> None:
     """Subtract ``tail`` from the rows of a front."""
     n = 0
@@ -120,7 +121,7 @@ def _subtract_from_rows(tree: Tree, s: int, q: int, x: FloatArray, tail: FloatAr
             n += 1
 
 
-@compiled
+@inlined
 def _fetch_rows(tree: Tree, s: int, q: int, x: FloatArray, tail: FloatArray) -> None:
     """Copy the rows of a front into ``tail``."""
     n = 0
@@ -131,14 +132,14 @@ def _fetch_rows(tree: Tree, s: int, q: int, x: FloatArray, tail: FloatArray) -> 
             n += 1
 
 
-@compiled
+@inlined
 def _divide_row(x: FloatArray, k: int, divisor: float) -> None:
     """Divide row k of x."""
     for c in range(x.shape[1]):
         x[k, c] /= divisor
 
 
-@compiled
+@inlined
 def _subtract_row(x: FloatArray, k: int, factor: float, y: FloatArray, j: int) -> None:
     """Row k of x less a multiple of row j of y."""
     for c in range(x.shape[1]):

@@ -9,17 +9,24 @@ import math
 import numpy as np
 
 from splisosm_pyro.maths.numeric.arrays import FloatArray
-from splisosm_pyro.maths.numeric.compiled import compiled
+from splisosm_pyro.maths.numeric.compiled import compiled, inlined
 
 
-@compiled
+@inlined
 def _exchange(matrix: FloatArray, i: int, j: int) -> None:
     """Exchange two rows."""
     for k in range(matrix.shape[1]):
         matrix[i, k], matrix[j, k] = matrix[j, k], matrix[i, k]
 
 
-@compiled
+@inlined
+def _divide(matrix: FloatArray, i: int, divisor: float) -> None:
+    """Divide a row."""
+    for k in range(matrix.shape[1]):
+        matrix[i, k] /= divisor
+
+
+@inlined
 def _take_off(matrix: FloatArray, i: int, j: int, share: float) -> None:
     """Take a share of row j off row i."""
     for k in range(matrix.shape[1]):
@@ -34,19 +41,21 @@ def _solve(matrix: FloatArray, rhs: FloatArray) -> float:
     """
     size, log_det, sign = matrix.shape[0], 0.0, 1.0
     for j in range(size):
-        best = j + int(np.argmax(np.abs(matrix[j:, j])))
+        best = j
+        for i in range(j + 1, size):
+            best = i if abs(matrix[i, j]) > abs(matrix[best, j]) else best
         if best != j:
             sign = -sign
             _exchange(matrix, j, best)
             _exchange(rhs, j, best)
         pivot = matrix[j, j]
         if pivot == 0.0 or math.isnan(pivot):
-            rhs[:] = math.nan
+            rhs[0, 0] = math.nan
             return math.nan
         sign = sign if pivot > 0.0 else -sign
         log_det += math.log(abs(pivot))
-        matrix[j] /= pivot
-        rhs[j] /= pivot
+        _divide(matrix, j, pivot)
+        _divide(rhs, j, pivot)
         for i in range(size):
             if i != j:
                 share = matrix[i, j]
@@ -55,7 +64,7 @@ def _solve(matrix: FloatArray, rhs: FloatArray) -> float:
     return log_det if sign > 0.0 else math.nan
 
 
-@compiled
+@inlined
 def _reduced(product: FloatArray, left: FloatArray, right: FloatArray) -> None:
     """Fill in ``I - left right``."""
     size = left.shape[0]
@@ -67,7 +76,7 @@ def _reduced(product: FloatArray, left: FloatArray, right: FloatArray) -> None:
             product[a, b] = total
 
 
-@compiled
+@inlined
 def _symmetrise(matrix: FloatArray) -> None:
     """Take the rounding out of a matrix that is symmetric."""
     for a in range(matrix.shape[0]):

@@ -23,7 +23,7 @@ import math
 import numpy as np
 
 from splisosm_pyro.maths.numeric.arrays import FloatArray
-from splisosm_pyro.maths.numeric.compiled import compiled
+from splisosm_pyro.maths.numeric.compiled import compiled, inlined
 
 Rule = tuple[float, float, float, int]  # step in sd, in strips, drop in nats, n (0: auto)
 Line = tuple[float, float, float, float, float]  # value and four derivatives in x
@@ -46,13 +46,13 @@ def fixed_rule(nodes: int) -> Rule:
     return math.sqrt(4.0 * math.pi / nodes), 1e9, math.inf, nodes
 
 
-@compiled
+@inlined
 def stiffness(total: float) -> float:
     """Give what a wall adds to 1 / step^2: the strip of the softmax narrows as the total grows."""
     return min(1.5 + 0.7 * math.log(max(total, 1.0)), POISSON_STIFFNESS)
 
 
-@compiled
+@inlined
 def even_step(rule: Rule, spread: float, distance: float, stiff: float) -> float:
     """Give the step for a posterior of this spread whose wall is ``distance`` away.
 
@@ -66,13 +66,13 @@ def even_step(rule: Rule, spread: float, distance: float, stiff: float) -> float
     return 1.0 / math.sqrt(1.0 / (rule[0] * rule[0] * spread * spread) + near * stiff / scale)
 
 
-@compiled
+@inlined
 def log1p_exp(u: float) -> float:
     """Give log(1 + exp u) without overflow."""
     return u + math.log1p(math.exp(-u)) if u > 0.0 else math.log1p(math.exp(u))
 
 
-@compiled
+@inlined
 def poisson_height(y: float, u: float) -> float:
     """Give y u - exp u less its maximum in u: differences over nodes keep their digits."""
     if y == 0.0:
@@ -81,7 +81,7 @@ def poisson_height(y: float, u: float) -> float:
     return y * (lag - math.expm1(lag))
 
 
-@compiled
+@inlined
 def omega(z: float) -> float:
     """Solve w + log w = z (Wright's omega function) to about 1e-9."""
     w = math.exp(z) if z < -1.0 else (z - math.log(z) if z > 2.0 else 0.6 + 0.45 * max(z, -1.0))
@@ -95,7 +95,7 @@ def omega(z: float) -> float:
     return w
 
 
-@compiled
+@inlined
 def binomial_mode(y: float, total: float, x: float, nugget: float) -> float:
     """Give the e that maximises l(x + e) - e^2 / 2T, near enough to centre the nodes on."""
     low, high = -nugget * (total - y), nugget * y
@@ -122,7 +122,7 @@ def binomial_mode(y: float, total: float, x: float, nugget: float) -> float:
     return e
 
 
-@compiled
+@inlined
 def poisson_mode(y: float, x: float, nugget: float) -> float:
     """Give the e that maximises y (x + e) - exp(x + e) - e^2 / 2T."""
     w = omega(x + nugget * y + math.log(nugget))
@@ -183,7 +183,7 @@ def line(kind: int, y: float, total: float, x: float, nugget: float, rule: Rule)
     )
 
 
-@compiled
+@inlined
 def _add(w: float, d1: float, d2: float, d3: float, d4: float, sums: Line) -> Line:
     """Add one node: the derivatives of exp(phi) over exp(phi), orders 0 to 4."""
     b2 = d2 + d1 * d1
@@ -196,7 +196,7 @@ def _add(w: float, d1: float, d2: float, d3: float, d4: float, sums: Line) -> Li
     )
 
 
-@compiled
+@inlined
 def _node(
     kind: int,
     total: float,
@@ -296,13 +296,13 @@ def _even_few(
     return sums
 
 
-@compiled
+@inlined
 def stretch(v: float, left: float, right: float) -> float:
     """Give the map of the stretched nodes: linear at 0, exponential to the sides."""
     return v * LINEAR - left * math.expm1(-v) + right * math.expm1(v)
 
 
-@compiled
+@inlined
 def unstretch(u: float, left: float, right: float) -> float:
     """Invert ``stretch`` roughly: only where the march starts depends on it."""
     v = math.log1p(u) if u > 0.0 else -math.log1p(-u)
