@@ -245,7 +245,7 @@ def figures(options):
     if genes.exists():
         made["ranking"] = ranking(pd.read_csv(genes))
     for name, figure in made.items():
-        figure.savefig(options.out / f"prior_sensitivity_{name}.png", dpi=80)
+        figure.savefig(options.out / f"prior_sensitivity_{name}.png", dpi=110)
 
 
 def ranking(table):
