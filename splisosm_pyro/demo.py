@@ -12,6 +12,7 @@ from splisosm_pyro.genes.data.covariates import Covariate
 from splisosm_pyro.genes.data.slide import GeneGroup, Slide
 from splisosm_pyro.genes.job import RunOptions
 from splisosm_pyro.genes.result.gene_fits import GeneFits
+from splisosm_pyro.genes.run.first_use import compile_ahead
 from splisosm_pyro.genes.run.fit_genes import fit_slide
 from splisosm_pyro.plots import GeneMaps, gene_figure
 from splisosm_pyro.simulate import Tissue, simulate_tissue
@@ -92,6 +93,7 @@ def run_demo(n_genes: int = 10, n_spots: int = 900, seed: int = 0, *, quiet: boo
     >>> type(demo.figure()).__name__
     'Figure'
     """
+    compile_ahead(RunOptions(), [N_ISOS], progress=not quiet)
     tissue = demo_tissue(n_genes, n_spots, seed)
     slide = slide_of_tissue(tissue)
     rho = tissue.kernel.rho

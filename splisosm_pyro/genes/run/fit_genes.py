@@ -18,6 +18,7 @@ from splisosm_pyro.genes.data.slide import Slide
 from splisosm_pyro.genes.job import Job, ModelName, PriorName, RunOptions
 from splisosm_pyro.genes.kept_usage import BYTES
 from splisosm_pyro.genes.result.gene_fits import GeneFits
+from splisosm_pyro.genes.run.first_use import compile_ahead
 from splisosm_pyro.genes.run.records import Records
 from splisosm_pyro.genes.run.workers import check_memory, fit_rest
 from splisosm_pyro.maths.numeric.arrays import AnyArray
@@ -239,6 +240,7 @@ def fit_slide(
     slide, removed = filtered(slide, filters or Filters())
     job, workers = Job.of(slide, options), n_workers(n_jobs)
     warn_of_close_sections(slide)
+    compile_ahead(options, [group.iso_names.shape[1] for group in slide.groups], progress)
     check_memory(slide, job, workers)
     if options.keep_usage:
         _check_room(slide)

@@ -87,6 +87,17 @@ def _cache_folder(file: Path) -> Path | None:
     return None
 
 
+def missing_on_disk(function: Callable[..., object]) -> bool:
+    """Return whether a compiled function could be kept on disk and is not, for any arguments."""
+    plain: Any = getattr(function, "py_func", None)
+    if plain is None:  # numba is told not to compile
+        return False
+    file = Path(plain.__code__.co_filename)
+    folder = _cache_folder(file)
+    kept = f"{file.stem}.{plain.__name__}-*.nbi"
+    return folder is not None and next(folder.rglob(kept), None) is None
+
+
 @cache
 def digest_of_sources(file: Path) -> str:
     """Return a digest of a file and of all that it imports from this package, directly or not."""

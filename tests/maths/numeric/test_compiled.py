@@ -70,3 +70,12 @@ def test_a_changed_callee_leaves_no_old_numbers(copy):
 @pytest.mark.parametrize("home", ["", "/proc/nohome"])
 def test_it_works_where_nothing_can_be_written(copy, home):
     assert run(copy, REFUSE + RUN, HOME=home) == ["2.0", "0"]
+
+
+def test_whether_a_function_was_compiled_on_this_machine_is_seen_on_disk(copy):
+    ask = "from splisosm_pyro.maths.numeric.compiled import missing_on_disk\n"
+    ask += "from splisosm_pyro.maths.caller import twice\nprint(missing_on_disk(twice))"
+    assert run(copy, ask) == ["True"]
+    run(copy, RUN)
+    assert run(copy, ask) == ["False"]
+    assert run(copy, REFUSE + ask, NUMBA_DISABLE_JIT="1") == ["False"]
