@@ -113,6 +113,7 @@ def test_a_posterior_of_the_other_arviz(az):
     summary = az.summary(tree, var_names=["sigma", "theta"])
     assert len(summary) == 4
     assert np.isfinite(az.psense(tree, var_names=["sigma"])["sigma"].values).all()
+    tree.to_netcdf(path + ".tree")  # read_posterior.py reads it under the other ArviZ again
 
 
 def test_leave_one_out_densities_are_compared(az):

@@ -124,6 +124,17 @@ def test_arviz_leaves_no_spot_out_of_a_field_but_does_of_a_glm(quick):
     assert arviz.loo(glm.posterior("laplace", draws=200, chains=2)).n_data_points == glm.n_spots
 
 
+@pytest.mark.parametrize("method", ["nuts", "marginal_nuts"])
+def test_chains_keep_the_energy_of_every_transition(method):
+    options = {"draws": 12, "chains": 2, "warmup": 12, "genes": [3]}
+    stats = glm().posterior(method, **options)["sample_stats"]
+    energy = stats["energy"]
+    assert energy.dims == ("chain", "draw", "gene")
+    # at a trajectory's start: the last draw's potential and a kinetic part
+    lp = stats["lp"].values
+    assert (energy.values[:, 1:] > -lp[:, :-1]).all()
+
+
 # ---- seeds
 
 

@@ -21,6 +21,9 @@ from splisosm_pyro.population.surface import Surface
 META = "result.json"
 TABLES = ("table", "isoforms", "effects", "removed")
 FORMAT = 2
+# Numbers are read to the last digit: from pandas 3.1 on without being asked to.
+_BEFORE = tuple(int(part) for part in pd.__version__.split(".")[:2]) < (3, 1)
+PRECISE: dict[str, Any] = {"float_precision": "round_trip"} if _BEFORE else {}
 Params = dict[str, Any]
 
 
@@ -111,7 +114,7 @@ def _table(path: Path) -> pd.DataFrame:
         dtype={name: str for name in words},
         keep_default_na=False,
         na_values=[""],
-        float_precision="round_trip",
+        **PRECISE,
     )
     table[words] = table[words].fillna("")
     return table
