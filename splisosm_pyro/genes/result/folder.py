@@ -109,7 +109,7 @@ def _table(path: Path) -> pd.DataFrame:
     """Read a table to the last digit; words stay words, also 'NA' and '007'."""
     header = pd.read_csv(path, nrows=0).columns
     words = [name for name in header if name in WORDS]
-    table = pd.read_csv(
+    table: pd.DataFrame = pd.read_csv(
         path,
         dtype={name: str for name in words},
         keep_default_na=False,
