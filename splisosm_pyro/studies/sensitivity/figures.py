@@ -84,12 +84,12 @@ def maps_figure(
     limits = (float(min(first.min(), second.min())), float(max(first.max(), second.max())))
     for ax, label, usage in zip(axes[:2], pair, (first, second), strict=True):
         tissue_map(ax, coords, usage, label=name, limits=limits)
-        ax.set_title(label, fontsize=10)
+        ax.set_title(label.replace("(", "\n(", 1), fontsize=9)
     change = second - first
     most = float(np.abs(change).max()) or 1e-6
     tissue_map(axes[2], coords, change, label="difference of usage", cmap="RdBu_r",
                limits=(-most, most))  # fmt: skip
-    axes[2].set_title("second less first", fontsize=10)
+    axes[2].set_title("second less first", fontsize=9)
     figure.suptitle(f"gene {one['gene'].item()}: modes in {dataset.attrs['map_in']}")
     return figure
 
