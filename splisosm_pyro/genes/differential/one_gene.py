@@ -18,7 +18,7 @@ from splisosm_pyro.genes.job import Job, PreparedJob
 from splisosm_pyro.hypotheses.covariates import CovariateTest
 from splisosm_pyro.hypotheses.refits import covariate_tests, null_at
 from splisosm_pyro.hypotheses.spatial import untestable
-from splisosm_pyro.maths.coding import Turn
+from splisosm_pyro.maths.coding import NOTHING, Turn
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.maths.numeric.interrupts import interrupts_heard
 
@@ -130,7 +130,10 @@ def screen_one(prepared: PreparedTests, fitted: FittedGene) -> Row:
     except Exception as error:
         why = f"{type(error).__name__}: {error}"
         tests = [CovariateTest(reason=why)] * len(prepared.columns)
-    rows = [_row(test, one, fitted.gene) for test, one in zip(tests, prepared.rows, strict=True)]
+    turn = _turn(fitted.gene)
+    rows = [
+        _row(test, one, fitted.gene, turn) for test, one in zip(tests, prepared.rows, strict=True)
+    ]
     return {"index": fitted.gene.index, "tests": _with_strongest(rows, prepared.job.asked)}
 
 
@@ -173,17 +176,21 @@ def _white(spec: GLMMSpec, counts: FloatArray) -> EvaluatedObjective:
     return ended
 
 
-def _row(test: CovariateTest, rows: Rows | None, gene: GeneInput) -> Row:
+def _turn(gene: GeneInput) -> Turn:
+    """Return coordinates of two isoforms that do not see which of them is the last; else none."""
+    counts = np.asarray(gene.counts, dtype=np.float64)
+    return Turn.by_counts(counts) if counts.shape[1] == 2 else NOTHING
+
+
+def _row(test: CovariateTest, rows: Rows | None, gene: GeneInput, turn: Turn) -> Row:
     """Return a test as plain values, with the largest change of usage where that is known."""
     names = ("statistic", "df", "p", "kind", "score_p", "reason")
     row = {name: getattr(test, name) for name in names}
     if test.reason or test.estimate is None or rows is None:
         return row
-    own, turn = test.estimate, test.estimate.turn
-    coefficients = own.coefficients
-    if coefficients.shape[1] == 1:  # which of two isoforms is the last must not be seen
-        turn = Turn.by_counts(np.asarray(gene.counts, dtype=np.float64))
-        coefficients = turn.from_logits(coefficients)
+    own = test.estimate
+    coefficients = turn.from_logits(own.coefficients)
+    turn = own.turn if turn.plain else turn
     largest = largest_change(coefficients, own.moves, own.covariance, own.sigma, rows, turn)
     changes = dict(zip(("change", "low", "high"), largest[1:], strict=True))
     return row | {"isoform": gene.isoforms[largest[0]]} | changes
