@@ -132,19 +132,25 @@ class Parameters:
 
     def draws(self, n: int) -> tuple[FloatArray, FloatArray]:
         """Return n quasi-random draws of B (n, F+1, Q) and of sigma (n, Q)."""
-        if self.mixture:
-            ends = np.round(n * np.cumsum(self.weights)).astype(int)
-            sizes = np.diff(ends, prepend=0)
-            drawn = [one.draws(int(k)) for one, k in zip(self.mixture, sizes, strict=True) if k]
-            return np.concatenate([B for B, _ in drawn]), np.concatenate([s for _, s in drawn])
+        size, parts = len(self.covariance), self.mixture
+        if not parts:
+            return self._at(shifted_sobol(n, size, np.random.default_rng(0)))
+        # the first coordinate says which part: points are as even within it as between them
+        points = shifted_sobol(n, 1 + size, np.random.default_rng(0))
+        part = np.searchsorted(np.cumsum(self.weights)[:-1], points[:, 0])
+        drawn = [parts[k]._at(points[part == k, 1:]) for k in np.unique(part)]
+        return np.concatenate([B for B, _ in drawn]), np.concatenate([s for _, s in drawn])
+
+    def _at(self, points: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return the own Gaussian at points (n, K) of the unit cube."""
+        n = len(points)
         values, vectors = np.linalg.eigh(self.covariance)
         # the sign of a vector is rounding's: its largest entry is positive
         largest = np.abs(vectors).argmax(axis=0)
         vectors *= np.sign(vectors[largest, np.arange(len(values))])
         root = vectors * np.sqrt(np.maximum(values, 0.0))
         # from the largest to the smallest, as the first coordinates are the most even
-        z = ndtri(shifted_sobol(n, len(values), np.random.default_rng(0)))
-        moved = z @ root[:, ::-1].T
+        moved = ndtri(points) @ root[:, ::-1].T
         size = self.coefficients.size
         coefficients = self.coefficients + moved[:, :size].reshape(n, *self.coefficients.shape)
         return coefficients, self._spread(self.sigma * np.exp(np.minimum(moved[:, size:], 50.0)))

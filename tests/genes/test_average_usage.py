@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.special import ndtr
 
 from splisosm_pyro.genes.average_usage import Parameters, Rows, change_of_usage
 from splisosm_pyro.maths.spot.usage import usage_given_counts
@@ -63,14 +64,17 @@ def test_the_interval_is_that_of_draws_of_the_parameters(n_logits, n_scales):
     assert (np.abs(np.array(found) - expected) < 0.06 * width).all()
 
 
-def test_draws_of_a_mixture_come_from_its_parts_by_their_shares():
-    own, *parts = (parameters(1, 1, seed=seed) for seed in range(4))
-    mixed = replace(own, mixture=tuple(parts), weights=np.array([0.2, 0.5, 0.3]))
-    draws, sigma = mixed.draws(1000)
-    expected = [one.draws(k)[0] for one, k in zip(parts, (200, 500, 300), strict=True)]
-    np.testing.assert_array_equal(draws, np.concatenate(expected))
-    assert draws.shape == (1000, 3, 1)
-    assert sigma.shape == (1000, 1)
+def test_draws_of_a_mixture_have_its_quantiles():
+    own, *parts = (parameters(1, 1, spread=0.8, seed=seed) for seed in range(9))
+    weights = np.array([1.0, 2, 3, 20, 8, 1, 4, 1]) / 40
+    mixed = replace(own, mixture=tuple(parts), weights=weights)
+    drawn = mixed.draws(1000)[0].reshape(1000, 3)
+    for j in range(3):
+        means = np.array([one.coefficients[j, 0] for one in parts])
+        sds = np.sqrt([one.covariance[j, j] for one in parts])
+        for tail in (0.025, 0.5, 0.975):
+            at = np.quantile(drawn[:, j], tail)
+            assert abs(weights @ ndtr((at - means) / sds) - tail) < 0.012
     ends = change_of_usage(mixed, Rows.of_spots(*rows(8)))
     assert np.abs(ends[1] - change_of_usage(own, Rows.of_spots(*rows(8)))[1]).max() > 0.01
 
