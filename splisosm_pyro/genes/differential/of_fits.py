@@ -93,7 +93,7 @@ class WithDifferentialUsage:
         Notes
         -----
         Nothing is drawn at random, and neither workers nor the order of the spots matter. 100
-        covariates cost less than a gene's fit (0.8 of it), each refit a quarter of one.
+        covariates cost less than a gene's fit (0.8 of it), each refit an eighth of one.
 
         Examples
         --------
