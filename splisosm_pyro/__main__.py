@@ -263,6 +263,7 @@ def _asked_for(args: argparse.Namespace) -> "tuple[Slide, RunOptions, Filters]":
         contrasts=args.contrasts,
         seed=args.seed,
         keep_usage=args.keep_usage,
+        population=args.population,
     )
     filters = Filters(
         min_counts=args.min_counts,

@@ -93,6 +93,15 @@ def add_model_options(fit: argparse.ArgumentParser) -> None:
     said = "a sigma and theta for each logit; with --coding reference"
     model.add_argument("--separate-variance", action="store_true", help=said)
     model.add_argument(
+        "--population",
+        nargs="?",
+        choices=("gaussian", "mixture"),
+        const="gaussian",
+        default="none",
+        help="estimate how sigma and theta are distributed over genes, and each gene under it: "
+        "columns pop_..., p_spatial, lfsr_...; maps then show usage under it",
+    )
+    model.add_argument(
         "--standardise",
         action="store_true",
         help="kept for older scripts: covariates are fitted in standard units in any case, "

@@ -16,6 +16,7 @@ from splisosm_pyro.genes.data.slide import Slide
 from splisosm_pyro.genes.differential.of_fits import WithDifferentialUsage
 from splisosm_pyro.genes.job import METHOD, Job, RunOptions
 from splisosm_pyro.genes.kept_usage import glm_usage, unpacked
+from splisosm_pyro.genes.population.figures import WithPopulationFigures
 from splisosm_pyro.genes.population.of_fits import WithPopulation, with_population
 from splisosm_pyro.genes.prediction import WithPrediction
 from splisosm_pyro.genes.result import folder as result_folder
@@ -33,7 +34,9 @@ Outcome = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
-class GeneFits(WithDifferentialUsage, WithPopulation, WithPrediction, WithTestFigures):
+class GeneFits(
+    WithDifferentialUsage, WithPopulation, WithPopulationFigures, WithPrediction, WithTestFigures
+):
     """What `fit_genes` found.
 
     Attributes
