@@ -1,13 +1,16 @@
 """What a run offers of its population."""
 
-from collections.abc import Callable
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
-from splisosm_pyro.genes.batches import genes_of
+from splisosm_pyro.fit.options import as_names, positive_int
+from splisosm_pyro.genes.batches import genes_of, work_off
 from splisosm_pyro.genes.data.slide import Slide
 from splisosm_pyro.genes.job import Job, RunOptions
 from splisosm_pyro.genes.population.columns import (
@@ -17,6 +20,7 @@ from splisosm_pyro.genes.population.columns import (
     genes_under,
     least_sign_rates,
 )
+from splisosm_pyro.genes.population.heldout import HeldOutJob, heldout_batch
 from splisosm_pyro.genes.population.usage import usage_under
 from splisosm_pyro.maths.coding import Turn
 from splisosm_pyro.maths.numeric.arrays import AnyArray, FloatArray
@@ -96,6 +100,57 @@ class WithPopulation:
         """
         self._need_surfaces()
         return check_population(self.surfaces)
+
+    def heldout_scores(
+        self,
+        k: int = 10,
+        seed: int = 0,
+        *,
+        genes: str | Sequence[str] | None = None,
+        n_jobs: int = 1,
+        progress: bool = True,
+    ) -> pd.DataFrame:
+        """Compare what each gene's fit and what the population say of spots not seen.
+
+        Parameters
+        ----------
+        k : int
+            Folds of a gene's occupied spots, 2 or more.
+        seed : int
+            Of the folds.
+        genes : str or sequence of str, optional
+            Which; all by default.
+        n_jobs, progress
+            As of `fit_genes`.
+
+        Returns
+        -------
+        DataFrame
+            A row a gene: ``fit`` and ``population``, log scores in nats summed over its spots, the
+            ``gain`` of the second over the first, ``reason`` where there are none.
+
+        Notes
+        -----
+        Costs k fits and surfaces a gene. The population is that of the whole run: a gene's own
+        share in it is one in its number.
+        """
+        self._need_surfaces()
+        if positive_int("k", k) < 2:
+            raise ValueError(f"k must be 2 or more, came {k}")
+        wanted = None if genes is None else set(as_names("genes", genes))
+        chosen = [one for one in genes_of(self.slide) if wanted is None or one.name in wanted]
+        lacking = sorted((wanted or set()) - {one.name for one in chosen})
+        if lacking:
+            raise ValueError(f"there is no gene {lacking[0]!r} among the {len(self.table)} fitted")
+        job = Job.of(self.slide, self.options)
+        asked = HeldOutJob(job, self.population.log_mass()[0], k, seed)
+        bar = tqdm(total=len(chosen), desc="held out", unit="gene", disable=not progress)
+        rows, _ = work_off(partial(heldout_batch, asked), chosen, n_jobs, "auto", bar)
+        ordered = sorted(rows, key=itemgetter("index"))
+        table = pd.DataFrame(ordered, columns=["gene", "fit", "population", "reason"])
+        gain = table["population"] - table["fit"]
+        table.insert(3, "gain", gain)
+        return table
 
     def population_sensitivity(self) -> pd.DataFrame:
         """Return what the table would be under other forms of the population; nothing is refitted.

@@ -1,17 +1,54 @@
 """A gene's usage under the population: a mean over (sigma, theta), at spots old and new."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import numpy as np
 
 from splisosm_pyro.fit.glmm.marginal_objective import MarginalObjective
 from splisosm_pyro.fit.glmm.specification import GLMMSpec
 from splisosm_pyro.fit.glmm.uncertainty import field_posterior
+from splisosm_pyro.fit.marginal.smooth_part import MarginalState
 from splisosm_pyro.fit.marginal.usage import usage_at_spots
+from splisosm_pyro.fit.search.quasi_newton import Evaluation
 from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.population.effects import GeneUnderPopulation
 
 # Places of the surface that stand for the posterior: as many as hold this share of it, at most so
 # many.
 SHARE, MOST_PLACES = 0.95, 8
+
+
+@dataclass(frozen=True, eq=False)
+class PlaceUnder:
+    """A place of the posterior: its weight, the objective and the mode there.
+
+    ``covariance`` (K, K) is that of the coefficients that move.
+    """
+
+    weight: float
+    objective: MarginalObjective
+    at: Evaluation[MarginalState]
+    covariance: FloatArray
+
+
+def places_under(
+    spec: GLMMSpec,
+    counts: FloatArray,  # (S, P)
+    gene: GeneUnderPopulation,
+) -> Iterator[PlaceUnder]:
+    """Yield the places that stand for a gene's posterior; ``spec`` is of the gene.
+
+    Each mode is found from that of the place before.
+    """
+    free, problem = gene.surface.free.astype(bool), spec.problem(counts)
+    near = None
+    for weight, (log_sigma, logit, coefficients, covariance) in _places(gene):
+        objective = spec.objective(problem, coefficients, free, np.ones(1))
+        assert isinstance(objective, MarginalObjective)
+        u = objective.space.start(coefficients, np.exp([log_sigma]), np.array([logit]))
+        near = objective.evaluate(u, near)
+        yield PlaceUnder(weight, objective, near, covariance)
 
 
 def usage_under(
@@ -27,40 +64,31 @@ def usage_under(
     coefficients are as there. Without ``errors`` these are NaN. Costs a mode of the field a place,
     with errors two more for each coefficient.
     """
-    spec = spec.of_gene(counts)
-    free = gene.surface.free.astype(bool)
-    problem = spec.problem(counts)
-    weights, places = _places(gene)
+    spec, design = spec.of_gene(counts), spec.design.with_intercept
     mean, square = np.zeros_like(counts), np.zeros_like(counts)
-    near = None
-    for weight, (log_sigma, logit, coefficients, covariance) in zip(weights, places, strict=True):
-        objective = spec.objective(problem, coefficients, free, np.ones(1))
-        assert isinstance(objective, MarginalObjective)
-        space = objective.space
-        u = space.start(coefficients, np.exp([log_sigma]), np.array([logit]))
-        near = objective.evaluate(u, near)
-        state, design = near.state, spec.design.with_intercept
+    for place in places_under(spec, counts, gene):
+        problem, state = place.objective.problem, place.at.state
         usage = usage_at_spots(problem, state.mode, state.variances, design)
-        mean += weight * usage.mean
-        square += weight * usage.mean**2
+        mean += place.weight * usage.mean
+        square += place.weight * usage.mean**2
         if errors:
-            outer = np.zeros((space.size, space.size))
-            outer[2:, 2:] = covariance
-            moved = field_posterior(objective, near, design).outer_covariance(outer)
-            square += weight * usage.standard_errors(spec.turn.covariance(moved)) ** 2
+            outer = np.zeros((place.at.u.size, place.at.u.size))
+            outer[2:, 2:] = place.covariance
+            moved = field_posterior(place.objective, place.at, design).outer_covariance(outer)
+            square += place.weight * usage.standard_errors(spec.turn.covariance(moved)) ** 2
     if not errors:
         return mean, np.full_like(mean, np.nan)
     error = np.sqrt(np.maximum(square - mean**2, 0.0))
-    error[spec.unknown(spec.glm(counts)).moves_usage(spec.design.with_intercept)] = np.inf
+    error[spec.unknown(spec.glm(counts)).moves_usage(design)] = np.inf
     return mean, error
 
 
 def _places(
     gene: GeneUnderPopulation,
-) -> tuple[FloatArray, list[tuple[float, float, FloatArray, FloatArray]]]:
-    """Return weights that sum to 1, and the places: log sigma, theta_logit, B and its covariance.
+) -> list[tuple[float, tuple[float, float, FloatArray, FloatArray]]]:
+    """Return weights that sum to 1, and log sigma, theta_logit, B and its covariance at each.
 
-    Neighbours follow each other, so that a mode is found from one nearby.
+    Neighbours follow each other.
     """
     weights = gene.place_weights
     order = np.argsort(weights, axis=None)[::-1]
@@ -68,4 +96,4 @@ def _places(
     kept = np.sort(order[: min(enough, MOST_PLACES)])
     chosen = weights.ravel()[kept]
     at = [gene.place(*np.unravel_index(one, weights.shape)) for one in kept]
-    return chosen / chosen.sum(), at
+    return list(zip((chosen / chosen.sum()).tolist(), at, strict=True))

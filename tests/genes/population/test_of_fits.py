@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from splisosm_pyro import GeneFits, fit_genes
+from splisosm_pyro import GeneFits, fit_genes, simulate_tissue
 from splisosm_pyro.genes.job import RunOptions
 from splisosm_pyro.genes.run.fit_genes import fit_slide
 from splisosm_pyro.model.at_parameters import mean_ratios
+from splisosm_pyro.studies.comparison.heldout import heldout_log_lik
 
 OPTIONS = RunOptions(population="gaussian", tests=False)
 COLUMNS = [
@@ -23,7 +24,7 @@ COLUMNS = [
 def short(slide):
     groups = [group.take(np.array([0, 1])) for group in slide.groups]
     empty = replace(groups[0], counts=groups[0].counts * np.array([1, 0])[:, None, None])
-    return slide.with_groups([empty, groups[1]])
+    return slide.with_groups([empty, groups[1].take(np.array([0]))])
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def test_a_gene_without_counts_has_the_population_and_says_so(fits):
     assert row["pop_reason"] == "no counts to learn from: the population alone"
     alone = fits.population.moderated(None)
     assert row["pop_sigma"] == alone.sigma()["mean"]
-    assert (fits.table["pop_reason"] == "").sum() == 3
+    assert (fits.table["pop_reason"] == "").sum() == 2
 
 
 def test_effects_have_an_interval_and_a_false_sign_rate(fits):
@@ -142,3 +143,46 @@ def test_a_run_without_a_population_says_so(short):
     assert not [name for name in plain.table if "pop_" in name]
     with pytest.raises(ValueError, match="ask fit_genes for population=True"):
         _ = plain.population
+
+
+def test_heldout_spots_are_scored_by_both_ways(fits):
+    found = fits.heldout_scores(k=3, genes=["a", "b"], progress=False).set_index("gene")
+    assert found.loc["b", "reason"] == "fewer occupied spots than 3 folds"
+    known = found.drop("b")
+    assert (known[["fit", "population"]].to_numpy() < 0.0).all()
+    np.testing.assert_allclose(known["gain"], known["population"] - known["fit"])
+    again = fits.heldout_scores(k=3, genes=["a"], n_jobs=2, progress=False)
+    assert again["fit"].tolist() == [found.loc["a", "fit"]]
+    with pytest.raises(ValueError, match="there is no gene 'z'"):
+        fits.heldout_scores(genes="z")
+    with pytest.raises(ValueError, match="k must be 2 or more"):
+        fits.heldout_scores(k=1)
+
+
+def test_a_heldout_score_is_that_of_the_comparison_of_models():
+    """With a fold for each spot both studies hold out the same."""
+    tissue = simulate_tissue(n_spots=12, n_genes=1, n_isos=2, depth=6.0, design="none", seed=1)
+    counts = tissue.counts.numpy()
+    fits = fit_genes(
+        counts, coords=tissue.coords, population=True, tests=False, progress=False, k=3
+    )
+    n = int((counts.sum(axis=2) > 0).sum())
+    found = fits.heldout_scores(k=n, progress=False)
+    one = heldout_log_lik(fits.model(0), "spots", k=n, models=["spatial"]).table["elpd"].iloc[0]
+    assert found["fit"].iloc[0] == pytest.approx(one, rel=1e-6)
+    assert abs(found["gain"].iloc[0]) < 0.2 * abs(one)
+
+
+def test_figures_show_every_gene(fits):
+    population, shrinkage = fits.population_figure(), fits.shrinkage()
+    dots = sum(len(one.get_offsets()) for one in population.axes[0].collections[-2:])
+    assert dots == len(fits.table)
+    assert [ax.get_xlabel() for ax in shrinkage.axes] == [
+        "sigma (logits), gene by gene",
+        "theta (share), gene by gene",
+    ]
+    maps = fits.moderated_map("c", isoform=1)
+    assert [ax.get_title() for ax in maps.axes if ax.get_title()] == [
+        "gene by gene",
+        "under the population",
+    ] * 2
