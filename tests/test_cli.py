@@ -361,3 +361,11 @@ def test_covariates_are_tested_after_a_run(tissue, tmp_path, capsys):
     assert "--out must end in .csv" in capsys.readouterr().err
     assert run("test", tmp_path, "--from", tmp_path / "x.h5ad", "--out", out) == 2
     assert "holds no result" in capsys.readouterr().err
+
+
+def test_a_population_by_the_command(slide, tmp_path):
+    options = ("--population", "--no-tests", "--figures", 0, "--quiet")
+    assert run("fit", slide, "--out", tmp_path / "out", *options) == 0
+    fits = GeneFits.load(tmp_path / "out")
+    assert fits.options.population == "gaussian"
+    assert fits.table["pop_sigma"].gt(0.0).all()

@@ -231,7 +231,7 @@ def _surface(prepared: PreparedJob, fit: GeneFit) -> Surface | None:
         return None
     try:
         return surface_of_fit(fit.ended)
-    except NO_PLACE:
+    except (*NO_PLACE, ValueError):  # its own row says so; the fit stands
         return None
 
 

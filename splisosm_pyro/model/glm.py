@@ -186,7 +186,7 @@ class MultinomGLM(BaseModel, nn.Module):
             A gene's draws depend on the seed and its own counts, not on the batch.
         genes : sequence of int, optional
             Places of the genes wanted, all by default.
-        prior : PosteriorPriors, optional
+        prior : PosteriorPriors or ModelPriors, optional
             Default: Normal(0, 10) for the effect of one standard deviation of a covariate (of the
             step between its two values, such as 0 and 1) and for the intercept at the covariates'
             means.

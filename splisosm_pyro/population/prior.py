@@ -42,6 +42,15 @@ class PopulationPrior:
         Of genes, on which the means of the normal distribution depend.
     n_genes : int
         From how many genes with information it was estimated.
+
+    Examples
+    --------
+    >>> from splisosm_pyro import fit_genes, simulate_tissue
+    >>> tissue = simulate_tissue(n_spots=40, n_genes=2, n_isos=2, depth=3.0, design="none", seed=0)
+    >>> common = {"coords": tissue.coords, "tests": False, "progress": False}
+    >>> fits = fit_genes(tissue.counts.numpy(), population=True, **common)
+    >>> fits.population.hyperparameters.index.tolist()[:2], fits.population.priors.sigma.name
+    (['mean_log_sigma', 'mean_theta_logit'], 'log_normal')
     """
 
     form: str
@@ -127,6 +136,17 @@ def fit_population(
     -----
     Costs a second for 300 genes, memory of 13 kB a gene; of more than 3,000 genes every so many are
     taken.
+
+    Examples
+    --------
+    A gene that has measured sigma to be about 1, and says nothing of theta:
+
+    >>> rows = np.array([-0.5, 0.0, 0.5])
+    >>> values = np.repeat(-0.5 * (rows[:, None] / 0.2) ** 2, 6, axis=1)
+    >>> gene = Surface(rows, values, np.zeros((3, 6, 1, 1)), np.ones((3, 6, 1, 1)), np.ones((1, 1)))
+    >>> population = fit_population([gene] * 20, masses=())
+    >>> round(float(population.priors.sigma.median), 1)
+    1.0
     """
     choose("form", form, FORMS)
     for name in masses:
@@ -166,6 +186,11 @@ class PopulationCheck:
     gain, error : float
         The difference of their log scores, summed over genes, in nats, and its standard error.
     n_genes : int
+
+    Examples
+    --------
+    >>> PopulationCheck(gain=18.4, error=4.1, n_genes=300).flagged
+    True
     """
 
     gain: float

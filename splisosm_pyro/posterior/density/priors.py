@@ -79,12 +79,14 @@ class PosteriorPriors(Priors):
 
     @classmethod
     def asked(cls, given: Any, own: Priors | None = None) -> "PosteriorPriors":
-        """Return what a user asks for; if nothing, the model's own priors, made proper."""
+        """Return what a user asks for, made proper; if nothing, the model's own priors."""
         if given is None:
             return cls.of_model(own or Priors())
-        if not isinstance(given, cls):
+        if isinstance(given, cls):
+            return given
+        if not isinstance(given, Priors):
             raise TypeError(f"prior must be a PosteriorPriors, came {type(given).__name__}")
-        return given
+        return cls.of_model(given)
 
     @classmethod
     def of_model(cls, own: Priors) -> "PosteriorPriors":
