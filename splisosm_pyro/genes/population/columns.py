@@ -22,7 +22,7 @@ from splisosm_pyro.population.surface import Surface
 Row = dict[str, Any]
 # Draws of a gene's effects.
 DRAWS = 1000
-NOTHING_KNOWN = "no counts, or a likelihood that could not be followed over sigma and theta: the population alone"
+NOTHING_KNOWN = "no counts, or no likelihood over sigma and theta: the population alone"
 
 
 @dataclass(frozen=True, eq=False)
