@@ -153,12 +153,12 @@ def _add_fit(commands: "argparse._SubParsersAction[_Parser]") -> None:
     """Declare ``fit``."""
     fit = commands.add_parser(
         "fit",
-        help="fit every gene of an .npz or .h5ad",
+        help="fit every gene of an .npz, .h5ad or .zarr",
         description=FIT,
         epilog=FIT_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    fit.add_argument("file", type=Path, metavar="FILE", help=".npz or .h5ad")
+    fit.add_argument("file", type=Path, metavar="FILE", help=".npz, .h5ad or .zarr")
     fit.add_argument(
         "--out",
         type=Path,

@@ -1,4 +1,7 @@
-"""Reading an ``.h5ad``: isoforms in columns, the name of their gene in ``var``."""
+"""Reading an ``.h5ad`` or ``.zarr``: isoforms in columns, the name of their gene in ``var``.
+
+A SpatialData or MuData, or the store of a SpatialData, is read where it holds one table.
+"""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -107,21 +110,83 @@ def _reference(
 
 
 def open_h5ad(path: Path) -> Any:
-    """Read an AnnData file, or say what is missing to do so."""
-    if not path.is_file():
+    """Read an AnnData file or store, or say what is missing to do so."""
+    stored = is_zarr(path)
+    if not stored and not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
     try:
         import anndata
     except ImportError:
         raise ModuleNotFoundError(
-            "reading an .h5ad needs the package anndata: pip install 'splisosm-pyro[anndata]'"
+            f"reading {'a .zarr' if stored else 'an .h5ad'} needs the package anndata: "
+            "pip install 'splisosm-pyro[anndata]'"
         ) from None
+    place = _only_table(path) if stored else path
     try:
-        return anndata.read_h5ad(path)
-    except Exception as error:  # whatever HDF5 stumbles over first
+        return anndata.io.read_zarr(place) if stored else anndata.read_h5ad(place)
+    except Exception as error:  # whatever HDF5 or zarr stumbles over first
         raise OSError(
-            f"{path} is no readable .h5ad, perhaps truncated: download or write it again ({error})"
+            f"{path} is no readable {'.zarr' if stored else '.h5ad'}, perhaps truncated: download "
+            f"or write it again ({error})"
         ) from error
+
+
+def is_zarr(path: Path) -> bool:
+    """Tell whether a path is a group of a zarr store."""
+    return any((path / name).is_file() for name in (".zgroup", "zarr.json"))
+
+
+def _only_table(path: Path) -> Path:
+    """Return the path of the AnnData in a store: itself, or the one table of a SpatialData."""
+    tables = sorted(one for one in (path / "tables").glob("*") if is_zarr(one))
+    if len(tables) > 1:
+        listed = ", ".join(str(one) for one in tables)
+        raise ValueError(f"{path.name} holds {len(tables)} tables: give the path of one, {listed}")
+    return tables[0] if tables else path
+
+
+def table_in(source: Any) -> Any:
+    """Return the AnnData of a SpatialData or MuData that holds one; anything else as it is.
+
+    A table of a SpatialData without ``obsm['spatial']`` gets the centres of its shapes there.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> table_in(SimpleNamespace(mod={"isoforms": "an AnnData"}))
+    'an AnnData'
+    >>> table_in(SimpleNamespace(mod={"rna": 0, "isoforms": 1}))
+    Traceback (most recent call last):
+    ValueError: adata_or_counts holds several AnnData: give one, .mod['rna'] or .mod['isoforms']
+    """
+    for name in ("tables", "mod"):
+        held = getattr(source, name, None)
+        if not isinstance(held, Mapping):
+            continue
+        if len(held) != 1:
+            each = " or ".join(f".{name}[{key!r}]" for key in held)
+            raise ValueError(
+                f"adata_or_counts holds several AnnData: give one, {each}"
+                if held
+                else "adata_or_counts holds no AnnData: give one"
+            )
+        (table,) = held.values()
+        return _with_centres(source, table) if name == "tables" else table
+    return source
+
+
+def _with_centres(source: Any, table: Any) -> Any:
+    """Return a table of a SpatialData with the centres of the shapes that it annotates."""
+    said = table.uns.get("spatialdata_attrs", {})
+    shapes = getattr(source, "shapes", {})
+    region = said.get("region")
+    if "spatial" in table.obsm or not isinstance(region, str) or region not in shapes:
+        return table
+    centres = shapes[region].geometry.centroid
+    frame = pd.DataFrame({"x": centres.x, "y": centres.y}, index=shapes[region].index)
+    placed = table.copy()
+    placed.obsm["spatial"] = frame.loc[table.obs[said["instance_key"]]].to_numpy(dtype=np.float64)
+    return placed
 
 
 def _entry(mapping: Any, key: str, where: str, option: str) -> Any:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from splisosm_pyro.fit.options import as_names
 from splisosm_pyro.genes.data.arrays import slide_of_arrays
-from splisosm_pyro.genes.data.h5ad import read_h5ad, slide_of_anndata
+from splisosm_pyro.genes.data.h5ad import is_zarr, read_h5ad, slide_of_anndata, table_in
 from splisosm_pyro.genes.data.names import SlideKeys
 from splisosm_pyro.genes.data.npz import read_npz
 from splisosm_pyro.genes.data.reference import with_reference
@@ -37,7 +37,7 @@ def read_slide(
     reference: Mapping[str, str] | None = None,
     reference_isoform: str | Mapping[str, str] = "last",
 ) -> Slide:
-    """Read an ``.npz`` or an ``.h5ad``, told apart by the ending of the name.
+    """Read an ``.npz``, or an ``.h5ad`` or ``.zarr`` store of AnnData or one table of SpatialData.
 
     Parameters
     ----------
@@ -108,6 +108,7 @@ def slide_of(
 ) -> Slide:
     """Read a slide off whatever `fit_genes` was given; the arguments are explained there."""
     of_arrays = {"coords": coords, "gene_names": gene_names, "iso_names": iso_names}
+    source = table_in(source)
     if isinstance(source, str | os.PathLike):
         _refuse(of_arrays, "a file")
         return _of_file(expanded(source), replace(keys, covariates=_names(covariates)))
@@ -143,11 +144,11 @@ def _refuse(given: Mapping[str, Any], source: str) -> None:
 
 
 def _of_file(path: Path, keys: SlideKeys) -> Slide:
-    """Read a file of either kind."""
+    """Read a file or store of either kind."""
     suffix = path.suffix.lower()
-    if suffix not in (".npz", ".h5ad"):
-        raise ValueError(f"the file must end in .npz or .h5ad, came {path.name!r}")
-    if not path.is_file():
+    if suffix not in (".npz", ".h5ad", ".zarr") and not is_zarr(path):
+        raise ValueError(f"the file must end in .npz or .h5ad, or be a .zarr, came {path.name!r}")
+    if not path.is_file() and not is_zarr(path):
         raise FileNotFoundError(f"no such file: {path}")
     if suffix == ".npz":
         return read_npz(path, keys)

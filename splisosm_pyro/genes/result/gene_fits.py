@@ -1,5 +1,6 @@
 """The result of a run over many genes: tables, fitted models, AnnData, files."""
 
+import html
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -354,6 +355,10 @@ class GeneFits(
 
     def __repr__(self) -> str:
         return f"<GeneFits of {self.summary()}>"
+
+    def _repr_html_(self) -> str:
+        """Show the summary and the first rows of the table, in a notebook."""
+        return f"<p>{html.escape(self.summary())}</p>{self.table.head(10).to_html(index=False)}"
 
 
 def _kept(outcome: Outcome) -> AnyArray | None:

@@ -142,7 +142,7 @@ def test_h5ad_covariates(h5ad):
 def test_read_slide_goes_by_the_ending(npz, h5ad):
     assert read_slide(npz(counts=counts(1, 2))).n_genes == 1
     assert read_slide(h5ad(), group_iso_by="gene").n_genes == 3
-    with pytest.raises(ValueError, match=r"must end in .npz or .h5ad, came 'a.csv'"):
+    with pytest.raises(ValueError, match=r"must end in .npz or .h5ad, or be a .zarr, came 'a.csv'"):
         read_slide("a.csv")
 
 

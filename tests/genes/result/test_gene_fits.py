@@ -38,6 +38,9 @@ def test_models_are_at_the_optimum(fits):
     np.testing.assert_allclose(usage, model.get_isoform_ratio("posterior_mean")[0], rtol=1e-6)
     np.testing.assert_allclose(error, model.ratio_standard_errors()[0].detach(), rtol=1e-4)
     assert "4 genes" in repr(fits)
+    shown = fits._repr_html_()
+    assert "4 genes" in shown
+    assert all(gene in shown for gene in fits.table["gene"])
     with pytest.raises(ValueError, match="there is no gene 'z' among the 4 fitted"):
         fits.model("z")
     with pytest.raises(TypeError, match=r"gene must be a name or a row of the table, came \['c'\]"):
