@@ -21,7 +21,7 @@ from splisosm_pyro.maths.numeric.arrays import FloatArray
 from splisosm_pyro.maths.numeric.compiled import compiled
 from splisosm_pyro.maths.numeric.sobol import shifted_sobol
 from splisosm_pyro.maths.spot.quadrature.lattice import integrate
-from splisosm_pyro.maths.spot.quadrature.line import AUTO, BINOMIAL, Rule, line
+from splisosm_pyro.maths.spot.quadrature.line import AUTO, BINOMIAL, Rule, written_out_line
 from splisosm_pyro.maths.spot.quadrature.plane import plane, plane_mode, plane_sums, plane_value
 from splisosm_pyro.maths.spot.quadrature.sampled import sampled
 from splisosm_pyro.maths.spot.quadrature.wide_plane import wide
@@ -185,7 +185,7 @@ def _blur_lines(
     value, score, neg_hessian = np.empty(n), np.empty((n, 1)), np.empty((n, 1, 1))
     for s in range(n):
         y, total = counts[s, 0], counts[s, 0] + counts[s, 1]
-        g = line(BINOMIAL, y, total, x[s], max(variance[s], 0.0), rule)
+        g = written_out_line(BINOMIAL, y, total, x[s], max(variance[s], 0.0), rule)
         value[s], score[s, 0], neg_hessian[s, 0, 0] = g[0], g[1], max(-g[2], 0.0)
     return value, score, neg_hessian
 

@@ -129,9 +129,11 @@ def poisson_mode(y: float, x: float, nugget: float) -> float:
     return math.log(w / nugget) - x if w > 1.0 else nugget * y - w
 
 
-@compiled
-def line(kind: int, y: float, total: float, x: float, nugget: float, rule: Rule) -> Line:
-    """Give g and its first four derivatives in x, without the coefficient.
+@inlined
+def written_out_line(
+    kind: int, y: float, total: float, x: float, nugget: float, rule: Rule
+) -> Line:
+    """Give g and its first four derivatives in x, without the coefficient; unused ones fall away.
 
     A Poisson line leaves out ``y log y - y`` too, see ``poisson_height``. A binomial is turned
     round where its mode has p > 1/2: only then does ``1 - p`` keep its digits at either end.
@@ -183,6 +185,12 @@ def line(kind: int, y: float, total: float, x: float, nugget: float, rule: Rule)
     )
 
 
+@compiled
+def line(kind: int, y: float, total: float, x: float, nugget: float, rule: Rule) -> Line:
+    """Give all of ``written_out_line``."""
+    return written_out_line(kind, y, total, x, nugget, rule)
+
+
 @inlined
 def _add(w: float, d1: float, d2: float, d3: float, d4: float, sums: Line) -> Line:
     """Add one node: the derivatives of exp(phi) over exp(phi), orders 0 to 4."""
@@ -226,7 +234,7 @@ def _node(
     return _add(w, d1, curve * (info - now), d3, d4, sums)
 
 
-@compiled
+@inlined
 def _even(
     kind: int,
     total: float,
@@ -258,7 +266,7 @@ def _even(
     return sums
 
 
-@compiled
+@inlined
 def _even_few(
     total: float,
     p: float,
@@ -312,7 +320,7 @@ def unstretch(u: float, left: float, right: float) -> float:
     return v
 
 
-@compiled
+@inlined
 def _stretched(
     kind: int,
     total: float,
