@@ -322,7 +322,7 @@ def test_dependent_and_constant_columns_are_told_in_any_units(unit, shift):
         (np.full((S, 1), origin + unit), "is constant"),
     ):
         with pytest.raises(ValueError, match=message):
-            MultinomGLM().setup_data(COUNTS, design_mtx=columns)
+            MultinomGLM().setup_data(COUNTS, design_mtx=columns, strict=True)
     MultinomGLM().setup_data(
         COUNTS, design_mtx=np.column_stack([Z, origin + unit * RNG.normal(size=S)])
     )

@@ -13,6 +13,8 @@ from splisosm_pyro.population.grid import GRID
 TAILS = (0.05, 0.95)
 # Steps within a cell at which its distribution function is read off.
 FINE = 32
+# A cell of less probability has none.
+NOTHING = 1e-15
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +59,7 @@ def _summary(
     values = scale(places)
     mean = float(each @ values)
     sd = float(np.sqrt(max(float(each @ values**2) - mean**2, 0.0)))
+    each = np.where(each < NOTHING, 0.0, each)
     edges = np.arange(len(places) + 1) - 0.5
     below = PchipInterpolator(edges, nothing + np.concatenate([[0.0], np.cumsum(each)]))
     fine = np.linspace(edges[0], edges[-1], FINE * len(places) + 1)

@@ -142,8 +142,8 @@ def fit_genes(
     population : bool or {'gaussian', 'mixture'}
         Estimate how sigma and theta are distributed over the genes, and add what each gene's are
         under it: posterior means with 90 % intervals inside the bounds, ``p_spatial``, local false
-        sign rates of the covariates; see `GeneFits`. True stands for the first form. Takes two
-        thirds of the time more, and needs ``share_variance``.
+        sign rates of the covariates; see `GeneFits`. True stands for the first form. Takes up to
+        as long again, and needs ``share_variance``.
     n_jobs : int
         Workers; -1 stands for all. Inside ``joblib.parallel_config`` they are those of its backend.
     batch_size : int or 'auto'
