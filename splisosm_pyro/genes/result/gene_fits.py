@@ -257,9 +257,9 @@ class GeneFits(
         Returns
         -------
         AnnData
-            ``layers['usage']`` and ``layers['usage_se']``, as `usage` has them (under the population
-            where the run has one), NaN for genes without a fit; ``var``:
-            the isoforms' table and the main columns of the genes'; ``obs``: the covariates;
+            ``layers['usage']``, ``layers['usage_se']``, as `usage` has them, under the population
+            where the run has one, NaN for genes without a fit; ``var``: the isoforms' table and
+            the main columns of the genes'; ``obs``: the covariates;
             ``obsm['spatial']``; ``obsp['spatial_connectivities']``: which spots are neighbours;
             ``uns['splisosm_pyro']['table']``: the genes' table. A new one has the counts as ``X``
             and ``layers['counts']``. In a given one nothing is overwritten: where a name is taken
