@@ -6,6 +6,7 @@ ratios at spots that were not fitted: spots of no reads on a larger graph.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -130,89 +131,90 @@ def with_empty_spots(counts: FloatArray, n_new: int) -> FloatArray:
     return np.concatenate([counts, empty], axis=-2)
 
 
-class Predicted:
-    """What a model with a spatial field says of other spots."""
+class WithSpec(Protocol):
+    """A model with a spatial field and data."""
 
     def as_arrays(self, *, fitted: bool = False) -> ModelArrays:
-        """Return data, parameters and last fit as plain arrays; ``fitted`` asks for a fit."""
-        raise NotImplementedError
+        """Return data, parameters and last fit as plain arrays."""
+        ...
 
-    def _spec(self) -> GLMMSpec | None:
+    def _spec(self) -> GLMMSpec:
         """Say what is fitted."""
-        raise NotImplementedError
+        ...
 
-    def predict(
-        self,
-        *,
-        coords: ArrayLike | None = None,
-        corr_sp: ArrayLike | Kernel | None = None,
-        design_mtx: DesignLike | None = None,
-        errors: bool = True,
-    ) -> tuple[FloatArray, FloatArray]:
-        """Return the usage of all isoforms at M new spots, and its standard error.
 
-        Parameters
-        ----------
-        coords : array_like, shape (M, d)
-            Places of the new spots, where the model's kernel was made by ``CARKernel.from_coords``:
-            the graph of old and new spots is made anew, with the same k and rho.
-        corr_sp : Kernel or array_like, shape (S + M, S + M)
-            In the place of ``coords``: the spatial correlation of all spots, the fitted ones first.
-        design_mtx : array_like, shape (M, F)
-            Covariates of the new spots, if the model has some.
-        errors : bool
-            Without them, NaN, it is a few times quicker.
+def inputs(self: WithSpec) -> tuple[GLMMSpec, FloatArray, list[Params]]:
+    """Return what is fitted, the counts, and every gene's parameters in force."""
+    model = self.as_arrays()
+    return self._spec(), model.counts, model.each_params()
 
-        Returns
-        -------
-        usage : ndarray, shape (G, M, P)
-            Posterior means; a new spot has no reads of its own.
-        error : ndarray, shape (G, M, P)
-            With the fitted parameters' own uncertainty; infinite where they do not determine it.
 
-        Raises
-        ------
-        ValueError
-            If there is neither ``coords`` nor ``corr_sp`` or both, or a shape is wrong.
+def predict(
+    self: WithSpec,
+    *,
+    coords: ArrayLike | None = None,
+    corr_sp: ArrayLike | Kernel | None = None,
+    design_mtx: DesignLike | None = None,
+    errors: bool = True,
+) -> tuple[FloatArray, FloatArray]:
+    """Return the usage of all isoforms at M new spots, and its standard error.
 
-        Notes
-        -----
-        The parameters stay at the fit; with a CAR kernel new spots change the correlation of the
-        old ones a little, as neighbours do. Costs an evaluation of the objective a gene, with
-        errors two for each parameter.
+    Parameters
+    ----------
+    coords : array_like, shape (M, d)
+        Places of the new spots, where the model's kernel was made by ``CARKernel.from_coords``:
+        the graph of old and new spots is made anew, with the same k and rho.
+    corr_sp : Kernel or array_like, shape (S + M, S + M)
+        In the place of ``coords``: the spatial correlation of all spots, the fitted ones first.
+    design_mtx : array_like, shape (M, F)
+        Covariates of the new spots, if the model has some.
+    errors : bool
+        Without them, NaN, it is a few times quicker.
 
-        Examples
-        --------
-        >>> from splisosm_pyro import CARKernel, MultinomGLMM, simulate_tissue
-        >>> tissue = simulate_tissue(n_spots=60, n_genes=1, depth=3.0, design="none", seed=0)
-        >>> model = MultinomGLMM(fitting_method="marginal_newton")
-        >>> model.setup_data(tissue.counts, corr_sp=CARKernel.from_coords(tissue.coords))
-        >>> model.fit(quiet=True)
-        >>> usage, error = model.predict(coords=tissue.coords[:2] + 0.3)
-        >>> usage.shape, bool((error > 0).all())
-        ((1, 2, 3), True)
-        """
-        spec, counts, params = self._inputs()
-        kernel = _larger(spec.kernel, coords, corr_sp)
-        n_old = counts.shape[1]
-        n_new = kernel.n_spots - n_old
-        if n_new < 1:
-            raise ValueError(
-                f"corr_sp must be of the {n_old} fitted spots and new ones, came {kernel.n_spots}"
-            )
-        design = _rows(design_mtx, n_new, spec.design.given.shape[1])
-        wide, more = on_more_spots(spec, kernel, design), with_empty_spots(counts, n_new)
-        usage = mean_ratios(wide, more, params)[:, n_old:]
-        if not errors:
-            return usage, np.full_like(usage, np.nan)
-        found = [gene_errors(wide, one, own) for one, own in zip(more, params, strict=True)]
-        return usage, np.stack([one.ratio[n_old:] for one in found])
+    Returns
+    -------
+    usage : ndarray, shape (G, M, P)
+        Posterior means; a new spot has no reads of its own.
+    error : ndarray, shape (G, M, P)
+        With the fitted parameters' own uncertainty; infinite where they do not determine it.
 
-    def _inputs(self) -> tuple[GLMMSpec, FloatArray, list[Params]]:
-        """Return what is fitted, the counts, and every gene's parameters in force."""
-        model, spec = self.as_arrays(), self._spec()
-        assert spec is not None
-        return spec, model.counts, model.each_params()
+    Raises
+    ------
+    ValueError
+        If there is neither ``coords`` nor ``corr_sp`` or both, or a shape is wrong.
+
+    Notes
+    -----
+    The parameters stay at the fit; with a CAR kernel new spots change the correlation of the
+    old ones a little, as neighbours do. Costs an evaluation of the objective a gene, with
+    errors two for each parameter.
+
+    Examples
+    --------
+    >>> from splisosm_pyro import CARKernel, MultinomGLMM, simulate_tissue
+    >>> tissue = simulate_tissue(n_spots=60, n_genes=1, depth=3.0, design="none", seed=0)
+    >>> model = MultinomGLMM(fitting_method="marginal_newton")
+    >>> model.setup_data(tissue.counts, corr_sp=CARKernel.from_coords(tissue.coords))
+    >>> model.fit(quiet=True)
+    >>> usage, error = model.predict(coords=tissue.coords[:2] + 0.3)
+    >>> usage.shape, bool((error > 0).all())
+    ((1, 2, 3), True)
+    """
+    spec, counts, params = inputs(self)
+    kernel = _larger(spec.kernel, coords, corr_sp)
+    n_old = counts.shape[1]
+    n_new = kernel.n_spots - n_old
+    if n_new < 1:
+        raise ValueError(
+            f"corr_sp must be of the {n_old} fitted spots and new ones, came {kernel.n_spots}"
+        )
+    design = _rows(design_mtx, n_new, spec.design.given.shape[1])
+    wide, more = on_more_spots(spec, kernel, design), with_empty_spots(counts, n_new)
+    usage = mean_ratios(wide, more, params)[:, n_old:]
+    if not errors:
+        return usage, np.full_like(usage, np.nan)
+    found = [gene_errors(wide, one, own) for one, own in zip(more, params, strict=True)]
+    return usage, np.stack([one.ratio[n_old:] for one in found])
 
 
 def _larger(kernel: Kernel, coords: ArrayLike | None, corr_sp: ArrayLike | Kernel | None) -> Kernel:

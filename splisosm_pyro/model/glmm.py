@@ -21,12 +21,7 @@ from splisosm_pyro.maths.covariance.as_kernel import Kernel, as_kernel
 from splisosm_pyro.maths.numeric.interrupts import interrupts_heard
 from splisosm_pyro.maths.priors import Priors
 from splisosm_pyro.maths.priors.symmetric import check_coding
-from splisosm_pyro.model.at_parameters import (
-    Predicted,
-    marginal_errors,
-    mean_ratios,
-    standard_errors,
-)
+from splisosm_pyro.model import at_parameters
 from splisosm_pyro.model.base import BaseModel, GeneSolver
 from splisosm_pyro.model.data import ModelData
 from splisosm_pyro.model.glm import MultinomGLM
@@ -34,7 +29,7 @@ from splisosm_pyro.model.posterior_of import posterior_with_field
 from splisosm_pyro.model.torch_objectives import log_joint
 
 
-class MultinomGLMM(MultinomGLM, BaseModel, Predicted, nn.Module):
+class MultinomGLMM(MultinomGLM, BaseModel, nn.Module):
     """The multinomial generalised linear mixed model of spatial isoform usage.
 
     ``Y[g,s,:] ~ Multinomial(total[g,s], softmax([eta[g,s,:], 0]))`` with
@@ -259,7 +254,7 @@ class MultinomGLMM(MultinomGLM, BaseModel, Predicted, nn.Module):
             ``standard_error``, and ``pareto_k`` of the weights: above 0.7 neither is to be trusted.
         """
         spec, counts, params = self._inputs()
-        return marginal_errors(spec.with_nugget(), counts, params, draws, seed)
+        return at_parameters.marginal_errors(spec.with_nugget(), counts, params, draws, seed)
 
     def get_isoform_ratio(self, kind: Literal["at_nu", "posterior_mean"] = "at_nu") -> Tensor:
         """Isoform ratios (G, S, P) at the current parameters, which sum to 1 at every spot.
@@ -275,7 +270,8 @@ class MultinomGLMM(MultinomGLM, BaseModel, Predicted, nn.Module):
         if choose("kind", kind, ("at_nu", "posterior_mean")) == "at_nu":
             return super().get_isoform_ratio()
         spec, counts, params = self._inputs()
-        return torch.from_numpy(mean_ratios(spec.with_nugget(), counts, params)).to(self.nu)
+        ratios = at_parameters.mean_ratios(spec.with_nugget(), counts, params)
+        return torch.from_numpy(ratios).to(self.nu)
 
     def var_total(self) -> Tensor:
         """Total variance ``sigma^2`` in force, (G, C).
@@ -348,7 +344,11 @@ class MultinomGLMM(MultinomGLM, BaseModel, Predicted, nn.Module):
             table = table.join(self.log_marginal_error().add_prefix("marginal_"))
         return table
 
+    predict = at_parameters.predict
+
     # ---- inside
+
+    _inputs = at_parameters.inputs
 
     def _forget_fit(self) -> None:
         super()._forget_fit()
@@ -395,5 +395,6 @@ class MultinomGLMM(MultinomGLM, BaseModel, Predicted, nn.Module):
         fits = self._fitted()
         now = tuple(value._version for value in self.parameters())
         if self._error_cache is None or self._error_cache[0] != now:
-            self._error_cache = now, standard_errors(*self._inputs(), fits, self.beta.device)
+            errors = at_parameters.standard_errors(*self._inputs(), fits, self.beta.device)
+            self._error_cache = now, errors
         return self._error_cache[1]

@@ -142,7 +142,7 @@ def fit_population(
     A gene that has measured sigma to be about 1, and says nothing of theta:
 
     >>> rows = np.array([-0.5, 0.0, 0.5])
-    >>> values = np.repeat(-0.5 * (rows[:, None] / 0.2) ** 2, 6, axis=1)
+    >>> values = np.repeat(30.0 - 0.5 * (rows[:, None] / 0.2) ** 2, 6, axis=1)
     >>> gene = Surface(rows, values, np.zeros((3, 6, 1, 1)), np.ones((3, 6, 1, 1)), np.ones((1, 1)))
     >>> population = fit_population([gene] * 20, masses=())
     >>> round(float(population.priors.sigma.median), 1)
