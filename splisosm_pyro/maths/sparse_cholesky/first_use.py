@@ -1,8 +1,11 @@
 """Everything that is compiled for sparse elimination, called once: a process to run ahead."""
 
+import os
+
 import numpy as np
 from scipy.sparse import csc_array
 
+from splisosm_pyro.maths.numeric.worker_processes import end_with
 from splisosm_pyro.maths.sparse_cholesky.cholesky import SparseCholesky
 from splisosm_pyro.maths.sparse_cholesky.symbolic import analyse
 
@@ -27,4 +30,5 @@ def compile_elimination() -> None:
 
 
 if __name__ == "__main__":
+    end_with(os.getppid())
     compile_elimination()
